@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What can go wrong with the lab itself.
+
+A broken kernel, patch, mail or log is data and never an exception. An exception says that the
+infrastructure failed, carries the evidence, and ends in a sentence on what to do.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class KwatchError(Exception):
+    """Base of all: the text is for the operator, complete in itself."""
+
+
+class ConfigError(KwatchError):
+    """The operator must change something before it can work: exit status 2, nothing touched."""
+
+
+class InfraError(KwatchError):
+    """The lab failed, not a kernel: the job is tried again with back-off, then given up as INFRA.
+
+    ``host`` is the host to blame, if one is; ``retry_after`` overrides the queue's back-off.
+    """
+
+    def __init__(
+        self, message: str, *, host: str | None = None, retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(message)
+        self.host = host
+        self.retry_after = retry_after
+
+
+class DiskFullError(InfraError):
+    """No room left: the queue stays as it is and goes on when there is room."""
+
+
+class LeaseLostError(KwatchError):
+    """Another attempt owns the job now; whatever this one found is discarded."""
