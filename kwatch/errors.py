@@ -7,7 +7,10 @@ infrastructure failed, carries the evidence, and ends in a sentence on what to d
 
 from __future__ import annotations
 
-from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 
 class KwatchError(Exception):

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""git, by its command line.
+
+libgit2 has no ``am -3`` and pure Python is too slow for a kernel (the figures are in
+docs/architecture.md). The environment is hardened: no prompts, no hooks, no configuration of the
+machine or the user, and only protocols that a lab needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from kwatch.adapters import process
+from kwatch.errors import InfraError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
+
+    from kwatch.adapters.process import Completed
+
+GIT_CONFIG: Mapping[str, str] = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.commitGraph": "true",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "protocol.allow": "never",
+    "protocol.file.allow": "always",
+    "protocol.git.allow": "always",
+    "protocol.https.allow": "always",
+    "protocol.http.allow": "always",
+    "protocol.ssh.allow": "always",
+    "fetch.fsckObjects": "true",
+    # Old, harmless faults that real kernel history contains.
+    "fetch.fsck.missingSpaceBeforeDate": "ignore",
+    "fetch.fsck.zeroPaddedFilemode": "ignore",
+    "fetch.fsck.badTimezone": "ignore",
+    "fetch.fsck.missingEmail": "ignore",
+    "http.lowSpeedLimit": "1000",
+    "http.lowSpeedTime": "60",
+    "safe.directory": "*",
+    "advice.detachedHead": "false",
+    "user.name": "kwatch",
+    "user.email": "kwatch@localhost",
+}
+
+
+def _environment() -> Mapping[str, str]:
+    environment = {
+        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+        "HOME": "/nonexistent",
+        "LC_ALL": "C.UTF-8",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_COUNT": str(len(GIT_CONFIG)),
+        "GIT_OPTIONAL_LOCKS": "0",
+    }
+    for number, (key, value) in enumerate(GIT_CONFIG.items()):
+        environment[f"GIT_CONFIG_KEY_{number}"] = key
+        environment[f"GIT_CONFIG_VALUE_{number}"] = value
+    return environment
+
+
+GIT_ENVIRONMENT: Mapping[str, str] = _environment()
+
+
+class Git:
+    """One repository (or worktree) on this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    async def run(
+        self,
+        *args: str,
+        timeout: float = 600,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> Completed:
+        """Run ``git ARGS`` here; ``env`` is added to the hardened environment."""
+        return await process.run(
+            ["git", *args],
+            cwd=self.directory,
+            env={**GIT_ENVIRONMENT, **(env or {})},
+            stdin=stdin,
+            timeout=timeout,
+            check=check,
+        )
+
+    async def create(self) -> None:
+        """Make the directory a bare repository unless it is one."""
+        if (self.directory / "HEAD").exists():
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        await self.run("init", "--quiet", "--bare", ".")
+
+    async def resolve(self, name: str) -> str | None:
+        """The object id that ``name`` stands for, or None."""
+        found = await self.run("rev-parse", "--verify", "--quiet", "--end-of-options", name,
+                               check=False)  # fmt: skip
+        return found.text() or None
+
+    async def pin(self, ref: str, commit: str) -> None:
+        """Keep ``commit`` reachable for ever under ``ref`` (below refs/kwatch/)."""
+        await self.run("update-ref", ref, commit)
+
+    async def refs(self, prefix: str) -> dict[str, str]:
+        """Every ref below ``prefix`` and its object id."""
+        listed = await self.run("for-each-ref", "--format=%(objectname) %(refname)", prefix)
+        pairs = (line.split(" ", 1) for line in listed.text().splitlines())
+        return {ref: object_id for object_id, ref in pairs}
+
+    async def remote_refs(self, url: str, patterns: Sequence[str]) -> dict[str, str]:
+        """The refs of ``url`` that match ``patterns``, with their ids; tags are peeled.
+
+        The server is asked for the patterns only, so a look costs little.
+        """
+        listed = await self.run(
+            "ls-remote", "--refs", "--quiet", "--end-of-options", url, *patterns, timeout=120
+        )
+        pairs = (line.split("\t", 1) for line in listed.text().splitlines())
+        return {ref: object_id for object_id, ref in pairs}
+
+    async def fetch(
+        self,
+        url: str,
+        refspecs: Sequence[str],
+        *,
+        timeout: float = 7200,
+    ) -> None:
+        """Fetch ``refspecs`` from ``url``: no tags but those asked for, nothing guessed."""
+        await self.run(
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", url,
+            *refspecs, timeout=timeout,
+        )  # fmt: skip
+
+    async def suspects(self, bad: str, good: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The ancestors of ``bad`` that no ``good`` has: commit -> its parents, newest first."""
+        listed = await self.run(
+            "rev-list", "--parents", "--topo-order", bad, *[f"^{commit}" for commit in good]
+        )
+        rows = (line.split() for line in listed.text().splitlines())
+        return {row[0]: tuple(row[1:]) for row in rows}
+
+    async def pack(self, wanted: Sequence[str], have: Sequence[str]) -> AsyncIterator[bytes]:
+        """A thin pack, in pieces, of all that ``wanted`` needs and ``have`` lacks."""
+        revisions = "\n".join([*wanted, *[f"^{commit}" for commit in have], ""]).encode()
+        argv = ("git", "-C", str(self.directory), "pack-objects", "--revs", "--thin", "--stdout",
+                "--quiet", "--delta-base-offset", "--threads=2")  # fmt: skip
+        async with process.spawn(argv, env=GIT_ENVIRONMENT, feed=True) as child:
+            assert child.stdin is not None  # noqa: S101 - spawn made the pipes
+            assert child.stdout is not None  # noqa: S101
+            assert child.stderr is not None  # noqa: S101
+            child.stdin.write(revisions)
+            child.stdin.close()
+            while True:
+                async with asyncio.timeout(600):
+                    piece = await child.stdout.read(process.MIB)
+                if not piece:
+                    break
+                yield piece
+            errors = await child.stderr.read()
+            if await child.wait() != 0:
+                raise InfraError(
+                    f"git pack-objects in {self.directory} ended with status {child.returncode}: "
+                    f"{errors.decode('utf-8', 'replace')[-2000:]}"
+                )
