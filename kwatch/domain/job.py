@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Jobs: what can be asked of the worker, and how a job lives and dies.
+
+A job names a stage and a key and carries nothing else: the stage reads all it needs from the
+store, so a wake-up that comes twice, late or after a crash does no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class JobKind(StrEnum):
+    """One for each stage, in the order a tag travels."""
+
+    WATCH = "watch"
+    LISTEN = "listen"
+    PLAN = "plan"
+    CHECKOUT = "checkout"
+    BUILD = "build"
+    BOOT = "boot"
+    COLLECT = "collect"
+    JUDGE = "judge"
+    INVESTIGATE = "investigate"
+    REPORT = "report"
+    SEND = "send"
+    COMMAND = "command"
+
+
+STEPS = (JobKind.CHECKOUT, JobKind.BUILD, JobKind.BOOT, JobKind.COLLECT)
+
+
+class Resource(StrEnum):
+    """What a job occupies while it runs; each has its own number of slots."""
+
+    SOURCE = "source"
+    GIT = "git"
+    BUILD = "build"
+    BOOT = "boot"
+    COLLECT = "collect"
+    THOUGHT = "thought"
+    MAIL = "mail"
+
+
+RESOURCE: Mapping[JobKind, Resource] = {
+    JobKind.WATCH: Resource.SOURCE,
+    JobKind.LISTEN: Resource.SOURCE,
+    JobKind.PLAN: Resource.THOUGHT,
+    JobKind.CHECKOUT: Resource.GIT,
+    JobKind.BUILD: Resource.BUILD,
+    JobKind.BOOT: Resource.BOOT,
+    JobKind.COLLECT: Resource.COLLECT,
+    JobKind.JUDGE: Resource.THOUGHT,
+    JobKind.INVESTIGATE: Resource.THOUGHT,
+    JobKind.REPORT: Resource.THOUGHT,
+    JobKind.SEND: Resource.MAIL,
+    JobKind.COMMAND: Resource.THOUGHT,
+}
+
+
+class JobState(StrEnum):
+    """Where a job is. QUEUED and RUNNING are alive, the others are history."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    DROPPED = "dropped"
+    DEAD = "dead"
+
+
+class JobEvent(StrEnum):
+    """What can happen to a job."""
+
+    CLAIM = "claim"
+    FINISH = "finish"
+    FAIL = "fail"
+    GIVE_UP = "give up"
+    RELEASE = "release"
+    DROP = "drop"
+
+
+TRANSITIONS: Mapping[tuple[JobState, JobEvent], JobState] = {
+    (JobState.QUEUED, JobEvent.CLAIM): JobState.RUNNING,
+    (JobState.QUEUED, JobEvent.DROP): JobState.DROPPED,
+    (JobState.RUNNING, JobEvent.FINISH): JobState.DONE,
+    (JobState.RUNNING, JobEvent.FAIL): JobState.QUEUED,
+    (JobState.RUNNING, JobEvent.GIVE_UP): JobState.DEAD,
+    (JobState.RUNNING, JobEvent.RELEASE): JobState.QUEUED,
+    (JobState.RUNNING, JobEvent.DROP): JobState.DROPPED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handle:
+    """A supervised command of a job: stored before it starts, so that a restart can adopt it."""
+
+    host: str
+    run_id: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A claimed job. ``attempt`` counts from 1 and fences its results."""
+
+    id: int
+    kind: JobKind
+    key: str
+    attempt: int
+    failures: int
+    handle: Handle | None = None
+
+
+# Attempts that fail before the job is given up. Sources are asked again by the next tick anyway,
+# and a mail is worth days of trying.
+GIVE_UP_AFTER: Mapping[JobKind, int] = {
+    JobKind.WATCH: 1_000_000,
+    JobKind.LISTEN: 1_000_000,
+    JobKind.PLAN: 10,
+    JobKind.CHECKOUT: 6,
+    JobKind.BUILD: 6,
+    JobKind.BOOT: 6,
+    JobKind.COLLECT: 6,
+    JobKind.JUDGE: 10,
+    JobKind.INVESTIGATE: 10,
+    JobKind.REPORT: 10,
+    JobKind.SEND: 200,
+    JobKind.COMMAND: 3,
+}
+
+LEASE_SECONDS = 180.0
+FIRST_DELAY = 5.0
+LONGEST_DELAY = 1800.0
+
+
+def delay_after(failures: int, *, jitter: float) -> float:
+    """Seconds to wait after the n-th failure in a row; ``jitter`` in [0, 1) spreads the herd."""
+    capped = min(FIRST_DELAY * 2.0 ** (max(failures, 1) - 1), LONGEST_DELAY)
+    return capped * (0.75 + 0.5 * jitter)
+
+
+def is_hopeless(kind: JobKind, failures: int) -> bool:
+    """Whether a job that failed that often is given up (its observations become INFRA)."""
+    return failures >= GIVE_UP_AFTER[kind]
