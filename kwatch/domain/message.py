@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One mail from a list, read from its raw bytes.
+
+What strangers send is hostile until parsed: every header access can fail in the standard
+library's parser, so each is guarded, bounded in size, and a mail that makes no sense becomes
+``Unreadable`` with the reason.
+"""
+
+from __future__ import annotations
+
+import email.header
+import email.parser
+import email.policy
+import email.utils
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from email.message import Message
+
+MAX_MAIL = 2 << 20
+"""Bytes of the largest mail that is read."""
+
+MAX_HEADER = 64 << 10
+"""Characters of a header that are read; the longest real Cc lines have some 12000."""
+
+MAX_CONTAINERS = 32
+"""Multipart or forwarded parts of a mail. The parser's time grows with lines times nesting."""
+
+MAX_REPEATS = 20
+"""Headers of one name that are read."""
+
+MAX_REFERENCES = 200
+"""Message-IDs of a header that are kept: the first, the root of the thread, and the last ones."""
+
+_CONTAINER = re.compile(rb"^content-type:\s*(?:multipart|message)/", re.IGNORECASE | re.MULTILINE)
+_MESSAGE_ID = re.compile(r"<([\x21-\x3b\x3d\x3f-\x7e]{3,900})>")
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,200}@[A-Za-z0-9][A-Za-z0-9.-]{0,200}")
+_IN_ANGLES = re.compile(r"<([^<>\s]{3,400})>")
+_CHARSET = re.compile(
+    r"(?:us-)?ascii|utf-?8|utf-16(?:[lb]e)?|iso-?8859-\d{1,2}|latin-?1|(?:windows-|cp)12\d\d|koi8-[ru]"
+    r"|gb2312|gbk|gb18030|big5|euc-(?:jp|kr)|shift_jis|iso-2022-(?:jp|kr)"
+)
+_TAGS = re.compile(r"\s*((?:\[[^\[\]]{0,200}\]\s*)+)(.*)", re.DOTALL)
+_COUNTER = re.compile(r"(\d{1,4})/(\d{1,4})")
+_VERSION = re.compile(r"(?:patch-?|rfc-?)?v(\d{1,3})", re.IGNORECASE)
+_PLAIN_VERSION = re.compile(r"v\d{1,3}", re.IGNORECASE)
+_DIFFSTAT = re.compile(r"^ \d{1,6} files? changed\b", re.MULTILINE)
+_DIFF = re.compile(r"^diff --git a/", re.MULTILINE)
+_NEW_FILE = re.compile(r"^diff --git a/(\S{1,400}) b/\S+\nnew file mode \d{6}$", re.MULTILINE)
+_CREATED = re.compile(r"^ create mode \d{6} (\S{1,400})$", re.MULTILINE)
+_CHANGE_ID = re.compile(r"^change-id: (\S{1,200})\s*$", re.MULTILINE)
+_BASE_COMMIT = re.compile(r"^base-commit: ([0-9a-f]{12,64})\s*$", re.MULTILINE)
+_LINK = re.compile(
+    r"https?://(?:lore\.kernel\.org|lkml\.kernel\.org)/(?:[A-Za-z0-9._-]+/)+([^\s/<>?#]+@[^\s/<>?#]+)"
+)
+
+
+class MailKind(Enum):
+    """What a mail is to a series."""
+
+    COVER = "cover letter"
+    PATCH = "patch"
+    OTHER = "something else: a reply, an announcement"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """One mail. Message-IDs carry no angle brackets, addresses are in lower case.
+
+    ``date`` is the sender's clock, never later than ``received_at``, the archive's clock. ``title``
+    is the subject without the bracketed ``prefixes``; ``index`` of ``total`` and ``version``
+    (1 where none is given) come from these. ``digest`` is the SHA-256 of the raw bytes.
+    """
+
+    digest: str
+    message_id: str
+    in_reply_to: str | None
+    references: tuple[str, ...]
+    from_name: str
+    from_address: str
+    recipients: tuple[str, ...]
+    subject: str
+    date: datetime | None
+    received_at: datetime | None
+    body: str
+    kind: MailKind
+    prefixes: tuple[str, ...]
+    title: str
+    index: int
+    total: int
+    version: int
+    has_diffstat: bool
+    has_diff: bool
+    new_files: tuple[str, ...]
+    links: tuple[str, ...]
+    change_id: str | None
+    base_commit: str | None
+    auto_submitted: bool
+
+    @property
+    def is_patch(self) -> bool:
+        """Whether ``git am`` may get it: a numbered or single patch, no cover letter."""
+        return self.kind is MailKind.PATCH
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The mails that it answers, nearest first."""
+        nearest = (self.in_reply_to,) if self.in_reply_to else ()
+        return tuple(dict.fromkeys((*nearest, *reversed(self.references))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A mail that cannot be used, and why."""
+
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subject:
+    kind: MailKind
+    prefixes: tuple[str, ...]
+    title: str
+    index: int
+    total: int
+    version: int
+
+
+def parse(raw: bytes, *, received_at: datetime | None = None) -> Mail | Unreadable:
+    """Read one mail; ``received_at`` (aware) is when the archive took it. Never raises."""
+    digest = hashlib.sha256(raw).hexdigest()
+    if len(raw) > MAX_MAIL:
+        return Unreadable(digest=digest, reason=f"{len(raw)} bytes, more than {MAX_MAIL}")
+    if len(_CONTAINER.findall(raw)) > MAX_CONTAINERS:
+        return Unreadable(digest=digest, reason=f"more than {MAX_CONTAINERS} nested parts")
+    # Some archives put a line of mbox format before the mail.
+    content = raw.partition(b"\n")[2] if raw.startswith(b"From ") else raw
+    try:
+        message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(content)
+        return _read(message, digest, received_at)
+    except Exception as error:  # noqa: BLE001 - the parser's failures are the sender's choice
+        return Unreadable(digest=digest, reason=f"{type(error).__name__}: {error}"[:200])
+
+
+def normalised(title: str) -> str:
+    """A title for comparison: letters and digits only, in lower case."""
+    return " ".join(re.findall(r"\w+", title.casefold()))
+
+
+def _read(message: Message, digest: str, received_at: datetime | None) -> Mail | Unreadable:
+    headers = _headers(message)
+    message_ids = _message_ids(headers, "message-id")
+    if not message_ids:
+        return Unreadable(digest=digest, reason="no Message-ID")
+    # Two senders are none: nobody can be trusted by one of them.
+    senders = _addresses(headers, "from")
+    from_name, from_address = senders[0] if len(senders) == 1 else ("", "")
+    recipients = (*_addresses(headers, "to"), *_addresses(headers, "cc"))
+    body = _body(message)
+    has_diff = bool(_DIFF.search(body))
+    subject = " ".join(_decoded("".join(headers.get("subject", [])[:1])).split())
+    reading = _subject(subject, has_diff=has_diff)
+    submitted = " ".join(headers.get("auto-submitted", [])).strip().lower()
+    return Mail(
+        digest=digest,
+        message_id=message_ids[0],
+        in_reply_to=next(iter(_message_ids(headers, "in-reply-to")), None),
+        references=_message_ids(headers, "references"),
+        from_name=from_name,
+        from_address=from_address,
+        recipients=tuple(dict.fromkeys(address for _, address in recipients)),
+        subject=subject,
+        date=_date(headers, received_at),
+        received_at=received_at,
+        body=body,
+        kind=reading.kind,
+        prefixes=reading.prefixes,
+        title=reading.title,
+        index=reading.index,
+        total=reading.total,
+        version=reading.version,
+        has_diffstat=bool(_DIFFSTAT.search(body)),
+        has_diff=has_diff,
+        new_files=tuple(dict.fromkeys((*_NEW_FILE.findall(body), *_CREATED.findall(body)))),
+        links=tuple(dict.fromkeys(link.rstrip(".,;:)'\"") for link in _LINK.findall(body))),
+        change_id=_first(_CHANGE_ID, body),
+        base_commit=_first(_BASE_COMMIT, body),
+        auto_submitted=submitted not in {"", "no"},
+    )
+
+
+def _headers(message: Message) -> dict[str, list[str]]:
+    """Every header by its name in lower case; what is not ASCII is taken for UTF-8."""
+    headers: dict[str, list[str]] = {}
+    for name, value in message.raw_items():
+        octets = str(value)[:MAX_HEADER].encode("utf-8", "surrogateescape")
+        values = headers.setdefault(name.lower(), [])
+        if len(values) < MAX_REPEATS:
+            values.append(octets.decode("utf-8", "replace"))
+    return headers
+
+
+def _message_ids(headers: dict[str, list[str]], name: str) -> tuple[str, ...]:
+    found = _MESSAGE_ID.findall(" ".join(headers.get(name, [])))
+    if len(found) > MAX_REFERENCES:
+        found = [found[0], *found[1 - MAX_REFERENCES :]]
+    return tuple(dict.fromkeys(found))
+
+
+def _addresses(headers: dict[str, list[str]], name: str) -> list[tuple[str, str]]:
+    """Name and address of each mailbox in a header; what is no address is left out."""
+    try:
+        pairs = email.utils.getaddresses(headers.get(name, []))
+    except Exception:  # noqa: BLE001 - the parser's failures are the sender's choice
+        pairs = []
+    if not any(address for _, address in pairs):
+        # Newer versions of the standard library refuse a whole header for one odd name in it.
+        text = " ".join(headers.get(name, []))
+        pairs = [("", address) for address in _IN_ANGLES.findall(text)]
+    return [
+        (" ".join(_decoded(who).split()), address.lower())
+        for who, address in pairs
+        if _ADDRESS.fullmatch(address) and not address.startswith("=?")
+    ]
+
+
+def _decoded(value: str) -> str:
+    """A header with its RFC 2047 words decoded, as far as they can be."""
+    try:
+        words = email.header.decode_header(value)
+    except Exception:  # noqa: BLE001 - the parser's failures are the sender's choice
+        return value
+    return "".join(
+        word if isinstance(word, str) else _text(word, charset) for word, charset in words
+    )
+
+
+def _text(octets: bytes, charset: str | None) -> str:
+    """Decode by a charset that mail really uses; any other name is taken for UTF-8.
+
+    Some codecs of the standard library take quadratic time, or are no charsets at all.
+    """
+    name = (charset or "utf-8").lower()
+    if _CHARSET.fullmatch(name):
+        try:
+            return octets.decode(name, "replace")
+        except (LookupError, ValueError):
+            pass
+    return octets.decode("utf-8", "replace")
+
+
+def _date(headers: dict[str, list[str]], received_at: datetime | None) -> datetime | None:
+    try:
+        date = email.utils.parsedate_to_datetime("".join(headers.get("date", [])[:1]))
+        date = date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC)
+    except Exception:  # noqa: BLE001 - the parser's failures are the sender's choice
+        return received_at
+    return min(date, received_at) if received_at else date
+
+
+def _body(message: Message) -> str:
+    """The text that a reader sees first: every inline text/plain part, joined."""
+    texts = [
+        _part(part)
+        for part in message.walk()
+        if part.get_content_type() == "text/plain"
+        and part.get_content_disposition() != "attachment"
+    ]
+    return "\n".join(texts).replace("\r\n", "\n")
+
+
+def _part(part: Message) -> str:
+    try:
+        octets = part.get_payload(decode=True)
+        charset = part.get_content_charset()
+    except Exception:  # noqa: BLE001 - the parser's failures are the sender's choice
+        octets, charset = part.as_bytes(), None
+    return _text(octets, charset) if isinstance(octets, bytes) else ""
+
+
+def _subject(subject: str, *, has_diff: bool) -> _Subject:
+    """Read ``[PREFIX vV I/N] title``; a reply or a bracket of another kind is OTHER."""
+    tagged = _TAGS.fullmatch(subject)
+    words = re.split(r"[\s,\[\]]+", tagged[1]) if tagged else []
+    counters = [found for word in words if (found := _COUNTER.fullmatch(word))]
+    versions = [found for word in words if (found := _VERSION.fullmatch(word))]
+    index, total = (int(counters[0][1]), int(counters[0][2])) if counters else (1, 1)
+    is_series = any(word.lower().startswith(("patch", "rfc")) for word in words)
+    if not is_series or index > total or not (counters or has_diff):
+        kind = MailKind.OTHER
+    else:
+        kind = MailKind.PATCH if index else MailKind.COVER
+    return _Subject(
+        kind=kind,
+        prefixes=tuple(
+            word
+            for word in words
+            if word and not _COUNTER.fullmatch(word) and not _PLAIN_VERSION.fullmatch(word)
+        ),
+        title=tagged[2].strip() if tagged else subject,
+        index=index,
+        total=total,
+        version=int(versions[0][1]) if versions else 1,
+    )
+
+
+def _first(pattern: re.Pattern[str], body: str) -> str | None:
+    found = pattern.search(body)
+    return found[1] if found else None

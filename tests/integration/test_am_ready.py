@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""git itself applies what the domain made of the mails."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from kwatch.domain.posting import am_ready
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# The log message holds a line that a plain mbox reader takes for the next mail.
+TEXT = """\
+First line of the message.
+
+From mboxrd@z Mon Sep 17 00:00:00 2001
+>From here on it goes on.
+
+Signed-off-by: series author <author@example.org>
+"""
+
+
+def git(repository: Path, *args: str, stdin: bytes = b"") -> str:
+    done = subprocess.run(
+        ["git", "-c", "user.name=series author", "-c", "user.email=author@example.org",
+         "-C", str(repository), *args],
+        input=stdin,
+        capture_output=True,
+        check=True,
+    )  # fmt: skip
+    return done.stdout.decode()
+
+
+def test_git_am_takes_it(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    git(tmp_path, "init", "-q", str(source))
+    git(source, "commit", "-q", "--allow-empty", "-m", "base")
+    git(tmp_path, "clone", "-q", str(source), str(target))
+    for number in (1, 2, 3):
+        (source / "file").write_text("line\n" * number + "\n")
+        git(source, "add", "file")
+        git(source, "commit", "-q", "-m", f"change {number}\n\n{TEXT}", "--cleanup=verbatim")
+    mails = []
+    for number in (1, 2, 3):
+        mail = git(source, "format-patch", "--stdout", "-1", f"HEAD~{3 - number}")
+        mail = mail.replace("Subject: [PATCH]", f"Subject: [PATCH {number}/3]")
+        mails.append(mail.replace("From: ", f"Message-ID: <{number}@example.org>\nFrom: ", 1))
+    raw = [mail.encode() for mail in mails]
+    cover = b"Message-ID: <0@example.org>\nSubject: [PATCH 0/3] all\n\nblurb\n"
+    mbox = am_ready([raw[2], cover, raw[0], raw[1].replace(b"\n", b"\r\n")])
+    git(target, "am", "--quiet", "-3", "--patch-format=mboxrd", stdin=mbox)
+    assert git(target, "rev-parse", "HEAD^{tree}") == git(source, "rev-parse", "HEAD^{tree}")
+    assert git(target, "log", "--format=%B") == git(source, "log", "--format=%B")
