@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reports: which mail an event is worth, and all that is needed to write it.
+
+The stage gathers a :class:`Story`; :func:`kwatch.domain.letter.compose` makes a :class:`Letter` of
+it. Message-IDs carry no angle brackets here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, assert_never
+
+from kwatch.domain.blame import Blame
+from kwatch.domain.coverage import Totals
+from kwatch.domain.investigation import Verdict
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.observation import Outcome
+from kwatch.domain.regression import Regression, TagResult
+from kwatch.domain.series import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class MailState(StrEnum):
+    """How far a mail is. HELD waits for the operator; SENT and FAILED end it."""
+
+    HELD = "held"
+    READY = "ready"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+class MailEvent(StrEnum):
+    """What happens to a mail.
+
+    RETRY: the server did not take it from all recipients that are left, but may later. REFUSE:
+    nobody will ever get it.
+    """
+
+    RELEASE = "release"
+    START = "start"
+    RETRY = "retry"
+    DELIVER = "deliver"
+    REFUSE = "refuse"
+
+
+_S, _E = MailState, MailEvent
+TRANSITIONS: Mapping[tuple[MailState, MailEvent], MailState] = {
+    (_S.HELD, _E.RELEASE): _S.READY,
+    (_S.READY, _E.START): _S.SENDING,
+    # A kill in the middle leaves SENDING: the next attempt starts again, with the same Message-ID.
+    (_S.SENDING, _E.START): _S.SENDING,
+    (_S.SENDING, _E.RETRY): _S.READY,
+    (_S.SENDING, _E.DELIVER): _S.SENT,
+    (_S.SENDING, _E.REFUSE): _S.FAILED,
+}
+
+
+class ReportKind(StrEnum):
+    """What a mail has to tell.
+
+    NEW: confirmed by a repeat and by the control. BISECTED: one commit was found.
+    INCONCLUSIVE: the search ended with several commits, or with a contradiction.
+    """
+
+    NEW = "new"
+    BISECTED = "bisected"
+    INCONCLUSIVE = "inconclusive"
+    FIXED = "fixed"
+    RETRACTED = "retracted"
+
+
+class Release(StrEnum):
+    """Whether a mail waits for the operator before it goes out."""
+
+    MODERATE = "moderate"
+    AUTOMATIC = "automatic"
+
+
+def first_state(release: Release) -> MailState:
+    """The state in which a mail is stored."""
+    match release:
+        case Release.MODERATE:
+            return MailState.HELD
+        case Release.AUTOMATIC:
+            return MailState.READY
+        case _:
+            assert_never(release)
+
+
+class DeliveryState(StrEnum):
+    """What the mail server said to one recipient. DEFERRED may be tried again."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """The server's word on one recipient; ``answer`` is its code and text."""
+
+    address: str
+    state: DeliveryState
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """One mail, ready to be stored and sent.
+
+    ``event`` is the regression event it tells of, ``thread`` the thread's key
+    (``regression:17``), ``recipients`` the envelope's (everybody of To and Cc). ``message`` is the
+    whole mail with LF line ends: whoever speaks SMTP makes them CRLF.
+    """
+
+    event: int
+    kind: ReportKind
+    thread: str
+    message_id: str
+    subject: str
+    envelope_from: str
+    recipients: tuple[str, ...]
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitInfo:
+    """A commit as git shows it; ``signers`` are the (name, address) of its Signed-off-by lines."""
+
+    commit: str
+    subject: str
+    author_name: str
+    author_address: str
+    signers: tuple[tuple[str, str], ...] = ()
+    parents: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def is_merge(self) -> bool:
+        """Whether it joins two lines of history."""
+        return len(self.parents) > 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """One trial that the report rests on.
+
+    ``what`` says which commit it is: ``first bad tag``, ``parent``. ``title`` is the finding's,
+    where it failed.
+    """
+
+    what: str
+    commit: str
+    variant_name: str
+    is_control: bool
+    rebuild: int
+    repeat: int
+    outcome: Outcome
+    milestone: Milestone
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BisectionStep:
+    """One commit that the bisection tested."""
+
+    commit: str
+    subject: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The kernel configuration: ``dropped`` are the lines asked for that Kconfig did not keep."""
+
+    base: str
+    fragments: tuple[str, ...]
+    digest: str | None
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """The newest result of the same test in another tree or variant."""
+
+    tree: str
+    tag: str
+    variant_name: str
+    outcome: Outcome
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadMail:
+    """A mail of the thread as it stands."""
+
+    message_id: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """All that a report tells, gathered by the stage.
+
+    ``at`` is in seconds since the epoch. ``verdict`` is the investigation's, if one has ended.
+    ``candidates`` are the commits that an inconclusive search left. ``suspects`` is how many
+    commits the search started from. ``toolchain`` holds one line for each program as it was
+    probed, ``boot_command`` the whole QEMU command line, ``excerpt`` the lines of the console or
+    the build log (empty: not a single byte came). ``coverage_before`` is of the last good tag,
+    ``coverage_after`` of the tag in question. ``reproduce`` are shell lines. ``thread`` is in the
+    order of sending, root first; ``told`` are the addresses that its mails went to.
+    """
+
+    event: int
+    kind: ReportKind
+    at: float
+    regression: Regression
+    arch: str
+    tree_url: str
+    blame: Blame | None = None
+    verdict: Verdict | None = None
+    culprit: CommitInfo | None = None
+    candidates: tuple[CommitInfo, ...] = ()
+    proof: tuple[Proof, ...] = ()
+    suspects: int | None = None
+    steps: tuple[BisectionStep, ...] = ()
+    fixed: TagResult | None = None
+    series: Series | None = None
+    configuration: Configuration | None = None
+    toolchain: tuple[str, ...] = ()
+    boot_command: str | None = None
+    excerpt: tuple[str, ...] = ()
+    coverage_before: Totals | None = None
+    coverage_after: Totals | None = None
+    elsewhere: tuple[Elsewhere, ...] = ()
+    reproduce: tuple[str, ...] = ()
+    status_url: str | None = None
+    thread: tuple[ThreadMail, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correspondence:
+    """The lab's rules for mail about one tree and one series.
+
+    ``tree_mail_to`` are lists, ``series_mail_to`` the people of the series, ``owner`` gets a copy
+    of everything. ``never_mail`` are glob patterns in lower case. ``archive`` is the address that
+    a Message-ID is appended to (``https://lore.kernel.org/all/``), if the lists have one.
+    """
+
+    from_name: str
+    from_address: str
+    message_id_domain: str
+    owner: str
+    tree_mail_to: tuple[str, ...] = ()
+    series_mail_to: tuple[str, ...] = ()
+    never_mail: tuple[str, ...] = ()
+    max_recipients: int = 25
+    archive: str | None = None
+    regzbot: bool = False
+    release: Release = Release.MODERATE
