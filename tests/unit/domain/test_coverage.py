@@ -165,6 +165,7 @@ def test_nothing_changes_against_itself(kernel: Coverage) -> None:
 def test_every_file_is_accounted_for(before: Coverage, after: Coverage) -> None:
     change = compare(before, after, Noise(file=-1, total=-1))
     one_side = {each.path for each in (*change.lost, *change.gained)}
-    assert one_side | {each.path for each in change.fell} == {each.path for each in (*before.files, *after.files)}
+    both = {each.path for each in (*before.files, *after.files)}
+    assert one_side | {each.path for each in change.fell} == both
     swapped = compare(after, before)
     assert (swapped.lost, swapped.gained) == (change.gained, change.lost)

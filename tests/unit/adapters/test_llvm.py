@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the output of LLVM's tools means. What they really print: tests/integration."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kwatch.adapters.llvm import (
+    explain_export_failure,
+    explain_merge_failure,
+    mismatched_functions,
+    parse_version,
+    read_export,
+)
+from kwatch.domain.coverage import Count, Coverage, FileCoverage, Origin, Roots
+from kwatch.domain.toolchain import Program, ToolchainVersions
+from kwatch.errors import InfraError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ROOTS = Roots(source="/build/src", output="/build/out")
+SUMMARY = {
+    "branches": {"count": 10, "covered": 8, "notcovered": 2, "percent": 80},
+    "functions": {"count": 4, "covered": 3, "percent": 75},
+    "lines": {"count": 24, "covered": 19, "percent": 79.166666666666657},
+    "mcdc": {"count": 4, "covered": 3, "notcovered": 1, "percent": 75},
+}
+DATA = {
+    "files": [
+        {"filename": "/build/src/mm/slub.c", "summary": SUMMARY, "segments": [[1, 2]]},
+        {"branches": [], "filename": "/usr/include/x.h", "summary": SUMMARY},
+    ],
+    "functions": [{"name": "a", "filenames": ["]}"]}],
+    "totals": SUMMARY,
+}
+EXPORT = {"data": [DATA], "type": "llvm.coverage.json.export", "version": "3.1.0"}
+
+
+async def chunked(text: bytes, size: int = 64) -> AsyncIterator[bytes]:
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
+
+
+async def read(export: object) -> Coverage:
+    return await read_export(chunked(json.dumps(export).encode()), ROOTS)
+
+
+def altered(*keys: Any, value: object) -> object:  # noqa: ANN401 - names and indices mixed
+    export: Any = copy.deepcopy(EXPORT)
+    inner = export
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return export
+
+
+async def test_the_figures_of_each_file_are_read() -> None:
+    coverage = await read(EXPORT)
+    figures = {
+        "lines": Count(covered=19, total=24),
+        "functions": Count(covered=3, total=4),
+        "branches": Count(covered=8, total=10),
+        "mcdc": Count(covered=3, total=4),
+    }
+    assert coverage.files == (
+        FileCoverage(path="/usr/include/x.h", origin=Origin.FOREIGN, **figures),
+        FileCoverage(path="mm/slub.c", origin=Origin.SOURCE, **figures),
+    )
+    assert coverage.totals.mcdc == figures["mcdc"]
+
+
+@pytest.mark.parametrize(
+    ("export", "text"),
+    [
+        (altered("version", value="4.0.0"), "format version '4.0.0', kwatch reads version 3.x"),
+        (altered("version", value=3), "format version 3, kwatch"),
+        (altered("type", value="other"), "its type is 'other'"),
+        (altered("data", value=[]), "no totals"),
+        (altered("data", value=[DATA, DATA]), "more than one"),
+        (altered("data", value={}), "where '[' belongs"),
+        (altered("data", 0, "files", 0, "filename", value=5), "no name"),
+        (altered("data", 0, "files", 0, "summary", value=5), "no summary"),
+        (altered("data", 0, "files", 0, "summary", "mcdc", value=None), "true for mcdc"),
+        (altered("data", 0, "totals", "lines", "covered", value=25), "true for lines"),
+        (altered("data", 0, "totals", "lines", "covered", value=-1), "true for lines"),
+        (altered("data", 0, "totals", "lines", "covered", value=True), "true for lines"),
+        (altered("data", 0, "totals", "lines", "count", value=1 << 63), "true for lines"),
+        ([], "where '{' belongs"),
+    ],
+)
+async def test_an_export_that_cannot_be_true_is_a_broken_tool(export: object, text: str) -> None:
+    with pytest.raises(InfraError) as caught:
+        await read(export)
+    assert text in str(caught.value)
+
+
+@given(st.integers(0, len(json.dumps(EXPORT)) - 1))
+async def test_a_truncated_export_is_a_broken_tool(length: int) -> None:
+    with pytest.raises(InfraError, match="did not write what it should"):
+        await read_export(chunked(json.dumps(EXPORT).encode()[:length]), ROOTS)
+
+
+async def test_something_behind_the_export_is_noticed() -> None:
+    with pytest.raises(InfraError, match="where the end belongs"):
+        await read_export(chunked(json.dumps(EXPORT).encode() + b"\n{"), ROOTS)
+
+
+@pytest.mark.parametrize("name", [b'"/build/src/\\ud800.c"', b'"/build/src/\xff.c"'])
+async def test_file_names_can_be_stored_whatever_they_are(name: bytes) -> None:
+    text = json.dumps(EXPORT).encode().replace(b'"/build/src/mm/slub.c"', name)
+    try:
+        coverage = await read_export(chunked(text), ROOTS)
+    except InfraError:
+        return
+    for file in coverage.files:
+        file.path.encode()
+
+
+@pytest.mark.parametrize(
+    ("banner", "program", "version"),
+    [
+        ("Debian clang version 22.1.8 (1~deb12u1)\nTarget: x86_64", Program.CLANG, "22.1.8"),
+        ("clang version 21.0.0git (https://example.org abc)", Program.CLANG, "21.0.0git"),
+        ("Debian LLD 22.1.8 (compatible with GNU linkers)", Program.LLD, "22.1.8"),
+        ("LLD 19.1.7 (compatible with GNU linkers)", Program.LLD, "19.1.7"),
+        ("mold 2.37.1 (compatible with GNU ld)", Program.MOLD, "2.37.1"),
+        ("mold 1.10.1 (compatible with GNU ld)\n", Program.MOLD, "1.10.1"),
+        ("GNU ld (GNU Binutils for Debian) 2.40", Program.BFD, "2.40"),
+        ("GNU ld version 2.41-37.fc40", Program.BFD, "2.41-37.fc40"),
+    ],
+)
+def test_programs_are_known_by_their_own_name(banner: str, program: Program, version: str) -> None:
+    probed = parse_version(banner)
+    assert (probed.program, probed.version) == (program, version)
+    assert probed.banner == banner.partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    "output", ["", "gcc (Debian 12.2.0-14) 12.2.0", "GNU gold (GNU Binutils 2.40) 1.16"]
+)
+def test_another_program_is_the_operators_to_correct(output: str) -> None:
+    with pytest.raises(InfraError, match="correct the toolchain"):
+        parse_version(output)
+
+
+def test_a_report_names_a_linker_once() -> None:
+    clang = parse_version("clang version 22.1.8")
+    lld = parse_version("LLD 22.1.8")
+    mold = parse_version("mold 2.37.1")
+    one = ToolchainVersions(compiler=clang, linker_objects=lld, linker=lld)
+    two = ToolchainVersions(compiler=clang, linker_objects=lld, linker=mold)
+    assert str(one) == "clang 22.1.8, LLD 22.1.8"
+    assert str(two) == "clang 22.1.8, mold 2.37.1 (LLD 22.1.8 for vmlinux.o)"
+
+
+def test_a_tool_that_failed_by_itself_is_not_blamed_on_the_profile() -> None:
+    assert explain_merge_failure("LLVM ERROR: IO failure on output stream: No space left") is None
+    assert explain_merge_failure("") is None
+    assert explain_export_failure("error: cannot open vmlinux: No such file") is None
+
+
+def test_mismatched_functions_are_counted() -> None:
+    warnings = "warning: vmlinux: profile data may be out of date - object is newer\n"
+    assert mismatched_functions(warnings) == 0
+    assert mismatched_functions(warnings + "warning: 17 functions have mismatched data\n") == 17
