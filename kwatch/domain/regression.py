@@ -136,3 +136,14 @@ def judge(history: Sequence[TagResult], regressions: Sequence[Regression]) -> tu
     if good is None:
         return (NoBaseline(bad=newest),)
     return (Worse(good=good, bad=newest),)
+
+
+def judge_key(tree: str, variant: str) -> str:
+    """The key of a judge job: a tree, and a variant's digest."""
+    return f"{tree}:{variant}"
+
+
+def judged_by(key: str) -> tuple[str, str]:
+    """The tree and the variant's digest of a judge job."""
+    tree, _, variant = key.rpartition(":")
+    return tree, variant

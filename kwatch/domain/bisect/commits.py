@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Graph = "Mapping[str, Sequence[str]]"
-
 
 class Mark(StrEnum):
     """What is known of a suspect. UNTESTABLE: it cannot show the problem, one way or the other."""

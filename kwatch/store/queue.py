@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The queue: leased rows, fenced by the attempt.
+
+A job is unique by (kind, key) while it is *queued*; a wake-up that comes while its reader runs
+queues the reader once more, and the claim refuses a key that is running.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kwatch.domain.job import (
+    LEASE_SECONDS,
+    Handle,
+    Job,
+    JobKind,
+    JobState,
+    delay_after,
+    is_hopeless,
+)
+from kwatch.errors import LeaseLostError
+from kwatch.store.codec import decode_optional, encode
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from kwatch.store.database import Transaction
+
+
+def enqueue(tx: Transaction, kind: JobKind, key: str, *, now: float, after: float = 0.0) -> None:
+    """Ask for a job; nothing happens if the same one is queued, but it may come sooner."""
+    tx.execute(
+        "INSERT INTO job (kind, key, state, run_after, created_at) VALUES (?, ?, 'queued', ?, ?)"
+        " ON CONFLICT (kind, key) WHERE state = 'queued'"
+        " DO UPDATE SET run_after = min(run_after, excluded.run_after)",
+        (kind, key, now + after, now),
+    )
+
+
+def claim(tx: Transaction, kinds: Iterable[JobKind], *, now: float) -> Job | None:
+    """Take the next job of ``kinds`` that is due, for one lease.
+
+    Jobs that were interrupted with a command under way come first, so that it is adopted before
+    anything else takes its slot; then the stages near the end of the way, then by age.
+    """
+    wanted = list(kinds)
+    row = tx.execute(
+        f"""
+        UPDATE job SET state = 'running', attempt = attempt + 1, lease_until = ?,
+            started_at = ?
+        WHERE id = (
+            SELECT id FROM job AS candidate
+            WHERE state = 'queued' AND run_after <= ? AND kind IN ({marks(wanted)})
+                AND NOT EXISTS (
+                    SELECT 1 FROM job AS other WHERE other.state = 'running'
+                        AND other.kind = candidate.kind AND other.key = candidate.key)
+            ORDER BY handle IS NULL, run_after, id LIMIT 1)
+        RETURNING *
+        """,
+        (now + LEASE_SECONDS, now, now, *wanted),
+    ).fetchone()
+    return None if row is None else _job(row)
+
+
+def renew(tx: Transaction, job: Job, *, now: float) -> None:
+    """Keep the lease. Raises LeaseLostError if another attempt owns the job."""
+    _fenced(
+        tx.execute(
+            "UPDATE job SET lease_until = ?"
+            " WHERE id = ? AND attempt = ? AND state = 'running' RETURNING id",
+            (now + LEASE_SECONDS, job.id, job.attempt),
+        ),
+        job,
+    )
+
+
+def remember(tx: Transaction, job: Job, handle: Handle | None) -> None:
+    """Store the command that the job is about to start on a host."""
+    _fenced(
+        tx.execute(
+            "UPDATE job SET handle = ?"
+            " WHERE id = ? AND attempt = ? AND state = 'running' RETURNING id",
+            (encode(handle) if handle else None, job.id, job.attempt),
+        ),
+        job,
+    )
+
+
+def finish(tx: Transaction, job: Job, *, now: float) -> None:
+    """The job is done; raises LeaseLostError if this attempt is not the newest."""
+    _end(tx, job, JobState.DONE, error=None, now=now)
+
+
+def drop(tx: Transaction, job: Job, *, now: float) -> None:
+    """Nobody wants the job any more."""
+    _end(tx, job, JobState.DROPPED, error=None, now=now)
+
+
+def fail(
+    tx: Transaction, job: Job, error: str, *, now: float, jitter: float, after: float | None
+) -> bool:
+    """The lab failed: try again later, or give up. True when it was given up.
+
+    ``after`` overrides the back-off and does not count as a failure (a full disk, a server that
+    says when to come back).
+    """
+    failures = job.failures if after is not None else job.failures + 1
+    if is_hopeless(job.kind, failures):
+        _end(tx, job, JobState.DEAD, error=error, now=now)
+        return True
+    delay = after if after is not None else delay_after(failures, jitter=jitter)
+    _requeue(tx, job, run_after=now + delay, failures=failures, error=error)
+    return False
+
+
+def release(tx: Transaction, job: Job, *, now: float) -> None:
+    """Put an interrupted job back as if it had not been claimed."""
+    _requeue(tx, job, run_after=now, failures=job.failures, error=None)
+
+
+def recover(tx: Transaction, *, now: float) -> int:
+    """At the start: whatever runs belonged to a daemon that is dead. How many there were."""
+    rows = tx.execute("SELECT * FROM job WHERE state = 'running'").fetchall()
+    for row in rows:
+        _requeue(tx, _job(row), run_after=now, failures=row["failures"], error=row["error"])
+    return len(rows)
+
+
+def handles(tx: Transaction) -> tuple[Handle, ...]:
+    """The commands on hosts that belong to a job that is alive."""
+    rows = tx.execute(
+        "SELECT handle FROM job WHERE state IN ('queued', 'running') AND handle IS NOT NULL"
+    )
+    found = (decode_optional(Handle, row["handle"]) for row in rows)
+    return tuple(handle for handle in found if handle)
+
+
+def next_due(tx: Transaction, kinds: Iterable[JobKind]) -> float | None:
+    """When the next queued job of ``kinds`` is due, whose key does not run."""
+    wanted = list(kinds)
+    row = tx.execute(
+        f"SELECT min(run_after) AS due FROM job AS candidate WHERE state = 'queued'"
+        f" AND kind IN ({marks(wanted)}) AND NOT EXISTS (SELECT 1 FROM job AS other"
+        f" WHERE other.state = 'running' AND other.kind = candidate.kind"
+        f" AND other.key = candidate.key)",
+        wanted,
+    ).fetchone()
+    due: float | None = row["due"]
+    return due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedJob:
+    """A line of the queue, for people."""
+
+    id: int
+    kind: str
+    key: str
+    state: str
+    attempt: int
+    failures: int
+    run_after: float
+    started_at: float | None
+    error: str | None
+    host: str | None
+
+
+def alive(tx: Transaction) -> tuple[QueuedJob, ...]:
+    """Every job that is queued or running, the running ones first."""
+    rows = tx.execute(
+        "SELECT * FROM job WHERE state IN ('queued', 'running')"
+        " ORDER BY state = 'queued', run_after, id"
+    ).fetchall()
+    return tuple(
+        QueuedJob(
+            id=row["id"],
+            kind=row["kind"],
+            key=row["key"],
+            state=row["state"],
+            attempt=row["attempt"],
+            failures=row["failures"],
+            run_after=row["run_after"],
+            started_at=row["started_at"],
+            error=row["error"],
+            host=handle.host if (handle := decode_optional(Handle, row["handle"])) else None,
+        )
+        for row in rows
+    )
+
+
+def marks(values: Sequence[object]) -> str:
+    """Question marks for an IN list."""
+    return ", ".join("?" * len(values))
+
+
+def _job(row: sqlite3.Row) -> Job:
+    return Job(
+        id=row["id"],
+        kind=JobKind(row["kind"]),
+        key=row["key"],
+        attempt=row["attempt"],
+        failures=row["failures"],
+        handle=decode_optional(Handle, row["handle"]),
+    )
+
+
+def _end(tx: Transaction, job: Job, state: JobState, *, error: str | None, now: float) -> None:
+    _fenced(
+        tx.execute(
+            "UPDATE job SET state = ?, error = ?, ended_at = ?, lease_until = NULL, handle = NULL"
+            " WHERE id = ? AND attempt = ? AND state = 'running' RETURNING id",
+            (state, error, now, job.id, job.attempt),
+        ),
+        job,
+    )
+
+
+def _requeue(
+    tx: Transaction, job: Job, *, run_after: float, failures: int, error: str | None
+) -> None:
+    """Queue the job again; a wake-up that came meanwhile is the same job and gives way."""
+    tx.execute(
+        "DELETE FROM job WHERE kind = ? AND key = ? AND state = 'queued'", (job.kind, job.key)
+    )
+    _fenced(
+        tx.execute(
+            "UPDATE job SET state = 'queued', run_after = ?, failures = ?, error = ?,"
+            " lease_until = NULL WHERE id = ? AND attempt = ? AND state = 'running' RETURNING id",
+            (run_after, failures, error, job.id, job.attempt),
+        ),
+        job,
+    )
+
+
+def _fenced(cursor: sqlite3.Cursor, job: Job) -> None:
+    if cursor.fetchone() is None:
+        raise LeaseLostError(
+            f"{job.kind} {job.key[:12]}: attempt {job.attempt} is not the newest; its result is"
+            " discarded"
+        )
