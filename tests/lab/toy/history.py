@@ -50,10 +50,7 @@ PLANTS: Mapping[str, Edits] = {
         )
     },
     "series-conflict": {
-        "init/guest.c": (
-            'static void send_profile(void)\n{\n\tsay("kwatch error no profile\\n");\n}',
-            'static void send_profile(void)\n{\n\tsay("kwatch error %s\\n", "no profile");\n}',
-        )
+        "Makefile": ("obj-y += mm/page.o\n", "obj-$(CONFIG_X86_64) += mm/page.o\n"),
     },
 }  # fmt: skip
 """Name of a fault -> the edits of the commit that brings it."""
@@ -110,7 +107,9 @@ def git(repository: Path, *arguments: str, when: int = FIRST_DAY, who: str = MAI
         check=False, capture_output=True, text=True, env=environment, timeout=60,
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(f"git {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
+        raise RuntimeError(
+            f"git {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        )
     return done.stdout.strip()
 
 

@@ -30,10 +30,18 @@ functions, lines and branches, patch 2 adds MC/DC.
 """
 
 
-def apply_mails(repository: Path) -> None:
-    """Commit the mails of series/ on top of ``stable``, on a branch ``series``."""
-    history.git(repository, "checkout", "-q", "-b", "series", history.STABLE)
-    history.git(repository, "am", "-q", "-3", *map(str, sorted(SERIES.glob("000[1-9]-*.eml"))))
+def apply_mails(repository: Path, *, onto: str = history.STABLE) -> None:
+    """Commit the mails of series/ on top of a revision, on a branch ``series`` made anew.
+
+    Raises RuntimeError if they do not apply, with the repository as it was before.
+    """
+    history.git(repository, "checkout", "-q", "-B", "series", onto)
+    mails = map(str, sorted(SERIES.glob("000[1-9]-*.eml")))
+    try:
+        history.git(repository, "am", "-q", "-3", *mails)
+    except RuntimeError:
+        history.git(repository, "am", "--abort")
+        raise
 
 
 def write_mails(repository: Path) -> None:
