@@ -4,7 +4,7 @@
 The caller walks through objects and arrays and says of each value whether it is decoded or
 skipped; memory holds one chunk and one decoded value, whatever the size of the whole. What is
 skipped is only followed to its end, by brackets and strings: it is not checked further. A run of
-flat arrays of numbers, which is what a coverage export mostly consists of, is one match of a
+small arrays and objects, which is what a coverage export mostly consists of, is one match of a
 regular expression.
 """
 
@@ -21,17 +21,17 @@ VALUE_BYTES = 1 << 20
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[-+.0-9a-zA-Z]++")
+_PLAIN = rb'[^\[\]{}"]++'
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_FLAT = rb"\[(?:" + _PLAIN + rb"|" + _STRING + rb")*+\]"
+_RECORD = rb"\{(?:" + _PLAIN + rb"|" + _STRING + rb"|" + _FLAT + rb")*+\}"
+
+# Inside a value: as much as possible that is whole in itself, or else one bracket.
 _TOKEN = re.compile(
-    rb"""
-    [^\[\]{}"]++                        # numbers, words and what separates them
-    | (?: \[ [^\[\]{}"]*+ \] ,?+ )++    # flat arrays
-    | " (?: [^"\\]++ | \\. )*+ "        # a string
-    | [\[{\]}]
-    """,
-    re.VERBOSE | re.DOTALL,
+    rb"(?:" + rb"|".join((_PLAIN, _STRING, _FLAT, _RECORD)) + rb")++|[\[{\]}]", re.DOTALL
 )
-# A value on its own: here a flat array must not take the arrays beside it along.
-_FIRST = re.compile(rb"""[\[{]|"(?:[^"\\]++|\\.)*+\"""", re.DOTALL)
+# At its start: here a whole array must not take the arrays beside it along.
+_FIRST = re.compile(rb"[\[{]|" + _STRING, re.DOTALL)
 _OPEN = b"[{"
 _CLOSE = b"]}"
 

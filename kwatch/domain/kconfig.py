@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Kernel configurations: what is asked for, what is made of it, what of it did not survive.
 
-The syntax is that of a .config as scripts/kconfig/confdata.c reads it. A symbol that is absent
+The syntax is that of a .config as scripts/kconfig/confdata.c reads it, but for white space around
+a line, which Kconfig minds and ``merge`` takes away. A symbol that is absent
 and one that "is not set" mean the same to Kconfig: n, or no value.
 """
 
@@ -21,13 +22,13 @@ NO = "n"
 
 _ASSIGNMENT = re.compile(r"CONFIG_([A-Za-z0-9_]+)=(.*)")
 _UNSET = re.compile(r"# CONFIG_([A-Za-z0-9_]+) is not set")
-_VALUE = re.compile(r'[ymn]|-?[0-9]+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*"')
+_VALUE = re.compile(r'[ymn]|-?[0-9]+|(?:0[xX])?[0-9a-fA-F]+|"(?:[^"\\]|\\.)*"')
 _TARGET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*config")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadLine:
-    """A line that Kconfig would warn about and drop. ``line`` counts from 1."""
+    """A line that Kconfig would drop, or read otherwise than it looks. ``line`` counts from 1."""
 
     file: str
     line: int

@@ -31,7 +31,8 @@ CONFIG_NR_CPUS=64
 CONFIG_PHYSICAL_START=0x1000000
 CONFIG_CMDLINE="a \\"quoted\\" # word"
 
-CONFIG_EMPTY=""
+  CONFIG_EMPTY=""
+CONFIG_BARE_HEX=1f
 """
 
 symbols = st.from_regex(r"[A-Z0-9_]{1,8}", fullmatch=True)
@@ -59,6 +60,7 @@ def test_every_form_of_value_is_read() -> None:
         ("PHYSICAL_START", "0x1000000"),
         ("CMDLINE", r'"a \"quoted\" # word"'),
         ("EMPTY", '""'),
+        ("BARE_HEX", "1f"),
     ]
 
 
@@ -76,6 +78,7 @@ def test_windows_line_ends_do_no_harm() -> None:
         "CONFIG_X=0x",
         'CONFIG_X="open',
         'CONFIG_X="a" b',
+        "CONFIG_X=y # why",
         "CONFIG-X=y",
         "X=y",
         "CONFIG_X =y",
