@@ -1,0 +1,418 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A host of the lab: commands, files, and supervised runs that outlive a broken connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import secrets
+import time
+from enum import Enum, auto
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from kwatch.adapters import supervisor
+from kwatch.adapters.frames import FrameParser, RefusedError, run_end
+from kwatch.adapters.process import MIB, Completed
+from kwatch.adapters.ssh import SshTransport
+from kwatch.adapters.transport import Duplex, LocalTransport, Transport
+from kwatch.domain.run import RUN_ID, Alive, Ended, Frame, Output, RunEnd, RunSpec
+from kwatch.errors import InfraError
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Mapping,
+        Sequence,
+    )
+
+    from kwatch.domain.host import HostSpec
+
+GIB = 1 << 30
+SHORT = 60.0  # seconds for what takes milliseconds on a host that is well
+TRANSFER = 1800.0
+# Seconds without a sign of life, of which an attached supervisor gives one each second.
+SILENCE = 15.0
+RENEW_EVERY = 0.8
+# Seconds a host may stay away: less than the lease, so that nobody is killed behind our back.
+PATIENCE = 150.0
+# Seconds for which a file of the cache is never removed: somebody is about to use it.
+FRESH = 3600
+
+MAKE_ROOT = (
+    'umask 077; mkdir -p "$0/run" "$0/cache/sha256" && cd "$0" && pwd -P && '
+    'if test -e "$1"; then echo present; fi'
+)
+WRITE = 'umask 077; mkdir -p "$(dirname "$0")" && cat >"$0.$1.part" && mv -f "$0.$1.part" "$0"'
+ADOPT = (
+    'test "$(sha256sum <"$0" | cut -c1-64)" = "$2" && mv -f "$0" "$1" && exit 0; rm -f "$0"; exit 9'
+)
+LIST_CACHE = "date +%s; find \"$0\" -type f -printf '%T@ %s %p\\n'"
+
+
+class OnCancel(Enum):
+    """What a cancelled wait means for the run: the daemon comes back to it, or nobody does."""
+
+    LEAVE = auto()
+    STOP = auto()
+
+
+class Host:
+    """One host, reached by ``transport`` (by default the one its specification asks for).
+
+    Every failure is an InfraError that names the host. Use as ``async with``: leaving closes the
+    connections, and leaves what is supervised to its lease.
+    """
+
+    def __init__(
+        self,
+        spec: HostSpec,
+        *,
+        transport: Transport | None = None,
+        cache_budget: int = 20 * GIB,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self._transport: Transport = transport or (
+            LocalTransport(spec.name) if spec.address is None else SshTransport(spec)
+        )
+        self._cache_budget = cache_budget
+        self._patience = patience
+        self._program = Path(supervisor.__file__)
+        digest = hashlib.sha256(self._program.read_bytes()).hexdigest()
+        self._supervisor = f"supervisor-{digest[:16]}.py"
+        self._root: str | None = None
+        self._preparing = asyncio.Lock()
+        self._uploading = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop the connections; the next use connects again."""
+        await self._transport.close()
+
+    async def prepare(self) -> str:
+        """Make kwatch's folder on the host what it must be; its absolute path."""
+        async with self._preparing:
+            if self._root is None:
+                self._root = await self._make_root()
+            return self._root
+
+    async def _make_root(self) -> str:
+        made = await self._transport.run(
+            ["sh", "-c", MAKE_ROOT, self.spec.directory, self._supervisor], timeout=SHORT
+        )
+        lines = made.text().splitlines()
+        present = lines[-1:] == ["present"]
+        root = "".join(lines[-2:-1] if present else lines[-1:])
+        if not root.startswith("/"):
+            raise InfraError(
+                f"{self.name}: no folder, but {made.text()[-200:]!r}, came from its login shell",
+                host=self.name,
+            )
+        if not present:
+            part = f"{root}/{self._supervisor}.{secrets.token_hex(4)}.part"
+            await self._transport.upload(self._program, part)
+            await self._transport.run(
+                ["mv", "-f", part, f"{root}/{self._supervisor}"], timeout=SHORT
+            )
+        return root
+
+    # --- commands and files -----------------------------------------------------------------------
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes | AsyncIterator[bytes] | None = None,
+        limit: int = 64 * MIB,
+        check: bool = True,
+    ) -> Completed:
+        """What a short command says, in the home of the user there; see process.run()."""
+        return await self._transport.run(
+            argv, stdin=stdin, timeout=timeout, limit=limit, check=check
+        )
+
+    async def write(self, path: str, data: bytes) -> None:
+        """Make ``path``, below kwatch's folder or absolute, a file with this content at once."""
+        target = await self.path(path)
+        await self.run(["sh", "-c", WRITE, target, secrets.token_hex(4)], stdin=data,
+                       timeout=TRANSFER)  # fmt: skip
+
+    async def read(self, path: str, limit: int) -> bytes:
+        """The content of a file; more than ``limit`` bytes, or no such file, raise InfraError."""
+        found = await self.run(["cat", "--", await self.path(path)], timeout=TRANSFER, limit=limit)
+        return found.stdout
+
+    async def path(self, name: str) -> str:
+        """The absolute path of ``name`` below kwatch's folder on the host."""
+        root = await self.prepare()
+        return name if name.startswith("/") else f"{root}/{name}"
+
+    async def put(self, digest: str, source: Path) -> str:
+        """Have the file with this SHA-256 (hex) on the host; its path there.
+
+        The file stays for an hour at least, then as long as there is room. A ``source`` that has
+        another digest raises InfraError and leaves nothing.
+        """
+        target = await self.path(f"cache/sha256/{digest}")
+        async with self._uploading:
+            if await self._has(target):
+                return target
+            part = f"{target}.{secrets.token_hex(4)}.part"
+            try:
+                async with asyncio.timeout(TRANSFER):
+                    await self._transport.upload(source, part)
+            except TimeoutError:
+                raise InfraError(
+                    f"{self.name}: {source} was not there after {TRANSFER:g} s: is the link slow?",
+                    host=self.name,
+                ) from None
+            adopted = await self.run(["sh", "-c", ADOPT, part, target, digest], timeout=TRANSFER,
+                                     check=False)  # fmt: skip
+            if adopted.status != 0:
+                raise InfraError(
+                    f"{self.name}: {source} did not arrive as SHA-256 {digest}", host=self.name
+                )
+            await self._trim()
+        return target
+
+    async def put_bytes(self, data: bytes) -> str:
+        """Have these bytes as a file on the host; its path there."""
+        target = await self.path(f"cache/sha256/{hashlib.sha256(data).hexdigest()}")
+        if not await self._has(target):
+            await self.write(target, data)
+        return target
+
+    async def _has(self, target: str) -> bool:
+        """Whether the cache holds ``target``, which then counts as used now."""
+        found = await self.run(["sh", "-c", 'test -f "$0" && touch "$0"', target], timeout=SHORT,
+                               check=False)  # fmt: skip
+        return found.status == 0
+
+    async def get(self, path: str, destination: Path, limit: int) -> None:
+        """Fetch a regular file of at most ``limit`` bytes; ``destination`` appears complete."""
+        part = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.part")
+        try:
+            async with asyncio.timeout(TRANSFER):
+                await self._transport.download(await self.path(path), part, limit)
+            await asyncio.to_thread(part.replace, destination)
+        except TimeoutError:
+            raise InfraError(
+                f"{self.name}: {path} did not come within {TRANSFER:g} s", host=self.name
+            ) from None
+        finally:
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+
+    async def _trim(self) -> None:
+        """Remove what was not used for longest, until the cache fits its budget."""
+        listed = await self.run(
+            ["sh", "-c", LIST_CACHE, await self.path("cache/sha256")], timeout=SHORT
+        )
+        now, *lines = listed.text().splitlines()
+        old = evict([_entry(line) for line in lines], budget=self._cache_budget, now=float(now))
+        if old:
+            await self.run(["rm", "-f", "--", *old], timeout=SHORT)
+
+    # --- supervised runs --------------------------------------------------------------------------
+
+    async def start(self, run_id: str, spec: RunSpec) -> None:
+        """Start a supervised run, unless this id was started before."""
+        request = {
+            "argv": spec.argv,
+            "cwd": spec.cwd,
+            "env": dict(spec.env),
+            "deadline_s": spec.deadline,
+            "lease_s": spec.lease,
+            "files": dict(spec.limits),
+            "nice": spec.nice,
+        }
+        await self._ask("start", run_id, request=request)
+
+    async def stop(self, run_id: str) -> RunEnd | None:
+        """Kill the run and wait until nothing of it is left; None if it was never started."""
+        answer = await self._ask("stop", run_id)
+        return None if answer["exit"] is None else run_end(answer["exit"])
+
+    async def reap(self, keep: Collection[str]) -> tuple[str, ...]:
+        """Stop and delete every run but those to ``keep``; the ids of those still running."""
+        answer = await self._ask("reap", request={"keep": sorted(keep)}, timeout=600)
+        return tuple(answer["stopped"])
+
+    async def runs(self) -> tuple[str, ...]:
+        """The ids of all runs that have a folder on the host."""
+        answer = await self._ask("list")
+        return tuple(str(run["id"]) for run in answer["runs"])
+
+    async def probe(self) -> dict[str, Any]:
+        """What the host has and is; the fields are those of probe() in supervisor.py."""
+        return await self._ask("probe", parent="")
+
+    async def run_directory(self, run_id: str) -> str:
+        """The absolute folder of a run."""
+        if not RUN_ID.fullmatch(run_id):
+            raise ValueError(f"{run_id!r} is no run id")
+        return await self.path(f"run/{run_id}")
+
+    async def connect_unix(self, path: str) -> Duplex:
+        """Connect to a unix socket on the host."""
+        return await self._transport.connect_unix(await self.path(path))
+
+    async def attach(self, run_id: str, offsets: Mapping[str, int]) -> AsyncGenerator[Frame]:
+        """Follow the files named in ``offsets`` from there on, until the run ends.
+
+        Keeps the lease alive, so iterate without long pauses, and leave it by aclose(). A broken
+        connection is made anew and nothing is lost; a host that stays away for longer than the
+        patience raises InfraError. The last frame is Ended.
+        """
+        await self.run_directory(run_id)
+        reached = dict(offsets)
+        away_since: float | None = None
+        pause = 0.1
+        while True:
+            try:
+                async for frame in self._attach_once(run_id, reached):
+                    away_since, pause = None, 0.1
+                    if isinstance(frame, Output):
+                        reached[frame.file] = frame.offset + len(frame.data)
+                    yield frame
+                    if isinstance(frame, Ended):
+                        return
+                # Ended without a last word: maybe kwatch's folder was removed under us.
+                reason: InfraError | None = None
+                self._root = None
+            except RefusedError as error:
+                raise InfraError(f"{self.name}: {error}", host=self.name) from None
+            except InfraError as error:
+                reason = error
+            now = time.monotonic()
+            away_since = away_since or now
+            if now - away_since > self._patience:
+                raise InfraError(
+                    f"{self.name} stayed away for {self._patience:g} s, run {run_id} is given up: "
+                    f"{reason or 'the connection ended'}",
+                    host=self.name,
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+    async def _attach_once(self, run_id: str, reached: Mapping[str, int]) -> AsyncGenerator[Frame]:
+        root = await self.prepare()
+        argv = self._supervise(root, "attach", f"{root}/run", run_id)
+        parser = FrameParser()
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(SILENCE):
+                    duplex = await stack.enter_async_context(self._transport.open(argv))
+                duplex.writer.write(json.dumps({"offsets": dict(reached)}).encode() + b"\n")
+                renewed = time.monotonic()
+                while True:
+                    async with asyncio.timeout(SILENCE):
+                        data = await duplex.reader.read(MIB)
+                    if not data:
+                        return
+                    for frame in parser.feed(data):
+                        yield frame
+                    if time.monotonic() - renewed >= RENEW_EVERY:
+                        duplex.writer.write(b"\n")
+                        renewed = time.monotonic()
+            except TimeoutError:
+                raise InfraError(f"{self.name} is silent", host=self.name) from None
+
+    async def supervised(
+        self,
+        run_id: str,
+        spec: RunSpec,
+        on_output: Callable[[Output], Awaitable[None]],
+        *,
+        on_cancel: OnCancel,
+    ) -> RunEnd:
+        """Run a supervised command to its end, giving each piece of output to ``on_output``."""
+        try:
+            await self.start(run_id, spec)
+            async with contextlib.aclosing(
+                self.attach(run_id, dict.fromkeys(spec.limits, 0))
+            ) as frames:
+                async for frame in frames:
+                    match frame:
+                        case Output():
+                            await on_output(frame)
+                        case Alive():
+                            pass
+                        case Ended(end=end):
+                            return end
+        except asyncio.CancelledError:
+            if on_cancel is OnCancel.STOP:
+                with contextlib.suppress(InfraError):
+                    await asyncio.shield(self.stop(run_id))
+            raise
+        raise InfraError(f"{self.name}: run {run_id} ended without saying how", host=self.name)
+
+    def _supervise(self, root: str, *words: str) -> list[str]:
+        return ["python3", "-I", "-S", f"{root}/{self._supervisor}", *words]
+
+    async def _ask(
+        self,
+        verb: str,
+        *run_id: str,
+        parent: str = "/run",
+        request: Mapping[str, object] | None = None,
+        timeout: float = 2 * SHORT,
+    ) -> dict[str, Any]:
+        """One short conversation with the supervisor."""
+        for name in run_id:
+            await self.run_directory(name)
+        root = await self.prepare()
+        answered = await self.run(
+            self._supervise(root, verb, f"{root}{parent}", *run_id),
+            stdin=json.dumps(request or {}).encode(),
+            timeout=timeout,
+            check=False,
+        )
+        try:
+            answer = json.loads(answered.stdout)
+            if answered.status == 0 and isinstance(answer, dict):
+                return answer
+        except ValueError:
+            # The folder may have been removed under us: look again the next time.
+            self._root = None
+        output = (answered.stderr or answered.stdout).decode("utf-8", "replace").strip()
+        raise InfraError(
+            f"{self.name}: the supervisor could not {verb} {' '.join(run_id)}(status "
+            f"{answered.status}): {output[-2000:]}",
+            host=self.name,
+        )
+
+
+def evict(entries: Sequence[tuple[float, int, str]], *, budget: int, now: float) -> tuple[str, ...]:
+    """What to remove of a cache: (last use, bytes, path) of each file, seconds since the epoch.
+
+    The longest unused go first until the rest fits ``budget`` bytes. What was used within the
+    last hour stays in any case; parts of broken uploads go after it in any case.
+    """
+    gone = [path for used, _, path in entries if path.endswith(".part") and now - used > FRESH]
+    whole = sorted(entry for entry in entries if not entry[2].endswith(".part"))
+    total = sum(size for _, size, _ in whole)
+    for used, size, path in whole:
+        if total <= budget or now - used <= FRESH:
+            break
+        gone.append(path)
+        total -= size
+    return tuple(gone)
+
+
+def _entry(line: str) -> tuple[float, int, str]:
+    used, size, path = line.split(" ", 2)
+    return float(used), int(size), path
