@@ -257,7 +257,7 @@ class Host:
         return tuple(str(run["id"]) for run in answer["runs"])
 
     async def probe(self) -> dict[str, Any]:
-        """What the host has and is; the fields are those of probe() in supervisor.py."""
+        """What the host has and is; the fields are those of the verb in supervisor.py."""
         return await self._ask("probe", parent="")
 
     async def run_directory(self, run_id: str) -> str:
