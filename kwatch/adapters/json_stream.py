@@ -21,14 +21,16 @@ VALUE_BYTES = 1 << 20
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[-+.0-9a-zA-Z]++")
-_PLAIN = rb'[^\[\]{}"]++'
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
-_FLAT = rb"\[(?:" + _PLAIN + rb"|" + _STRING + rb")*+\]"
-_RECORD = rb"\{(?:" + _PLAIN + rb"|" + _STRING + rb"|" + _FLAT + rb")*+\}"
+# Only single characters are repeated possessively: Python 3.11.2 loses its place in a possessive
+# group. Each alternative begins with a character of its own, so nothing is tried twice.
+_PLAIN = rb'[^\[\]{}"]'
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
+_FLAT = rb"\[" + _PLAIN + rb"*+(?:" + _STRING + _PLAIN + rb"*+)*\]"
+_RECORD = rb"\{" + _PLAIN + rb"*+(?:(?:" + _STRING + rb"|" + _FLAT + rb")" + _PLAIN + rb"*+)*\}"
 
 # Inside a value: as much as possible that is whole in itself, or else one bracket.
 _TOKEN = re.compile(
-    rb"(?:" + rb"|".join((_PLAIN, _STRING, _FLAT, _RECORD)) + rb")++|[\[{\]}]", re.DOTALL
+    rb"(?:" + rb"|".join((_PLAIN + rb"++", _STRING, _FLAT, _RECORD)) + rb")+|[\[{\]}]", re.DOTALL
 )
 # At its start: here a whole array must not take the arrays beside it along.
 _FIRST = re.compile(rb"[\[{]|" + _STRING, re.DOTALL)

@@ -2,8 +2,8 @@
 """Kernel configurations: what is asked for, what is made of it, what of it did not survive.
 
 The syntax is that of a .config as scripts/kconfig/confdata.c reads it, but for white space around
-a line, which Kconfig minds and ``merge`` takes away. A symbol that is absent
-and one that "is not set" mean the same to Kconfig: n, or no value.
+a line, which Kconfig minds and ``merge`` takes away. A symbol that is absent and one that "is not
+set" mean the same to Kconfig: n, or no value.
 """
 
 from __future__ import annotations
