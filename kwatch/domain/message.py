@@ -13,14 +13,16 @@ import email.parser
 import email.policy
 import email.utils
 import hashlib
+import itertools
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.message import Message
 from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from email.message import Message
+    from collections.abc import Callable
 
 MAX_MAIL = 2 << 20
 """Bytes of the largest mail that is read."""
@@ -28,8 +30,14 @@ MAX_MAIL = 2 << 20
 MAX_HEADER = 64 << 10
 """Characters of a header that are read; the longest real Cc lines have some 12000."""
 
-MAX_CONTAINERS = 32
-"""Multipart or forwarded parts of a mail. The parser's time grows with lines times nesting."""
+MAX_PARTS = 100
+"""Parts of a mail, nested ones too."""
+
+MAX_CONTAINERS = 12
+"""Multipart or forwarded parts of a mail: the parser's time grows with lines times nesting."""
+
+MAX_CONTENT_HEADER = 4096
+"""Bytes of a header that describes a part: the parser's time grows with their square."""
 
 MAX_REPEATS = 20
 """Headers of one name that are read."""
@@ -38,6 +46,9 @@ MAX_REFERENCES = 200
 """Message-IDs of a header that are kept: the first, the root of the thread, and the last ones."""
 
 _CONTAINER = re.compile(rb"^content-type:\s*(?:multipart|message)/", re.IGNORECASE | re.MULTILINE)
+_CONTENT_HEADER = re.compile(
+    rb"^content-[a-z-]{1,40}:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE
+)
 _MESSAGE_ID = re.compile(r"<([\x21-\x3b\x3d\x3f-\x7e]{3,900})>")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,200}@[A-Za-z0-9][A-Za-z0-9.-]{0,200}")
 _IN_ANGLES = re.compile(r"<([^<>\s]{3,400})>")
@@ -137,15 +148,34 @@ def parse(raw: bytes, *, received_at: datetime | None = None) -> Mail | Unreadab
     digest = hashlib.sha256(raw).hexdigest()
     if len(raw) > MAX_MAIL:
         return Unreadable(digest=digest, reason=f"{len(raw)} bytes, more than {MAX_MAIL}")
-    if len(_CONTAINER.findall(raw)) > MAX_CONTAINERS:
-        return Unreadable(digest=digest, reason=f"more than {MAX_CONTAINERS} nested parts")
     # Some archives put a line of mbox format before the mail.
     content = raw.partition(b"\n")[2] if raw.startswith(b"From ") else raw
+    # The parser takes a lone carriage return for a line end too.
+    content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if len(_CONTAINER.findall(content)) > MAX_CONTAINERS:
+        return Unreadable(digest=digest, reason=f"more than {MAX_CONTAINERS} nested parts")
+    if any(len(found[0]) > MAX_CONTENT_HEADER for found in _CONTENT_HEADER.finditer(content)):
+        return Unreadable(
+            digest=digest, reason=f"a Content header of more than {MAX_CONTENT_HEADER} bytes"
+        )
     try:
-        message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(content)
+        parser = email.parser.BytesParser(_part_factory(), policy=email.policy.compat32)
+        message = parser.parsebytes(content)
         return _read(message, digest, received_at)
     except Exception as error:  # noqa: BLE001 - the parser's failures are the sender's choice
         return Unreadable(digest=digest, reason=f"{type(error).__name__}: {error}"[:200])
+
+
+def _part_factory() -> Callable[..., Message]:
+    """What the parser makes its parts with: it stops at the limit."""
+    numbers = itertools.count()
+
+    def create(*, policy: email.policy.Policy) -> Message:
+        if next(numbers) > MAX_PARTS:
+            raise ValueError(f"more than {MAX_PARTS} parts")
+        return Message(policy=policy)
+
+    return create
 
 
 def normalised(title: str) -> str:
