@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import process
@@ -17,7 +19,6 @@ from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-    from pathlib import Path
 
     from kwatch.adapters.process import Completed
 
@@ -68,6 +69,12 @@ def _environment() -> Mapping[str, str]:
 GIT_ENVIRONMENT: Mapping[str, str] = _environment()
 
 
+def _unlock(git_directory: Path) -> None:
+    """Remove the locks of a git that was killed; nobody else works in a scratch worktree."""
+    for name in ("index.lock", "HEAD.lock"):
+        (git_directory / name).unlink(missing_ok=True)
+
+
 class Git:
     """One repository (or worktree) on this machine."""
 
@@ -116,15 +123,36 @@ class Git:
         return {ref: object_id for object_id, ref in pairs}
 
     async def remote_refs(self, url: str, patterns: Sequence[str]) -> dict[str, str]:
-        """The refs of ``url`` that match ``patterns``, with their ids; tags are peeled.
+        """The refs of ``url`` that match ``patterns``, with their ids.
 
-        The server is asked for the patterns only, so a look costs little.
+        An annotated tag comes twice: as itself, and as ``NAME^{}`` with the commit it leads to.
         """
         listed = await self.run(
-            "ls-remote", "--refs", "--quiet", "--end-of-options", url, *patterns, timeout=120
+            "ls-remote", "--quiet", "--end-of-options", url, *patterns, timeout=120
         )
         pairs = (line.split("\t", 1) for line in listed.text().splitlines())
         return {ref: object_id for object_id, ref in pairs}
+
+    async def worktree(self, directory: Path, commit: str) -> Git:
+        """A worktree of this repository with ``commit`` checked out, whatever was there before.
+
+        Only files that differ are written. What a killed git left behind is cleared away.
+        """
+        tree = Git(directory)
+        if (directory / ".git").exists():
+            known = await tree.run("rev-parse", "--git-dir", check=False)
+            if known.status == 0:
+                await asyncio.to_thread(_unlock, Path(known.text()))
+                await tree.run("am", "--abort", check=False)
+                done = await tree.run("checkout", "--force", "--quiet", "--detach", commit,
+                                      check=False)  # fmt: skip
+                if done.status == 0:
+                    await tree.run("clean", "-ffdxq")
+                    return tree
+        await self.run("worktree", "prune")
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        await self.run("worktree", "add", "--force", "--detach", "--quiet", str(directory), commit)
+        return tree
 
     async def fetch(
         self,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from kwatch.domain.series import Series
 from kwatch.domain.variant import Variant
 from kwatch.store import coverage
 from kwatch.store.codec import decode, decode_optional, encode
+from kwatch.store.queue import marks
 
 if TYPE_CHECKING:
     import sqlite3
@@ -321,6 +323,17 @@ def find_observation(tx: Transaction, trial: Trial) -> StoredObservation | None:
         (trial.commit, trial.variant, trial.rebuild, trial.repeat, trial.host or ""),
     ).fetchone()
     return None if row is None else _observation(row)
+
+
+def settled(tx: Transaction, variants: Collection[str]) -> tuple[StoredObservation, ...]:
+    """Every settled observation in one of the variants (digests)."""
+    wanted_variants = list(variants)
+    rows = tx.execute(
+        f"SELECT * FROM observation WHERE outcome IS NOT NULL"
+        f" AND variant IN ({marks(wanted_variants)}) ORDER BY id",
+        wanted_variants,
+    )
+    return tuple(map(_observation, rows))
 
 
 def waiting(tx: Transaction, kind: JobKind, key: str) -> tuple[StoredObservation, ...]:

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernel sources and builds on a host: the slot, its worktree, and the ``make`` commands.
+
+A host keeps one bare repository. A slot has a source folder, into which only files that differ
+are written, and one output folder for each kind of build, so that a step of a bisection compiles
+what changed and no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kwatch.adapters.git import GIT_ENVIRONMENT
+from kwatch.adapters.sandbox import Sandbox
+from kwatch.domain.coverage import Roots
+
+if TYPE_CHECKING:
+    from kwatch.adapters.git import Git
+    from kwatch.adapters.host import Host
+    from kwatch.domain.toolchain import Toolchain
+
+SOURCE = "/build/src"
+OUTPUT = "/build/out"
+CCACHE = "/build/ccache"
+
+ROOTS = Roots(source=SOURCE, output=OUTPUT)
+
+# The image that boots, by architecture; paths below O=.
+IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
+IMAGE_TARGETS = {"x86_64": "bzImage", "arm64": "Image"}
+KERNEL_ARCH = {"x86_64": "x86_64", "arm64": "arm64"}
+
+# Fixed, so that the same source gives the same bytes whenever and wherever it is built.
+REPRODUCIBLE = (
+    "KBUILD_BUILD_TIMESTAMP=1970-01-01",
+    "KBUILD_BUILD_USER=kwatch",
+    "KBUILD_BUILD_HOST=kwatch",
+    "KBUILD_BUILD_VERSION=1",
+    "LOCALVERSION=",
+)
+
+SHORT = 120.0
+TRANSFER = 7200.0
+# Output folders that a slot keeps; each holds a gigabyte or two.
+OUTPUTS_KEPT = 4
+
+# $0 git directory, $1 source folder, $2 index, $3 commit, $4 marker of a whole worktree
+_CHECK_OUT = """
+set -e
+if ! test -f "$4"; then rm -rf "$1" "$2"; fi
+rm -f "$4" "$2.lock"
+mkdir -p "$1"
+GIT_INDEX_FILE="$2" git --git-dir="$0" --work-tree="$1" read-tree --reset -u "$3"
+echo "$3" >"$4"
+"""
+
+# $0 slot folder, $1 output folder, $2 how many to keep, $3 fresh or keep
+_MAKE_OUTPUT = """
+set -e
+if test "$3" = fresh; then rm -rf "$1"; fi
+mkdir -p "$1"
+touch "$1"
+ls -1dt "$0"/out-* | tail -n +"$2" | while read -r old; do rm -rf "$old"; done
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSlot:
+    """The folders of one slot on a host, as absolute paths there."""
+
+    source: str
+    output: str
+    ccache: str
+
+    def sandbox(self) -> Sandbox:
+        """Where ``make`` runs. The source is read-only: a build writes to its output only."""
+        return Sandbox(
+            read_only={SOURCE: self.source},
+            writable={OUTPUT: self.output, CCACHE: self.ccache},
+            environment={
+                "CCACHE_DIR": CCACHE,
+                # A preprocessed file would be recorded as the source of the coverage.
+                "CCACHE_RUN_SECOND_CPP": "true",
+                "CCACHE_MAXSIZE": "20G",
+                "CCACHE_NOHASHDIR": "true",
+                "CCACHE_COMPILERCHECK": "content",
+            },
+            directory=OUTPUT,
+        )
+
+
+def make_command(
+    toolchain: Toolchain, arch: str, *targets: str, jobs: int, has_ccache: bool
+) -> tuple[str, ...]:
+    """``make`` of ``targets`` inside the sandbox."""
+    compiler = f"ccache {toolchain.compiler}" if has_ccache else toolchain.compiler
+    return (
+        "make",
+        "-C",
+        SOURCE,
+        f"O={OUTPUT}",
+        f"ARCH={KERNEL_ARCH[arch]}",
+        f"LLVM={toolchain.llvm_suffix or 1}",
+        f"CC={compiler}",
+        f"LD={toolchain.linker}",
+        f"-j{jobs}",
+        *REPRODUCIBLE,
+        *targets,
+    )
+
+
+async def push(git: Git, host: Host, commit: str) -> str:
+    """Have ``commit`` in the repository of ``host``; the repository's path there.
+
+    Only what the host lacks travels, over the connection that is there anyway.
+    """
+    repository = await host.path("linux.git")
+    made = await host.run(
+        ["sh", "-c",
+         ('test -e "$0/HEAD" || git init -q --bare "$0"; git --git-dir="$0" for-each-ref'
+         " --format='%(objectname)' refs/kwatch/have | tail -n 200"), repository],
+        timeout=SHORT,
+    )  # fmt: skip
+    have = made.text().split()
+    if commit in have:
+        return repository
+    shared = [known for known in have if await git.resolve(f"{known}^{{commit}}")]
+    await host.run(
+        [*_git(repository), "index-pack", "--stdin", "--fix-thin"],
+        stdin=git.pack([commit], shared),
+        timeout=TRANSFER,
+    )
+    await host.run(
+        [*_git(repository), "update-ref", f"refs/kwatch/have/{commit}", commit], timeout=SHORT
+    )
+    return repository
+
+
+async def prepare_slot(
+    host: Host, slot: int, repository: str, commit: str, *, recipe: str, is_fresh: bool
+) -> BuildSlot:
+    """Check ``commit`` out into a slot; ``recipe`` names the kind of build (its output folder).
+
+    ``is_fresh`` empties the output folder first.
+    """
+    folder = await host.path(f"slots/{slot}")
+    found = BuildSlot(
+        source=f"{folder}/src",
+        output=f"{folder}/out-{recipe}",
+        ccache=await host.path("ccache"),
+    )
+    await host.run(
+        ["sh", "-c", _MAKE_OUTPUT, folder, found.output, str(OUTPUTS_KEPT + 1),
+         "fresh" if is_fresh else "keep"],
+        timeout=SHORT * 5,
+    )  # fmt: skip
+    await host.run(["mkdir", "-p", found.ccache], timeout=SHORT)
+    await host.run(
+        [*_environment(), "sh", "-c", _CHECK_OUT, repository, found.source, f"{folder}/index",
+         commit, f"{folder}/commit"],
+        timeout=SHORT * 10,
+    )  # fmt: skip
+    return found
+
+
+def _environment() -> tuple[str, ...]:
+    hardened = [f"{key}={value}" for key, value in GIT_ENVIRONMENT.items() if key != "PATH"]
+    return ("env", *hardened)
+
+
+def _git(repository: str) -> tuple[str, ...]:
+    return (*_environment(), "git", f"--git-dir={repository}")

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hosts of the lab as one pool of slots.
+
+A slot has a number, and with it one worktree and one build folder on its host. A host that fails
+is left alone for a while, longer each time, and comes back by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from kwatch.adapters.host import Host
+from kwatch.domain.host import Health, HostSpec, HostState, Need, Slot, place, suits
+from kwatch.errors import InfraError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+    from kwatch.domain.job import Handle
+
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 900.0
+# How long a job waits for a slot before it goes back to the queue.
+WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A slot on a host, held by one job."""
+
+    host: Host
+    slot: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Breaker:
+    """Failures in a row of a host, and until when it is left alone."""
+
+    failures: int = 0
+    until: float = 0.0
+    reason: str = ""
+
+
+class Pool:
+    """Hands out slots on healthy hosts."""
+
+    def __init__(self, hosts: Iterable[Host], *, clock: Callable[[], float]) -> None:
+        self.hosts = {host.name: host for host in hosts}
+        self._clock = clock
+        self._breakers = {name: _Breaker() for name in self.hosts}
+        self._used: dict[tuple[str, Slot], set[int]] = {}
+        self._changed = asyncio.Condition()
+
+    def state(self, name: str) -> HostState:
+        """Whether a host gets work now, and why not."""
+        breaker = self._breakers[name]
+        if breaker.until > self._clock():
+            return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
+        return HostState()
+
+    @contextlib.asynccontextmanager
+    async def lease(self, need: Need, *, prefer: Handle | None = None) -> AsyncIterator[Lease]:
+        """Hold a slot that serves ``need``; the one of ``prefer`` if that can be had.
+
+        No host that ever could, or none free for a minute, raises InfraError. A failure inside
+        that names the host makes it rest.
+        """
+        lease = await self._take(need, prefer)
+        try:
+            yield lease
+        except InfraError as error:
+            if error.host == lease.host.name:
+                self._note_failure(lease.host.name, str(error))
+            raise
+        else:
+            self._breakers[lease.host.name] = _Breaker()
+        finally:
+            self._used[lease.host.name, need.slot].discard(lease.slot)
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def close(self) -> None:
+        """Drop all connections."""
+        for host in self.hosts.values():
+            with contextlib.suppress(InfraError):
+                await host.close()
+
+    async def _take(self, need: Need, prefer: Handle | None) -> Lease:
+        specs = [host.spec for host in self.hosts.values()]
+        if not any(suits(need, spec) for spec in specs):
+            raise InfraError(
+                f"no host can {need.slot.value} for {need.arch}"
+                f"{f' with {need.accelerator}' if need.accelerator else ''}"
+                f"{f' on {need.host}' if need.host else ''}: add one to the configuration"
+            )
+        try:
+            async with asyncio.timeout(WAIT_SECONDS), self._changed:
+                while True:
+                    lease = self._pick(need, specs, prefer)
+                    if lease is not None:
+                        return lease
+                    await self._changed.wait()
+        except TimeoutError:
+            reasons = "; ".join(
+                f"{spec.name}: {self.state(spec.name).reason or 'busy'}"
+                for spec in specs
+                if suits(need, spec)
+            )
+            raise InfraError(
+                f"no {need.slot.value} slot is free ({reasons})",
+                retry_after=timedelta(seconds=FIRST_PAUSE),
+            ) from None
+
+    def _pick(self, need: Need, specs: Sequence[HostSpec], prefer: Handle | None) -> Lease | None:
+        if prefer is not None and prefer.host in self.hosts:
+            used = self._used.setdefault((prefer.host, need.slot), set())
+            if prefer.slot not in used:
+                used.add(prefer.slot)
+                return Lease(host=self.hosts[prefer.host], slot=prefer.slot)
+        busy = {key: len(numbers) for key, numbers in self._used.items()}
+        chosen = place(need, [(spec, self.state(spec.name)) for spec in specs], busy)
+        if chosen is None:
+            return None
+        used = self._used.setdefault((chosen.name, need.slot), set())
+        slot = next(number for number in range(chosen.slots[need.slot]) if number not in used)
+        used.add(slot)
+        return Lease(host=self.hosts[chosen.name], slot=slot)
+
+    def _note_failure(self, name: str, reason: str) -> None:
+        breaker = self._breakers[name]
+        breaker.failures += 1
+        pause = min(FIRST_PAUSE * 2.0 ** (breaker.failures - 1), LONGEST_PAUSE)
+        breaker.until = self._clock() + pause
+        breaker.reason = reason.splitlines()[0][:200]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""checkout: the series on a commit, by ``git am -3`` in a scratch worktree."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.job import JobKind
+from kwatch.domain.log.build import clean
+from kwatch.domain.message import Mail, parse
+from kwatch.domain.observation import CheckoutResult
+from kwatch.domain.series import PatchFate, PatchResult
+from kwatch.errors import InfraError
+from kwatch.store import history
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kwatch.adapters.git import Git
+    from kwatch.domain.job import Job
+    from kwatch.store.database import Database, Transaction
+
+# The result must be the same commit whenever it is made.
+_IDENTITY = {
+    "GIT_COMMITTER_NAME": "kwatch",
+    "GIT_COMMITTER_EMAIL": "kwatch@localhost",
+}
+
+
+async def run(job: Job, *, git: Git, scratch: Path, database: Database) -> CheckoutResult | None:
+    """Apply the series of the variant that wants the checkout ``job.key``."""
+    inputs = await database.read(_inputs, job.key)
+    if inputs is None:
+        return None
+    commit, mbox = inputs
+    started = time.monotonic()
+    result, patches, finding = commit, _NO_PATCHES, None
+    if mbox is not None:
+        tree = await git.worktree(scratch, commit)
+        result, patches, finding = await _apply(tree, mbox)
+    tree_id = None
+    if finding is None:
+        tree_id = await git.resolve(f"{result}^{{tree}}")
+        await git.pin(f"refs/kwatch/checkout/{job.key}", result)
+    return CheckoutResult(
+        key=job.key,
+        result=result if finding is None else None,
+        tree_id=tree_id,
+        patches=patches,
+        finding=finding,
+        took=time.monotonic() - started,
+    )
+
+
+def _inputs(tx: Transaction, key: str) -> tuple[str, bytes | None] | None:
+    observation = history.wanted(tx, JobKind.CHECKOUT, key)
+    if observation is None:
+        return None
+    variant = history.variant(tx, observation.trial.variant)
+    mbox = history.mbox(tx, variant.series.digest) if variant.series else None
+    return observation.trial.commit, mbox
+
+
+async def _apply(tree: Git, mbox: bytes) -> tuple[str, tuple[PatchResult, ...], Finding | None]:
+    """The commit that is the result (if all went well), each patch's fate, and what failed."""
+    subjects = _subjects(mbox)
+    base = await tree.resolve("HEAD")
+    if base is None:
+        raise InfraError(f"the scratch worktree {tree.directory} has no HEAD: remove the folder")
+    applied = await tree.run(
+        "am", "-3", "--quiet", "--patch-format=mboxrd", "--committer-date-is-author-date",
+        "--no-gpg-sign", stdin=mbox, env=_IDENTITY, check=False,
+    )  # fmt: skip
+    head = await tree.resolve("HEAD") or base
+    if applied.status == 0:
+        return head, _fates(subjects, len(subjects)), None
+    number = int((await tree.run("rev-list", "--count", f"{base}..HEAD")).text())
+    conflict = await _conflict(tree)
+    await tree.run("am", "--abort", check=False)
+    said = [clean(line) for line in (applied.stdout + applied.stderr).decode(
+        "utf-8", "replace").splitlines()]  # fmt: skip
+    failed = subjects[number] if number < len(subjects) else "the series"
+    finding = Finding(
+        kind=FindingKind.APPLY,
+        title=f"patch {number + 1}/{len(subjects)} does not apply: {failed}",
+        file=conflict[0] if conflict else None,
+        excerpt=tuple([*said[-20:], *(f"conflict in {path}" for path in conflict)][:40]),
+    )
+    return base, _fates(subjects, number), finding
+
+
+async def _conflict(tree: Git) -> list[str]:
+    """The files in which the three-way merge left conflicts."""
+    listed = await tree.run("diff", "--name-only", "--diff-filter=U", check=False)
+    return [clean(line) for line in listed.text().splitlines()[:20]]
+
+
+def _fates(subjects: list[str], applied: int) -> tuple[PatchResult, ...]:
+    fates = [PatchFate.APPLIED] * applied + [PatchFate.CONFLICT]
+    return tuple(
+        PatchResult(
+            subject=subject, fate=fates[number] if number < len(fates) else PatchFate.UNTRIED
+        )
+        for number, subject in enumerate(subjects)
+    )
+
+
+def _subjects(mbox: bytes) -> list[str]:
+    """The titles of the patches of an mbox that we wrote ourselves."""
+    mails = [parse(raw) for raw in split(mbox)]
+    return [mail.title if isinstance(mail, Mail) else "(unreadable)" for mail in mails]
+
+
+def split(mbox: bytes) -> list[bytes]:
+    """The mails of an mboxrd file; quoted From lines stay quoted."""
+    mails: list[list[bytes]] = []
+    for line in mbox.splitlines(keepends=True):
+        if line.startswith(b"From "):
+            mails.append([])
+        elif mails:
+            mails[-1].append(line)
+    return [b"".join(mail) for mail in mails]

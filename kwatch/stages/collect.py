@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""collect: coverage out of a raw profile, with the LLVM tools of the toolchain that built it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from kwatch.adapters import kbuild, llvm
+from kwatch.adapters.sandbox import Sandbox
+from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.host import Slot
+from kwatch.domain.job import JobKind
+from kwatch.domain.observation import BootResult, BuildResult, Collection
+from kwatch.domain.profraw import HEADER_BYTES, Malformed, check_profile
+from kwatch.domain.variant import Variant
+from kwatch.errors import InfraError
+from kwatch.store import history
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kwatch.adapters.host import Host
+    from kwatch.adapters.pool import Pool
+    from kwatch.domain.coverage import Coverage
+    from kwatch.domain.job import Job
+    from kwatch.store.blobs import Blobs
+    from kwatch.store.database import Database, Transaction
+
+log = logging.getLogger(__name__)
+
+PROFILE_LIMIT = 1 << 30
+EXPORT_LIMIT = 1 << 28
+PIECE = 1 << 20
+DEADLINE = 1800.0
+SHORT = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    variant: Variant
+    build: BuildResult
+    boot: BootResult
+
+
+class _RejectedError(Exception):
+    """The tools do not take what the guest gave: data, told in the finding."""
+
+
+async def run(
+    job: Job, *, pool: Pool, blobs: Blobs, database: Database, scratch: Path
+) -> Collection | None:
+    """Read the profile of the boot that ``job.key`` names."""
+    inputs = await database.read(_inputs, job.key)
+    if inputs is None:
+        return None
+    started = time.monotonic()
+    coverage, finding = None, None
+    profile = await blobs.read(inputs.boot.artifacts["profile"], limit=PROFILE_LIMIT)
+    header = check_profile(profile[:HEADER_BYTES], len(profile))
+    if isinstance(header, Malformed):
+        finding = _finding(header.reason)
+    else:
+        host = _host(pool, inputs.build.host)
+        try:
+            vmlinux = await _vmlinux(host, inputs.build.artifacts["vmlinux"], blobs, scratch)
+            coverage = await _report(host, job, inputs.variant, vmlinux, profile)
+        except _RejectedError as rejection:
+            finding = _finding(str(rejection))
+    return Collection(
+        key=job.key, finding=finding, coverage=coverage, took=time.monotonic() - started
+    )
+
+
+def _inputs(tx: Transaction, key: str) -> _Inputs | None:
+    observation = history.wanted(tx, JobKind.COLLECT, key)
+    if observation is None:
+        return None
+    build = history.build(tx, observation.build_key)
+    boot = history.boot(tx, key)
+    if build is None or boot is None:
+        return None
+    return _Inputs(variant=history.variant(tx, observation.trial.variant), build=build, boot=boot)
+
+
+def _finding(reason: str) -> Finding:
+    return Finding(kind=FindingKind.COVERAGE, title=f"the coverage profile is no good: {reason}")
+
+
+def _host(pool: Pool, built_on: str) -> Host:
+    """The host that built the kernel has the toolchain and, likely, the image."""
+    if built_on in pool.hosts:
+        return pool.hosts[built_on]
+    for host in pool.hosts.values():
+        if host.spec.slots.get(Slot.BUILD, 0) > 0:
+            return host
+    raise InfraError("no host can read a profile: configure one with build slots")
+
+
+async def _vmlinux(host: Host, digest: str, blobs: Blobs, scratch: Path) -> str:
+    """The path of a vmlinux on ``host``, where it is put if it is not there."""
+    known = await host.cached(digest)
+    if known is not None:
+        return known
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="collect-") as folder:
+        image = Path(folder) / "vmlinux"
+        await blobs.copy(digest, image)
+        return await host.put(digest, image)
+
+
+async def _report(host: Host, job: Job, variant: Variant, vmlinux: str, profile: bytes) -> Coverage:
+    tools = llvm.Llvm(suffix=variant.toolchain.llvm_suffix)
+    profraw = await host.put_bytes(profile)
+    folder = await host.path(f"collect/{job.id}-{job.attempt}")
+    await host.run(["mkdir", "-p", folder], timeout=SHORT)
+    sandbox = Sandbox(
+        read_only={"/in/vmlinux": vmlinux, "/in/profraw": profraw},
+        writable={"/out": folder},
+    )
+    profdata = PurePosixPath("/out/profdata")
+    try:
+        merged = await host.run(
+            sandbox.command(tools.merge_command(PurePosixPath("/in/profraw"), profdata)),
+            timeout=DEADLINE,
+            check=False,
+        )
+        if merged.status != 0:
+            _reject(host, merged.stderr, llvm.explain_merge_failure(_text(merged.stderr)))
+        exported = await host.run(
+            sandbox.command(tools.export_command(profdata, PurePosixPath("/in/vmlinux"))),
+            timeout=DEADLINE,
+            limit=EXPORT_LIMIT,
+            check=False,
+        )
+        if exported.status != 0:
+            _reject(host, exported.stderr, llvm.explain_export_failure(_text(exported.stderr)))
+    finally:
+        with contextlib.suppress(InfraError):
+            await host.run(["rm", "-rf", "--", folder], timeout=SHORT)
+    foreign = llvm.mismatched_functions(_text(exported.stderr))
+    if foreign:
+        raise _RejectedError(f"{foreign} functions are not those of the kernel that was booted")
+    return await llvm.read_export(_pieces(exported.stdout), kbuild.ROOTS)
+
+
+def _reject(host: Host, stderr: bytes, explanation: str | None) -> None:
+    """Tell a profile that is rejected from a tool that is broken."""
+    if explanation is not None:
+        raise _RejectedError(explanation)
+    raise InfraError(
+        f"{host.name}: the LLVM tools failed: {_text(stderr)[-1000:].strip()}", host=host.name
+    )
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), PIECE):
+        yield data[start : start + PIECE]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""watch: look at a tree for tags that are new, missed or moved, and fetch them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from kwatch.domain.facts import Watched
+from kwatch.domain.revision import Revision, tag_changes
+from kwatch.store import history
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kwatch.adapters.git import Git
+    from kwatch.domain.job import Job
+    from kwatch.domain.revision import Tree
+    from kwatch.store.database import Database
+
+log = logging.getLogger(__name__)
+
+TAGS = "refs/tags/"
+
+
+async def run(
+    job: Job,
+    *,
+    trees: Mapping[str, Tree],
+    git: Git,
+    database: Database,
+    clock: Callable[[], float],
+) -> Watched | None:
+    """Find and fetch the new tags of the tree that ``job.key`` names."""
+    tree = trees.get(job.key)
+    if tree is None:
+        return None
+    known = await database.read(history.known_tags, tree.name)
+    seen = await _tags(git, tree)
+    changes = tag_changes(known, seen, first=tree.first)
+    for tag, old, new in changes.moved:
+        log.warning("tag %s of %s moved from %.12s to %.12s", tag, tree.name, old, new)
+    found = [*changes.new, *((tag, new) for tag, _, new in changes.moved)]
+    if found:
+        log.info("tree %s: %s", tree.name, ", ".join(tag for tag, _ in found))
+        await git.fetch(
+            tree.url,
+            [f"+{TAGS}{tag}:refs/kwatch/{tree.name}/{tag}" for tag, _ in found],
+        )
+    for _, commit in found:
+        # linux-next is rebuilt every day: what was tested once must stay reachable.
+        await git.pin(f"refs/kwatch/keep/{commit}", commit)
+    return Watched(
+        tree=tree.name,
+        revisions=tuple(
+            Revision(tree=tree.name, tag=tag, commit=commit, seen_at=clock())
+            for tag, commit in found
+        ),
+    )
+
+
+async def _tags(git: Git, tree: Tree) -> dict[str, str]:
+    """The tags of the tree and the commits they lead to."""
+    refs = await git.remote_refs(tree.url, [f"{TAGS}{pattern}" for pattern in tree.tags])
+    tags = {ref.removeprefix(TAGS): commit for ref, commit in refs.items()}
+    # An annotated tag is listed twice: itself, and what it leads to.
+    return {
+        name: tags.get(f"{name}^{{}}", commit)
+        for name, commit in tags.items()
+        if not name.endswith("^{}")
+    }
