@@ -91,6 +91,14 @@ def first_state(release: Release) -> MailState:
             assert_never(release)
 
 
+class Grade(StrEnum):
+    """How sure we are of a culprit, in the words of a report."""
+
+    VERIFIED = "verified"
+    LIKELY = "likely"
+    SET = "set"
+
+
 class DeliveryState(StrEnum):
     """What the mail server said to one recipient. DEFERRED may be tried again."""
 
@@ -263,3 +271,42 @@ class Correspondence:
     archive: str | None = None
     regzbot: bool = False
     release: Release = Release.MODERATE
+
+
+def grade(story: Story) -> Grade | None:
+    """How sure the report may be of whom it names; None where it names nobody."""
+    if story.culprit and story.kind is ReportKind.BISECTED:
+        return Grade.LIKELY if doubts(story.culprit, story) else Grade.VERIFIED
+    return Grade.SET if story.candidates else None
+
+
+def doubts(culprit: CommitInfo, story: Story) -> tuple[str, ...]:
+    """What keeps a culprit from being proven, each as the rest of a sentence after "but".
+
+    Proven is a commit that fails, and whose parent passes, when both are rebuilt from nothing. A
+    merge has several people behind it, and a commit that no object file depends on is innocent.
+    """
+    rebuilt = [proof for proof in story.proof if proof.rebuild and not proof.is_control]
+    failing = {proof.commit for proof in rebuilt if proof.outcome is Outcome.FAIL}
+    passing = {proof.commit for proof in rebuilt if proof.outcome is Outcome.PASS}
+    found = []
+    if culprit.commit not in failing or culprit.commit in passing:
+        found.append("it was not seen to fail after a rebuild from nothing")
+    if not culprit.parents or not passing.issuperset(culprit.parents):
+        found.append("its parent was not seen to pass after a rebuild from nothing")
+    if culprit.is_merge:
+        found.append("it is a merge")
+    if culprit.files and all(_is_foreign(path, story.arch) for path in culprit.files):
+        found.append(f"it touches nothing that is compiled for {story.arch}")
+    return tuple(found)
+
+
+_ARCH_FOLDERS = {"x86_64": "x86", "i386": "x86"}
+
+
+def _is_foreign(path: str, arch: str) -> bool:
+    folder = _ARCH_FOLDERS.get(arch, arch)
+    if path.startswith("arch/"):
+        # arch/Kconfig belongs to all.
+        return path.count("/") > 1 and not path.startswith(f"arch/{folder}/")
+    return path.startswith("Documentation/")

@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reports say the right thing, to the right people, in the right thread, whatever is in them."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import os
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kwatch.domain.blame import Blame
+from kwatch.domain.exhibits import _folded
+from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.investigation import Verdict
+from kwatch.domain.letter import MAX_SUBJECT, compose
+from kwatch.domain.observation import Outcome
+from kwatch.domain.plain import ascii_line, log_line, one_line
+from kwatch.domain.report import (
+    TRANSITIONS,
+    CommitInfo,
+    Elsewhere,
+    Grade,
+    MailEvent,
+    MailState,
+    Release,
+    ReportKind,
+    Story,
+    ThreadMail,
+    first_state,
+    grade,
+)
+from kwatch.domain.wording import MAX_BODY
+from tests.unit.domain.stories import (
+    BISECTED,
+    COMMIT,
+    CULPRIT,
+    ENDPOINTS,
+    INCONCLUSIVE,
+    LAB,
+    MENDED,
+    NEW,
+    PANIC,
+    REGRESSION,
+    ROOT,
+    SERIES_FAULT,
+    STORIES,
+    proof,
+)
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
+
+    from kwatch.domain.report import Correspondence, Letter
+
+GOLDEN = Path(__file__).with_name("golden")
+OUTLOOK = "DS0PR11MB637312345678901234567890@DS0PR11MB6373.namprd11.prod.outlook.example.org"
+
+
+def written(story: Story, lab: Correspondence = LAB) -> Letter:
+    return compose(story, lab, token="abcd1234")
+
+
+def parsed(letter: Letter) -> EmailMessage:
+    mail = email.message_from_bytes(letter.message, policy=email.policy.default)
+    assert not mail.defects
+    return mail
+
+
+def text_of(letter: Letter) -> str:
+    return letter.message.decode().partition("\n\n")[2]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_golden_mails(name: str) -> None:
+    path = GOLDEN / f"{name}.eml"
+    message = written(STORIES[name]).message
+    if os.environ.get("KWATCH_UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(message)
+    assert message == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_headers_say_what_robots_need(name: str) -> None:
+    story = STORIES[name]
+    letter = written(story)
+    mail = parsed(letter)
+    assert mail["Message-ID"] == f"<{letter.message_id}>"
+    assert len(letter.message_id) < 70
+    assert mail["Subject"] == letter.subject
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["X-Kwatch-Regression"] == "17"
+    assert mail["X-Kwatch-Event"] == story.kind.value
+    assert mail["Reply-To"] is mail["Precedence"] is mail["List-Id"] is None
+    assert letter.envelope_from == f"kwatch+b-{story.event}@lab.example.org"
+    assert letter.thread == "regression:17"
+    shown = [*mail["To"].addresses, *(mail["Cc"].addresses if mail["Cc"] else ())]
+    assert tuple(found.addr_spec for found in shown) == letter.recipients
+
+
+def test_a_follow_up_is_in_the_thread_of_its_root() -> None:
+    first = written(NEW)
+    second = written(
+        replace(BISECTED, thread=(ThreadMail(message_id=first.message_id, subject=first.subject),))
+    )
+    mail = parsed(second)
+    assert second.subject == f"Re: {first.subject}"
+    assert mail["In-Reply-To"] == mail["References"] == f"<{first.message_id}>"
+    third = parsed(
+        written(
+            replace(
+                MENDED,
+                thread=tuple(
+                    ThreadMail(message_id=found.message_id, subject=found.subject)
+                    for found in (first, second)
+                ),
+            )
+        )
+    )
+    assert third["Subject"] == f"Re: {first.subject}"
+    assert third["In-Reply-To"] == f"<{second.message_id}>"
+    assert third["References"].split() == [f"<{first.message_id}>", f"<{second.message_id}>"]
+
+
+def test_references_keep_the_root_and_the_latest_and_never_grow() -> None:
+    thread = (
+        ROOT,
+        *(ThreadMail(message_id=f"{number}.{OUTLOOK}", subject="Re: x") for number in range(40)),
+    )
+    mail = parsed(written(replace(BISECTED, thread=thread)))
+    references = mail["References"].split()
+    assert references[0] == f"<{ROOT.message_id}>"
+    assert references[1:] == [f"<{number}.{OUTLOOK}>" for number in range(31, 40)]
+    assert mail["In-Reply-To"] == f"<39.{OUTLOOK}>"
+
+
+def test_the_author_is_named_only_with_proof() -> None:
+    verified = parsed(written(BISECTED))
+    assert verified["To"] == "Commit Author <commit.author@example.org>"
+    assert "maintainer@example.org" in verified["Cc"]
+    for story in (
+        NEW,
+        INCONCLUSIVE,
+        replace(BISECTED, proof=ENDPOINTS),
+        replace(BISECTED, culprit=replace(COMMIT, files=("arch/arm64/kernel/head.S",))),
+        replace(BISECTED, culprit=replace(COMMIT, parents=(*COMMIT.parents, "9" * 40))),
+    ):
+        assert written(story).recipients == (
+            "linux-next@example.org",
+            "regressions@example.org",
+            "owner@example.org",
+        )
+        assert "Fixes:" not in text_of(written(story))
+        assert "verified" not in text_of(written(story)).lower()
+
+
+@pytest.mark.parametrize("kind", [ReportKind.NEW, ReportKind.BISECTED, ReportKind.INCONCLUSIVE])
+def test_a_fault_of_the_series_stays_with_its_people(kind: ReportKind) -> None:
+    letter = written(replace(BISECTED, kind=kind, blame=Blame.SERIES))
+    assert letter.recipients == ("author@example.org", "owner@example.org")
+    assert "#regzbot" not in text_of(letter)
+    assert "Closes:" not in text_of(letter)
+
+
+@pytest.mark.parametrize("blame", [Blame.TOOLCHAIN, Blame.CONFIG, Blame.HOST, None])
+def test_any_other_fault_goes_to_the_owner(blame: Blame | None) -> None:
+    assert written(replace(BISECTED, blame=blame)).recipients == ("owner@example.org",)
+
+
+def test_the_end_goes_to_whom_the_thread_went() -> None:
+    assert written(MENDED).recipients == MENDED.told
+    assert written(replace(MENDED, told=())).recipients == ("owner@example.org",)
+
+
+def test_never_mail_and_the_cap_hold_but_the_owner_always_hears() -> None:
+    lab = replace(LAB, never_mail=("commit.author@*", "regressions@*", "owner@*"))
+    assert written(BISECTED, lab).recipients == (
+        "linux-next@example.org",
+        "maintainer@example.org",
+        "owner@example.org",
+    )
+    signers = tuple(("", f"signer{number}@example.org") for number in range(60))
+    crowd = written(replace(BISECTED, culprit=replace(COMMIT, signers=signers)))
+    assert len(crowd.recipients) == 25
+    assert crowd.recipients[0] == "commit.author@example.org"
+    assert crowd.recipients[-1] == "owner@example.org"
+
+
+def test_nobody_is_written_to_twice_nor_we_to_ourselves() -> None:
+    signers = (
+        ("", "Commit.Author@EXAMPLE.org"),
+        ("", "owner@example.org"),
+        ("", "kwatch@lab.example.org"),
+        ("", "kwatch+b-3@lab.example.org"),
+        ("", "root@localhost.(none)"),
+        ("", "x@example.org\r\nBcc: y@example.org"),
+        ("", ".@3429e2599065"),
+    )
+    assert written(replace(BISECTED, culprit=replace(COMMIT, signers=signers))).recipients == (
+        "commit.author@example.org",
+        "linux-next@example.org",
+        "regressions@example.org",
+        "owner@example.org",
+    )
+
+
+def test_grades() -> None:
+    assert grade(BISECTED) is Grade.VERIFIED
+    assert grade(INCONCLUSIVE) is Grade.SET
+    assert grade(NEW) is None
+    other = proof("first bad commit", CULPRIT, Outcome.PASS, rebuild=1)
+    for doubtful in (
+        replace(BISECTED, proof=BISECTED.proof[:-1]),
+        replace(BISECTED, proof=(*BISECTED.proof, other)),
+        replace(BISECTED, culprit=replace(COMMIT, files=("Documentation/arch/x86/boot.rst",))),
+    ):
+        assert grade(doubtful) is Grade.LIKELY
+    mixed = ("arch/Kconfig", "arch/arm64/Kconfig")
+    assert grade(replace(BISECTED, culprit=replace(COMMIT, files=mixed))) is Grade.VERIFIED
+
+
+def test_fail_runs_are_counted_without_the_labs_own_failures() -> None:
+    rows = (*ENDPOINTS, proof("last good tag", "1" * 40, Outcome.INFRA, repeat=11))
+    text = text_of(written(replace(NEW, proof=rows)))
+    assert "        2:2  222222222222  first bad tag\n" in text
+    assert "        0:2  111111111111  last good tag\n" in text
+    assert "        1:1  222222222222  first bad tag, without the series\n" in text
+
+
+def test_a_failure_of_another_kind_is_told() -> None:
+    rows = (*ENDPOINTS[:4], proof("first bad tag", "2" * 40, Outcome.FAIL, title=PANIC.title))
+    assert PANIC.title in text_of(written(replace(NEW, proof=rows)))
+
+
+def test_an_empty_console_is_said_to_be_empty() -> None:
+    assert "not a single byte came" in text_of(written(NEW))
+    assert "not a single byte came" not in text_of(written(SERIES_FAULT))
+
+
+def test_regzbot_hears_of_the_tree_and_only_if_it_is_wanted() -> None:
+    quiet = replace(LAB, regzbot=False)
+    assert "\n\n#regzbot introduced: next-20261116..next-20261117\n\n" in text_of(written(NEW))
+    assert f"\n\n#regzbot introduced: {CULPRIT[:12]}\n\n" in text_of(written(BISECTED))
+    assert "#regzbot" not in text_of(written(NEW, quiet))
+    assert "#regzbot" not in text_of(written(INCONCLUSIVE))
+
+
+def test_a_contradicted_bisection_blames_nobody() -> None:
+    text = text_of(
+        written(replace(INCONCLUSIVE, verdict=Verdict.CONTRADICTED, candidates=(COMMIT,)))
+    )
+    assert "do not take this commit for the cause" in text
+
+
+def test_a_long_log_keeps_both_ends() -> None:
+    lines = tuple(f"line {number}" for number in range(1000))
+    text = text_of(written(replace(NEW, excerpt=lines)))
+    shown = [
+        line.strip() for line in text.splitlines() if re.match(r" {4}(line|\[\d+ lines)", line)
+    ]
+    assert len(shown) == 80
+    assert shown[0] == "line 0"
+    assert shown[-1] == "line 999"
+    assert "[921 lines left out]" in shown
+
+
+def test_the_states_of_a_mail() -> None:
+    assert first_state(Release.MODERATE) is MailState.HELD
+    assert first_state(Release.AUTOMATIC) is MailState.READY
+    assert {state for state, _ in TRANSITIONS}.isdisjoint({MailState.SENT, MailState.FAILED})
+    assert [state for state in MailState if (state, MailEvent.DELIVER) in TRANSITIONS] == [
+        MailState.SENDING
+    ]
+    reached = {MailState.HELD}
+    for _ in MailState:
+        reached |= {end for (start, _), end in TRANSITIONS.items() if start in reached}
+    assert reached == set(MailState)
+
+
+def test_terminal_art_and_invisible_text_is_gone() -> None:
+    assert log_line("\x1b[31m[  1.0]\x1b[0m\tpanic\x00\x07 \u202eevil\r\n", 80) == (
+        "[  1.0]        panic evil"
+    )
+    assert one_line("a\u2028b\n\x1b]0;title\x07c\ud800", 80) == "a b c"
+    assert ascii_line("variable \u2018sqe\u2019 =?utf-8?q?x?= \u00e9", 80) == (
+        "variable 'sqe' = ?utf-8?q?x?= ?"
+    )
+    assert log_line("#regzbot introduced: v1", 80) == "# regzbot introduced: v1"
+
+
+WORD = st.text(
+    alphabet=st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters=""),
+    min_size=1,
+)
+
+
+@given(st.lists(WORD, min_size=1, max_size=30))
+def test_a_folded_command_is_the_same_command(words: list[str]) -> None:
+    command = shlex.join(words)
+    folded = "\n".join(_folded(command))
+    assert shlex.split(folded.replace("\\\n", "")) == words
+
+
+HOSTILE_PIECES = st.sampled_from(
+    [
+        "\r\nBcc: victim@example.org",
+        "\n\n#regzbot introduced: v6.1..v6.2\n\n",
+        "#kwatch upstream",
+        "=?utf-8?b?Cgo=?=",
+        "\x1b[2J\x1b]0;x\x07",
+        "\x00",
+        "\u202e",
+        "\udcff",
+        "Reported-by: x <x@example.org>\n",
+        "\n-- \n",
+        "\n.\n",
+        "From mallory",
+        '<a@b>, "c" <d@example.org>',
+        "x" * 400,
+        "\U0001f600" * 300,
+        "\u4e2d" * 100,
+        " " * 100,
+    ]
+)
+HOSTILE = st.lists(st.one_of(HOSTILE_PIECES, st.text(max_size=60)), max_size=4).map("".join)
+LOG = st.lists(HOSTILE, max_size=120).map(tuple)
+
+
+@st.composite
+def hostile_stories(draw: st.DrawFn) -> Story:
+    finding = Finding(
+        kind=draw(st.sampled_from(FindingKind)), title=draw(HOSTILE), excerpt=draw(LOG)
+    )
+    commit = CommitInfo(
+        commit=CULPRIT,
+        subject=draw(HOSTILE),
+        author_name=draw(HOSTILE),
+        author_address=draw(st.one_of(HOSTILE, st.just("author@example.org"))),
+        signers=(
+            *draw(st.lists(st.tuples(HOSTILE, HOSTILE), max_size=4)),
+            (draw(HOSTILE), "signer@example.org"),
+        ),
+        parents=COMMIT.parents,
+    )
+    tag = draw(HOSTILE)
+    return replace(
+        draw(st.sampled_from(tuple(STORIES.values()))),
+        kind=draw(st.sampled_from(ReportKind)),
+        blame=draw(st.sampled_from([*Blame, None])),
+        verdict=draw(st.sampled_from([*Verdict, None])),
+        regression=replace(
+            REGRESSION, finding=finding, bad=replace(REGRESSION.bad, tag=tag, finding=finding)
+        ),
+        culprit=commit,
+        candidates=(commit,) * draw(st.integers(0, 40)),
+        toolchain=(draw(HOSTILE),),
+        boot_command=draw(HOSTILE),
+        reproduce=(draw(HOSTILE),) * draw(st.integers(0, 60)),
+        excerpt=draw(LOG),
+        elsewhere=(
+            Elsewhere(
+                tree=draw(HOSTILE),
+                tag=tag,
+                variant_name=draw(HOSTILE),
+                outcome=draw(st.sampled_from(Outcome)),
+                title=draw(HOSTILE),
+            ),
+        ),
+        thread=tuple(
+            ThreadMail(message_id=f"{number}.{OUTLOOK}", subject=ROOT.subject)
+            for number in range(draw(st.integers(0, 12)))
+        ),
+    )
+
+
+OURS = re.compile(r"#regzbot (introduced: (3f2a1b4c5d6e$|next-20261116\.\.)|resolve: )")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(hostile_stories())
+def test_no_stranger_gets_out_of_his_line(story: Story) -> None:
+    letter = written(story)
+    mail = parsed(letter)
+    head, _, text = letter.message.decode().partition("\n\n")
+
+    names = [found.partition(":")[0] for found in head.split("\n") if not found.startswith(" ")]
+    assert len(names) == len(set(names))
+    assert set(names) <= {
+        *("From", "To", "Cc", "Subject", "Date", "Message-ID", "In-Reply-To", "References"),
+        *("Auto-Submitted", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"),
+        *("X-Kwatch-Regression", "X-Kwatch-Tree", "X-Kwatch-Tag", "X-Kwatch-Event"),
+    }
+    assert head.isascii()
+    assert mail["Subject"] == letter.subject
+    assert len(letter.subject.removeprefix("Re: ")) <= MAX_SUBJECT
+    shown = [*mail["To"].addresses, *(mail["Cc"].addresses if mail["Cc"] else ())]
+    assert tuple(found.addr_spec for found in shown) == letter.recipients
+    if story.thread:
+        assert mail["In-Reply-To"] == f"<{story.thread[-1].message_id}>"
+        references = mail["References"].split()
+        assert references[0] == f"<{story.thread[0].message_id}>"
+        assert references[-1] == mail["In-Reply-To"]
+        assert len(references) <= 10
+
+    assert len(letter.message) <= 40 << 10
+    assert len(text.encode()) <= MAX_BODY
+    assert max(len(found.encode()) for found in letter.message.decode().split("\n")) <= 998
+    assert all(found.isprintable() for found in text.split("\n"))
+    orders = [found for found in text.split("\n") if re.search("#(regzbot|kwatch)", found)]
+    assert len(orders) <= 1
+    assert all(OURS.match(found) for found in orders)
+    assert sum(found == "-- " for found in text.split("\n")) == 1
+    flush = [found for found in text.split("\n") if re.match("[A-Z][A-Za-z-]+-by:", found)]
+    assert flush == []
+    assert mail.get_content() == text
