@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from email.utils import parseaddr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import process
+from kwatch.domain.report import CommitInfo
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -73,6 +75,10 @@ def _unlock(git_directory: Path) -> None:
     """Remove the locks of a git that was killed; nobody else works in a scratch worktree."""
     for name in ("index.lock", "HEAD.lock"):
         (git_directory / name).unlink(missing_ok=True)
+
+
+# Commit, subject, author, parents, Signed-off-by lines.
+_COMMIT_FORMAT = "%H%x00%s%x00%an%x00%ae%x00%P%x00%(trailers:key=Signed-off-by,valueonly,unfold)"
 
 
 class Git:
@@ -174,6 +180,25 @@ class Git:
         )
         rows = (line.split() for line in listed.text().splitlines())
         return {row[0]: tuple(row[1:]) for row in rows}
+
+    async def commit_info(self, commit: str) -> CommitInfo:
+        """Subject, author, signers, parents and touched files of a commit."""
+        shown = await self.run("log", "-1", f"--format={_COMMIT_FORMAT}", commit)
+        fields = shown.text().split("\0")
+        touched = await self.run(
+            "diff-tree", "--no-commit-id", "--name-only", "-r", "-m", "--first-parent", "--root",
+            commit,
+        )  # fmt: skip
+        signers = [parseaddr(line) for line in fields[5].splitlines()]
+        return CommitInfo(
+            commit=fields[0],
+            subject=fields[1],
+            author_name=fields[2],
+            author_address=fields[3],
+            parents=tuple(fields[4].split()),
+            signers=tuple((name, address) for name, address in signers if address),
+            files=tuple(touched.text().splitlines()),
+        )
 
     async def pack(self, wanted: Sequence[str], have: Sequence[str]) -> AsyncIterator[bytes]:
         """A thin pack, in pieces, of all that ``wanted`` needs and ``have`` lacks."""

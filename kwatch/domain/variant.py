@@ -55,6 +55,29 @@ class Variant:
         return dataclasses.replace(self, series=None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantSpec:
+    """A variant as the operator configured it: ``series`` is the name of a watched series."""
+
+    name: str
+    arch: str
+    series: str | None
+    toolchain: Toolchain
+    kconfig: KconfigRecipe
+    profile: BootProfile
+
+    def with_series(self, series: Series | None) -> Variant:
+        """The variant with the version of the series that is current."""
+        return Variant(
+            name=self.name,
+            arch=self.arch,
+            series=series,
+            toolchain=self.toolchain,
+            kconfig=self.kconfig,
+            profile=self.profile,
+        )
+
+
 def digest_of(value: Mapping[str, object]) -> str:
     """SHA-256 over the canonical JSON of ``value``."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)

@@ -29,6 +29,9 @@ _IDENTITY = {
 }
 
 
+_NO_PATCHES: tuple[PatchResult, ...] = ()
+
+
 async def run(job: Job, *, git: Git, scratch: Path, database: Database) -> CheckoutResult | None:
     """Apply the series of the variant that wants the checkout ``job.key``."""
     inputs = await database.read(_inputs, job.key)

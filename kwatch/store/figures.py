@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlite_utils
 
@@ -72,15 +73,12 @@ def mail_states(tx: Transaction) -> Mapping[MailState, int]:
 
 def schema_is_current(tx: Transaction) -> bool:
     """Whether exactly the migrations of this program were applied."""
-    database = sqlite_utils.Database(tx)
-    known = MIGRATIONS.pending(sqlite_utils.Database(memory=True))
-    applied = MIGRATIONS.applied(database)
-    return {step.name for step in known} == {step.name for step in applied}
+    with closing(sqlite_utils.Database(memory=True)) as empty:
+        known = {step.name for step in MIGRATIONS.pending(empty)}
+    return known == {step.name for step in MIGRATIONS.applied(sqlite_utils.Database(tx))}
 
 
-def _all[N: (RegressionState, MailState)](
-    names: type[N], tx: Transaction, statement: str
-) -> Mapping[N, int]:
+def _all(names: type[N], tx: Transaction, statement: str) -> Mapping[N, int]:
     counts = _counts(tx, statement)
     return {name: counts[name] for name in names}
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from kwatch.store.queue import marks
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from kwatch.store.database import Transaction
 
@@ -325,7 +324,7 @@ def find_observation(tx: Transaction, trial: Trial) -> StoredObservation | None:
     return None if row is None else _observation(row)
 
 
-def settled(tx: Transaction, variants: Collection[str]) -> tuple[StoredObservation, ...]:
+def settled(tx: Transaction, variants: Iterable[str]) -> tuple[StoredObservation, ...]:
     """Every settled observation in one of the variants (digests)."""
     wanted_variants = list(variants)
     rows = tx.execute(

@@ -148,11 +148,12 @@ def _newest_per_variant(tx: Transaction, commit: str) -> tuple[ObservationLine, 
 def tagged(tx: Transaction, tree: str, tag: str) -> tuple[Revision, ...]:
     """The commits that a tag stood at, newest first; none if it is not known."""
     rows = tx.execute(
-        "SELECT tree, tag, commit_id AS 'commit', seen_at FROM revision"
-        " WHERE tree = ? AND tag = ? ORDER BY id DESC",
-        (tree, tag),
+        "SELECT * FROM revision WHERE tree = ? AND tag = ? ORDER BY id DESC", (tree, tag)
     )
-    return tuple(Revision(**row) for row in rows)
+    return tuple(
+        Revision(tree=tree, tag=tag, commit=row["commit_id"], seen_at=row["seen_at"])
+        for row in rows
+    )
 
 
 def observations(
@@ -220,7 +221,7 @@ def lab_failure(tx: Transaction, number: int) -> str | None:
     return f"{todo.kind}: {row['error']}" if row else None
 
 
-def step_exists(tx: Transaction, kind: JobKind, key: str) -> float | None:
+def recorded_at(tx: Transaction, kind: JobKind, key: str) -> float | None:
     """When a build or boot was recorded, or None if there is none with this key."""
     table = {JobKind.BUILD: "build", JobKind.BOOT: "boot"}[kind]
     row = tx.execute(f"SELECT at FROM {table} WHERE key = ?", (key,)).fetchone()
@@ -270,7 +271,15 @@ def mails(
     ).fetchall()
     return tuple(
         MailLine(
-            **{**row, "kind": ReportKind(row["kind"]), "state": MailState(row["state"])},
+            id=row["id"],
+            message_id=row["message_id"],
+            thread=row["thread"],
+            kind=ReportKind(row["kind"]),
+            subject=row["subject"],
+            state=MailState(row["state"]),
+            error=row["error"],
+            created_at=row["created_at"],
+            sent_at=row["sent_at"],
             deliveries=_deliveries(tx, row["id"]),
         )
         for row in rows
