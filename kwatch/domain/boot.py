@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A boot in a virtual machine: how it is asked for, watched, and judged to be over.
+
+:class:`Watch` does no I/O and has no clock: console bytes, channel events, machine events, vCPU
+samples and the time go in, and what to do now comes out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from kwatch.domain.guest import (
+    BlobDone,
+    ChannelEvent,
+    Counters,
+    Done,
+    Hello,
+    Integrity,
+    Tested,
+)
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.run import RunEnd, RunReason
+from kwatch.domain.vcpu import Liveness, VcpuHistory, VcpuSample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+LONGEST_LINE = 512
+KEPT_SAMPLES = 8
+# Seconds without a byte from the guest after which its vCPUs are looked at.
+QUIET = 2.0
+SAMPLE_EVERY = 0.6
+LONGEST_SAMPLE_PAUSE = 10.0
+# Seconds for the rest of a panic message, and from the end of the machine to that of QEMU.
+PANIC_REST = 1.0
+PANIC_END_REST = 0.05
+EXIT_REST = 5.0
+
+# printk's prefix: time, and the caller with CONFIG_PRINTK_CALLER.
+_PREFIX = rb"^(?:<[0-9]{1,3}>)?(?:\[[ 0-9.]{1,32}\](?:\[[ TC0-9]{1,16}\])? {0,4})?"
+_KERNEL = re.compile(_PREFIX + rb"Linux version ", re.MULTILINE)
+_PANIC = re.compile(_PREFIX + rb"Kernel panic - not syncing", re.MULTILINE)
+_PANIC_END = re.compile(_PREFIX + rb"---\[ end Kernel panic - not syncing", re.MULTILINE)
+
+
+class Accelerator(StrEnum):
+    """What runs the guest's instructions; AUTO is the best that the host can do."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """Seconds for each phase under KVM; each begins where the one before it ended.
+
+    ``kernel``: to the kernel's first line. ``init``: to the guest's first word. ``tests``: to the
+    end of the commands. ``collect``: to the guest's last word. ``power_off``: to QEMU's end.
+    ``total`` is for all of it. TCG takes ``tcg_factor`` times as long.
+    """
+
+    kernel: float = 30.0
+    init: float = 120.0
+    tests: float = 900.0
+    collect: float = 300.0
+    power_off: float = 20.0
+    total: float = 1200.0
+    tcg_factor: float = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootProfile:
+    """How a kernel is booted. ``machine`` and ``cpu`` are QEMU's words; ``cpu`` None is ``host``
+    under KVM and ``max`` under TCG. ``cmdline`` is added to what kwatch itself needs.
+    ``commands`` are shell scripts for the guest, each ended after ``command_timeout`` seconds.
+    ``console_limit`` and ``channel_limit`` are bytes.
+    """
+
+    name: str
+    arch: str = "x86_64"
+    accelerator: Accelerator = Accelerator.AUTO
+    machine: str = "q35"
+    cpu: str | None = None
+    memory_mib: int = 1024
+    cpus: int = 1
+    cmdline: str = ""
+    commands: tuple[str, ...] = ()
+    command_timeout: float = 300.0
+    counters: Counters = Counters.KEEP
+    deadlines: Deadlines = Deadlines()
+    sample_vcpus: bool = True
+    console_limit: int = 64 << 20
+    channel_limit: int = 1 << 30
+
+    def slowness(self, accelerator: Accelerator) -> float:
+        """By what the deadlines are multiplied under ``accelerator``."""
+        return self.deadlines.tcg_factor if accelerator is Accelerator.TCG else 1.0
+
+    def total_deadline(self, accelerator: Accelerator) -> float:
+        """Seconds after which a boot under ``accelerator`` is over in any case."""
+        return self.deadlines.total * self.slowness(accelerator)
+
+
+class BootEnd(StrEnum):
+    """How a boot ended. RESET is any end of the machine before the guest was done."""
+
+    DONE = "done"
+    PANIC = "panic"
+    HANG = "hang"
+    STALL = "stall"
+    RESET = "reset"
+    OUTPUT_LIMIT = "output-limit"
+    DEADLINE = "deadline"
+    CONTROL_LOST = "control-lost"
+    NEVER_STARTED = "never-started"
+
+    @property
+    def is_infra(self) -> bool:
+        """Whether this says something about the lab, and nothing about the kernel."""
+        return self in {BootEnd.CONTROL_LOST, BootEnd.NEVER_STARTED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """A milestone, and the seconds from the start at which it was seen."""
+
+    milestone: Milestone
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootVerdict:
+    """What is known of a boot when it is over.
+
+    ``samples`` are the last looks at all vCPUs while the guest was quiet, oldest first;
+    ``console_bytes`` counts all that came. ``reason`` is a sentence for people.
+    """
+
+    end: BootEnd
+    milestone: Milestone
+    reached: tuple[Reached, ...]
+    samples: tuple[tuple[VcpuSample, ...], ...]
+    took: float
+    console_bytes: int
+    reason: str
+
+    @property
+    def boot_seconds(self) -> float | None:
+        """From power-on to the guest's first word."""
+        return next((step.at for step in self.reached if step.milestone is Milestone.INIT), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QmpEvent:
+    """An event of the machine; ``reason`` as in SHUTDOWN (QEMU: qapi/run-state.json)."""
+
+    name: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continue:
+    """Nothing to do but go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Look at all vCPUs now, and hand the result to receive_samples()."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """It is over: stop the machine."""
+
+    verdict: BootVerdict
+
+
+Decision = Continue | Sample | End
+
+
+_NOT_EXITED = {
+    RunReason.START_FAILED: BootEnd.NEVER_STARTED,
+    RunReason.OUTPUT_LIMIT: BootEnd.OUTPUT_LIMIT,
+    RunReason.DEADLINE: BootEnd.DEADLINE,
+    RunReason.LEASE: BootEnd.CONTROL_LOST,
+    RunReason.STOPPED: BootEnd.CONTROL_LOST,
+    RunReason.LOST: BootEnd.CONTROL_LOST,
+}
+
+
+class Watch:
+    """Follows one boot that began at ``now``. All times are seconds of one monotonic clock.
+
+    Holds a bounded state, never raises, and gives one answer however the bytes are cut. Once it
+    said End it says nothing else.
+    """
+
+    def __init__(self, profile: BootProfile, accelerator: Accelerator, now: float) -> None:
+        self._profile = profile
+        self._factor = profile.slowness(accelerator)
+        self._start = now
+        self._milestone = Milestone.LINKED
+        self._reached: list[Reached] = []
+        self._phase_since = now
+        self._done_at: float | None = None
+        self._panic_until: float | None = None
+        self._off_until: float | None = None
+        self._console_bytes = 0
+        self._line = b""
+        self._heard = now
+        self._next_sample = now
+        self._sample_pause = SAMPLE_EVERY
+        self._history = VcpuHistory()
+        self._samples: deque[tuple[VcpuSample, ...]] = deque(maxlen=KEPT_SAMPLES)
+        self._verdict: BootVerdict | None = None
+
+    @property
+    def milestone(self) -> Milestone:
+        """How far it got until now."""
+        return self._milestone
+
+    def receive_console(self, data: bytes, now: float) -> Decision:
+        """Bytes of the console."""
+        if data:
+            self._console_bytes += len(data)
+            self._sign_of_life(now)
+            text = self._line + data
+            whole, newline, rest = text.rpartition(b"\n")
+            # What matters stands at the beginning of a line.
+            self._line = rest[:LONGEST_LINE]
+            self._read_lines(whole + newline, now)
+        return self._decide(now)
+
+    def receive_channel(self, events: Iterable[ChannelEvent], now: float) -> Decision:
+        """What the guest said on its channel."""
+        for event in events:
+            self._sign_of_life(now)
+            match event:
+                case Hello():
+                    self._reach(Milestone.INIT, now)
+                case Tested():
+                    self._reach(Milestone.TESTED, now)
+                case BlobDone(integrity=Integrity.INTACT):
+                    self._reach(Milestone.COLLECTED, now)
+                case Done() if self._done_at is None:
+                    self._done_at = now
+                case _:
+                    pass
+        return self._decide(now)
+
+    def receive_qmp(self, event: QmpEvent, now: float) -> Decision:
+        """An event of the machine."""
+        if event.name == "GUEST_PANICKED" and self._panic_until is None:
+            self._panic_until = now + PANIC_REST
+        elif event.name == "SHUTDOWN" and self._off_until is None:
+            self._off_until = now + EXIT_REST
+        return self._decide(now)
+
+    def receive_samples(self, samples: Sequence[VcpuSample], now: float) -> Decision:
+        """One look at all vCPUs; one that was overtaken by output is worth nothing."""
+        if samples and now - self._heard >= QUIET:
+            self._samples.append(tuple(samples))
+            self._history.add(samples, now)
+            if self._liveness() is Liveness.ALIVE:
+                self._sample_pause = min(self._sample_pause * 2, LONGEST_SAMPLE_PAUSE)
+                self._history = VcpuHistory()
+            else:
+                self._sample_pause = SAMPLE_EVERY
+        return self._decide(now)
+
+    def tick(self, now: float) -> Decision:
+        """Time went by; to be called at next_wakeup() at the latest."""
+        decision = self._decide(now)
+        if isinstance(decision, Continue) and self._sample_due(now):
+            self._next_sample = now + self._sample_pause
+            return Sample()
+        return decision
+
+    def ended(self, run_end: RunEnd, now: float) -> End:
+        """QEMU is gone and all its output was given in."""
+        self._read_lines(self._line + b"\n", now)
+        self._line = b""
+        return self._finish(*self._judge_exit(run_end), now)
+
+    def next_wakeup(self, now: float) -> float:
+        """When tick() is due if nothing happens before."""
+        if (last_words := self._last_words()) is not None:
+            return max(now, last_words)
+        times = [self._start + self._profile.deadlines.total * self._factor, self._phase_end()[0]]
+        if self._profile.sample_vcpus:
+            times.append(max(self._next_sample, self._heard + QUIET))
+        return max(now, min(times))
+
+    # --- what it means ----------------------------------------------------------------------------
+
+    def _sign_of_life(self, now: float) -> None:
+        self._heard = now
+        self._sample_pause = SAMPLE_EVERY
+        self._history = VcpuHistory()
+        self._samples.clear()
+
+    def _read_lines(self, lines: bytes, now: float) -> None:
+        if self._milestone < Milestone.KERNEL and _KERNEL.search(lines):
+            self._reach(Milestone.KERNEL, now)
+        if self._panic_until is None and _PANIC.search(lines):
+            self._panic_until = now + PANIC_REST
+        if self._panic_until is not None and _PANIC_END.search(lines):
+            self._panic_until = min(self._panic_until, now + PANIC_END_REST)
+
+    def _reach(self, milestone: Milestone, now: float) -> None:
+        if milestone > self._milestone:
+            self._milestone = milestone
+            self._phase_since = now
+            self._reached.append(Reached(milestone=milestone, at=now - self._start))
+
+    def _liveness(self) -> Liveness:
+        # A guest in user space may well sleep: only what no interrupt can end counts then.
+        return self._history.liveness(may_sleep=self._milestone >= Milestone.INIT)
+
+    def _sample_due(self, now: float) -> bool:
+        return (
+            self._profile.sample_vcpus
+            and self._last_words() is None
+            and now >= max(self._next_sample, self._heard + QUIET)
+        )
+
+    def _phase_end(self) -> tuple[float, str]:
+        """When the running phase is too long, and what it waits for."""
+        deadlines = self._profile.deadlines
+        if self._done_at is not None:
+            return self._done_at + deadlines.power_off * self._factor, "to power off"
+        if self._milestone >= Milestone.TESTED:
+            seconds, what = deadlines.collect, "to hand over the coverage"
+        elif self._milestone >= Milestone.INIT:
+            seconds, what = deadlines.tests, "to end the tests"
+        elif self._milestone >= Milestone.KERNEL:
+            seconds, what = deadlines.init, "to reach user space"
+        else:
+            seconds, what = deadlines.kernel, "to print the kernel's first line"
+        return self._phase_since + seconds * self._factor, what
+
+    def _decide(self, now: float) -> Decision:
+        if self._verdict is not None:
+            return End(verdict=self._verdict)
+        over = self._over(now)
+        return Continue() if over is None else self._finish(*over, now)
+
+    def _last_words(self) -> float | None:
+        """Until when more is awaited of a guest that is already at its end."""
+        return self._panic_until if self._panic_until is not None else self._off_until
+
+    def _over(self, now: float) -> tuple[BootEnd, str] | None:
+        """Why it is over by now, if it is."""
+        if (last_words := self._last_words()) is not None:
+            return self._judge_machine_off() if now >= last_words else None
+        if self._profile.sample_vcpus and self._liveness() is Liveness.DEAD:
+            return BootEnd.HANG, self._history.describe()
+        total = self._profile.deadlines.total * self._factor
+        if now >= self._start + total:
+            return BootEnd.DEADLINE, f"not over after {total:g} s"
+        phase_end, what = self._phase_end()
+        return (BootEnd.STALL, f"took too long {what}") if now >= phase_end else None
+
+    def _judge_machine_off(self) -> tuple[BootEnd, str]:
+        if self._panic_until is not None:
+            return BootEnd.PANIC, "the kernel panicked"
+        if self._done_at is not None:
+            return BootEnd.DONE, "the guest was done"
+        return BootEnd.RESET, "the machine reset or powered off before the guest was done"
+
+    def _judge_exit(self, run_end: RunEnd) -> tuple[BootEnd, str]:
+        if run_end.reason is not RunReason.EXITED:
+            end = _NOT_EXITED[run_end.reason]
+            return end, f"the run of QEMU ended by {run_end.reason.value} {run_end.detail}".rstrip()
+        if run_end.status == 0:
+            return self._judge_machine_off()
+        end = BootEnd.CONTROL_LOST if self._console_bytes else BootEnd.NEVER_STARTED
+        return end, f"QEMU ended with status {run_end.status}"
+
+    def _finish(self, end: BootEnd, reason: str, now: float) -> End:
+        if self._verdict is None:
+            self._verdict = BootVerdict(
+                end=end,
+                milestone=self._milestone,
+                reached=tuple(self._reached),
+                samples=tuple(self._samples),
+                took=now - self._start,
+                console_bytes=self._console_bytes,
+                reason=reason,
+            )
+        return End(verdict=self._verdict)
