@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From checked sections to settings: files are found and read, names are put in their places."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, time
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from kwatch.adapters.smtp import Security, SmtpSettings
+from kwatch.configmodel import CREDENTIAL, Blobs, Web
+from kwatch.configmodel import Schedule as ScheduleSection
+from kwatch.configproblem import shown
+from kwatch.domain.boot import Accelerator, BootProfile, Deadlines
+from kwatch.domain.guest import Counters
+from kwatch.domain.host import HostSpec, Slot
+from kwatch.domain.job import Resource
+from kwatch.domain.kconfig import Fragment, KconfigRecipe
+from kwatch.domain.posting import SeriesRule
+from kwatch.domain.report import Correspondence, Release
+from kwatch.domain.revision import Tree
+from kwatch.domain.toolchain import Toolchain
+from kwatch.settings import (
+    MailingList,
+    Schedule,
+    Settings,
+    VariantSpec,
+    WatchedSeries,
+    WebSettings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kwatch import configmodel as model
+    from kwatch.configproblem import ProblemList
+    from kwatch.configread import Document
+
+MAX_TEXT = 4 << 20
+"""Bytes of a kernel configuration; a whole one has about 200,000."""
+MAX_SHOWN = 5
+"""Bad lines of one kernel configuration that are told."""
+
+SOURCES = 4
+THOUGHTS = 2
+MAILS = 1
+
+
+class Files:
+    """Finds and reads the files that the configuration names, from the folder it lies in on."""
+
+    def __init__(self, folder: Path, problems: ProblemList) -> None:
+        self._folder = folder.absolute()
+        self._problems = problems
+
+    def path(self, written: str) -> Path:
+        """The absolute path of what is written as a path."""
+        return self._folder / written
+
+    def readable(self, key: str, written: str) -> Path:
+        """The path of a file that can be read and is not empty."""
+        path = self.path(written)
+        try:
+            with path.open("rb") as stream:
+                if not stream.read(1):
+                    self._unreadable(key, path, "it is empty")
+        except (OSError, ValueError) as error:
+            self._unreadable(key, path, _reason(error))
+        return path
+
+    def secret(self, key: str, written: str) -> Path | None:
+        """As readable(), for what systemd may hand over as a credential."""
+        path = self._secret_path(key, written)
+        return self.readable(key, str(path)) if path else None
+
+    def password(self, key: str, written: str) -> str:
+        """The first line of a secret file."""
+        path = self._secret_path(key, written)
+        return self.text(key, str(path)).partition("\n")[0].strip() if path else ""
+
+    def _secret_path(self, key: str, written: str) -> Path | None:
+        if not written.startswith(CREDENTIAL):
+            return self.path(written)
+        name = written.removeprefix(CREDENTIAL)
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        if directory:
+            return Path(directory) / name
+        self._problems.add(
+            key,
+            expected=f"the credential {name} from systemd",
+            found="no $CREDENTIALS_DIRECTORY",
+            hint=f"start kwatch by its unit with LoadCredential={name}:FILE, or name a file",
+        )
+        return None
+
+    def text(self, key: str, written: str) -> str:
+        """The content of a text file."""
+        path = self.path(written)
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(MAX_TEXT + 1)
+            if len(data) > MAX_TEXT:
+                self._unreadable(key, path, f"it has more than {MAX_TEXT} bytes")
+                return ""
+            return data.decode()
+        except (OSError, ValueError) as error:
+            self._unreadable(key, path, _reason(error))
+            return ""
+
+    def _unreadable(self, key: str, path: Path, reason: str) -> None:
+        self._problems.add(
+            key, expected="a file that can be read", found=f"{shown(str(path))}: {reason}"
+        )
+
+
+def assemble(document: Document, folder: Path, problems: ProblemList) -> Settings | None:
+    """The settings; mistakes that only show now are added, and None comes if there are any."""
+    files = Files(folder, problems)
+    kconfigs = {
+        section.name: _kconfig(f"kconfig[{index}]", section, files, problems)
+        for index, section in document.kconfigs
+    }
+    hosts = tuple(_host(f"host[{index}]", section, files) for index, section in document.hosts)
+    series = tuple(
+        _series(f"series[{index}]", section, files) for index, section in document.series
+    )
+    state_directory = _state_directory(document.lab, files, problems)
+    lab, mail = document.lab, document.mail
+    busybox = files.readable("lab.busybox", lab.busybox) if lab else None
+    smtp = _smtp(mail, files) if mail else None
+    if problems.problems or lab is None or mail is None or smtp is None or busybox is None:
+        return None
+    schedule = document.schedule or ScheduleSection()
+    web = document.web or Web()
+    return Settings(
+        name=lab.name,
+        state_directory=state_directory,
+        owner=lab.owner,
+        contact=lab.contact,
+        schedule=_schedule(document, schedule),
+        trees=tuple(_tree(section, files) for _, section in document.trees),
+        lists=tuple(_mailing_list(section) for _, section in document.lists),
+        series=series,
+        variants=_variants(document, kconfigs),
+        hosts=hosts,
+        slots=_slots(hosts, schedule),
+        busybox=busybox,
+        correspondence=_correspondence(lab, mail),
+        smtp=smtp,
+        web=WebSettings(host=web.host, port=web.port, url=web.url),
+        blobs_budget=(document.blobs or Blobs()).budget,
+    )
+
+
+def _state_directory(lab: model.Lab | None, files: Files, problems: ProblemList) -> Path:
+    if lab is not None and lab.state_directory is not None:
+        return files.path(lab.state_directory)
+    # systemd lists several with colons; the first is ours.
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if lab is not None and not given:
+        problems.add(
+            "lab.state_directory",
+            expected="the folder for the database and all results",
+            found="nothing, and no $STATE_DIRECTORY from systemd",
+            hint='such as state_directory = "/var/lib/kwatch"',
+        )
+    return files.path(given)
+
+
+def _schedule(document: Document, section: model.Schedule) -> Schedule:
+    return Schedule(
+        tree_poll=MappingProxyType(
+            {tree.name: tree.poll or section.tree_poll for _, tree in document.trees}
+        ),
+        list_poll=MappingProxyType(
+            {one.name: one.poll or section.list_poll for _, one in document.lists}
+        ),
+    )
+
+
+def _slots(hosts: tuple[HostSpec, ...], section: model.Schedule) -> Mapping[Resource, int]:
+    return MappingProxyType(
+        {
+            Resource.SOURCE: SOURCES,
+            Resource.GIT: section.checkouts,
+            Resource.BUILD: sum(host.slots[Slot.BUILD] for host in hosts),
+            Resource.BOOT: sum(host.slots[Slot.BOOT] for host in hosts),
+            Resource.COLLECT: section.collections,
+            Resource.THOUGHT: THOUGHTS,
+            Resource.MAIL: MAILS,
+        }
+    )
+
+
+def _tree(section: model.Tree, files: Files) -> Tree:
+    is_path = section.url.startswith((".", "/"))
+    return Tree(
+        name=section.name,
+        url=str(files.path(section.url)) if is_path else section.url,
+        tags=section.tags,
+        variants=section.variants,
+        first=section.first,
+        mail_to=section.mail_to,
+    )
+
+
+def _mailing_list(section: model.MailingList) -> MailingList:
+    return MailingList(
+        name=section.name,
+        url=section.url,
+        address=section.address,
+        since=datetime.combine(section.since, time(), UTC) if section.since else None,
+    )
+
+
+def _series(key: str, section: model.Series, files: Files) -> WatchedSeries:
+    return WatchedSeries(
+        rule=SeriesRule(
+            name=section.name,
+            titles=section.titles,
+            files=section.creates,
+            senders=frozenset(sender.lower() for sender in section.senders),
+        ),
+        list=section.mailing_list,
+        files=tuple(
+            files.readable(f"{key}.patches[{position}]", written)
+            for position, written in enumerate(section.patches)
+        ),
+        mail_to=section.mail_to,
+    )
+
+
+def _kconfig(
+    key: str, section: model.Kconfig, files: Files, problems: ProblemList
+) -> KconfigRecipe:
+    base: str | Fragment = section.base
+    if "/" in section.base:
+        base = Fragment(name=section.base, text=files.text(f"{key}.base", section.base))
+    recipe = KconfigRecipe(
+        base=base,
+        fragments=tuple(
+            Fragment(name=written, text=files.text(f"{key}.fragments[{position}]", written))
+            for position, written in enumerate(section.fragments)
+        ),
+    )
+    for bad in recipe.errors[:MAX_SHOWN]:
+        problems.add(
+            key,
+            expected="lines as in a .config",
+            found=f"{shown(bad.text)} in line {bad.line} of {bad.file}",
+            hint=bad.reason,
+        )
+    return recipe
+
+
+def _toolchain(section: model.Toolchain) -> Toolchain:
+    linker = section.linker or f"ld.lld{section.llvm_suffix}"
+    return Toolchain(
+        name=section.name,
+        llvm_suffix=section.llvm_suffix,
+        compiler=section.compiler or f"clang{section.llvm_suffix}",
+        linker_objects=section.linker_objects or linker,
+        linker=linker,
+    )
+
+
+def _profile(section: model.Profile, arch: str) -> BootProfile:
+    return BootProfile(
+        name=section.name,
+        arch=arch,
+        accelerator=Accelerator(section.accelerator),
+        machine=section.machine,
+        cpu=section.cpu,
+        memory_mib=section.memory >> 20,
+        cpus=section.cpus,
+        cmdline=section.cmdline,
+        commands=section.commands,
+        command_timeout=section.command_timeout,
+        counters=Counters(section.counters),
+        deadlines=Deadlines(
+            kernel=section.deadlines.kernel,
+            init=section.deadlines.init,
+            tests=section.deadlines.tests,
+            collect=section.deadlines.collect,
+            power_off=section.deadlines.power_off,
+            total=section.deadlines.total,
+            tcg_factor=section.deadlines.tcg_factor,
+        ),
+        sample_vcpus=section.sample_vcpus,
+        console_limit=section.console_limit,
+        channel_limit=section.channel_limit,
+    )
+
+
+def _variants(
+    document: Document, kconfigs: Mapping[str, KconfigRecipe]
+) -> Mapping[str, VariantSpec]:
+    toolchains = {section.name: _toolchain(section) for _, section in document.toolchains}
+    profiles = {section.name: section for _, section in document.profiles}
+    return MappingProxyType(
+        {
+            section.name: VariantSpec(
+                name=section.name,
+                arch=section.arch,
+                series=section.series,
+                toolchain=toolchains[section.toolchain],
+                kconfig=kconfigs[section.kconfig],
+                profile=_profile(profiles[section.profile], section.arch),
+            )
+            for _, section in document.variants
+        }
+    )
+
+
+def _host(key: str, section: model.Host, files: Files) -> HostSpec:
+    key_file = files.secret(f"{key}.key_file", section.key_file) if section.key_file else None
+    return HostSpec(
+        name=section.name,
+        directory=section.directory,
+        arch=section.arch,
+        slots=MappingProxyType({Slot.BUILD: section.slots.build, Slot.BOOT: section.slots.boot}),
+        address=section.address,
+        port=section.port,
+        user=section.user or "",
+        key_file=key_file,
+        known_hosts=section.known_hosts or "",
+        accelerators=frozenset(section.accelerators),
+    )
+
+
+def _correspondence(lab: model.Lab, mail: model.Mail) -> Correspondence:
+    return Correspondence(
+        from_name=mail.from_name,
+        from_address=mail.from_address,
+        message_id_domain=_message_id_domain(mail),
+        owner=lab.owner,
+        never_mail=tuple(pattern.lower() for pattern in mail.never_mail),
+        max_recipients=mail.max_recipients,
+        archive=mail.archive,
+        regzbot=mail.regzbot,
+        release=Release(mail.release),
+    )
+
+
+def _message_id_domain(mail: model.Mail) -> str:
+    return mail.message_id_domain or mail.from_address.rpartition("@")[2].lower()
+
+
+def _smtp(mail: model.Mail, files: Files) -> SmtpSettings:
+    section = mail.smtp
+    password = ""
+    if section.password_file is not None:
+        password = files.password("mail.smtp.password_file", section.password_file)
+    return SmtpSettings(
+        host=section.host,
+        port=section.port,
+        security=Security(section.security),
+        name=section.name or _message_id_domain(mail),
+        timeout=section.timeout,
+        user=section.user,
+        password=password,
+    )
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

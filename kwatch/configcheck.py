@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What must hold between the sections of the configuration file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from kwatch.configproblem import did_you_mean, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kwatch import configmodel as model
+    from kwatch.configproblem import ProblemList
+    from kwatch.configread import Document
+
+_KEY = re.compile(r"(?:\S+\s+)?((?:ssh|ecdsa|sk)-[a-z0-9@.-]+)\s+(\S+)(?:\s.*)?")
+
+
+def check(document: Document, problems: ProblemList) -> None:
+    """Note what does not fit together, of the sections that are well-formed by themselves."""
+    for section, names in document.names.items():
+        _unique(section, names, problems)
+    _references(document, problems)
+    for index, tree in document.trees:
+        _each_once(f"tree[{index}].variants", tree.variants, problems)
+    for index, series in document.series:
+        _series_source(f"series[{index}]", series, problems)
+    for index, host in document.hosts:
+        _host(f"host[{index}]", host, problems)
+    _placement(document, problems)
+    if document.mail is not None:
+        _smtp(document.mail.smtp, problems)
+
+
+def _unique(section: str, names: Sequence[tuple[int, str]], problems: ProblemList) -> None:
+    first: dict[str, int] = {}
+    for index, name in names:
+        # Names become folders and refs, and not every file system tells A from a.
+        earlier = first.setdefault(name.casefold(), index)
+        if earlier != index:
+            problems.add(
+                f"{section}[{index}].name",
+                expected="a name of its own",
+                found=shown(name),
+                hint=f"{section}[{earlier}] has it",
+            )
+
+
+def _references(document: Document, problems: ProblemList) -> None:
+    wanted: list[tuple[str, str, str | None]] = []
+    for index, tree in document.trees:
+        for position, name in enumerate(tree.variants):
+            wanted.append((f"tree[{index}].variants[{position}]", "variant", name))
+    for index, series in document.series:
+        wanted.append((f"series[{index}].list", "list", series.mailing_list))
+    for index, variant in document.variants:
+        wanted += [
+            (f"variant[{index}].series", "series", variant.series),
+            (f"variant[{index}].toolchain", "toolchain", variant.toolchain),
+            (f"variant[{index}].kconfig", "kconfig", variant.kconfig),
+            (f"variant[{index}].profile", "profile", variant.profile),
+        ]
+    for key, section, wanted_name in wanted:
+        known = [one for _, one in document.names[section]]
+        if wanted_name is not None and wanted_name not in known:
+            problems.add(
+                key,
+                expected=f"the name of a [[{section}]]",
+                found=shown(wanted_name),
+                hint=did_you_mean(wanted_name, known),
+            )
+
+
+def _each_once(key: str, names: Sequence[str], problems: ProblemList) -> None:
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        found = f"{', '.join(map(shown, doubles))} more than once"
+        problems.add(key, expected="each name once", found=found)
+
+
+def _series_source(key: str, series: model.Series, problems: ProblemList) -> None:
+    if (series.mailing_list is None) == (not series.patches):
+        problems.add(
+            key,
+            expected="either list (watched for the series) or patches (files that you keep)",
+            found="both" if series.patches else "neither",
+        )
+    elif series.mailing_list is not None and not (series.titles or series.creates):
+        problems.add(
+            key,
+            expected="titles or creates, to know the series by",
+            found="neither",
+            hint='such as creates = ["kernel/llvm-cov/fs.c"]',
+        )
+    elif series.patches:
+        for name, value in (
+            ("titles", series.titles), ("creates", series.creates), ("senders", series.senders),
+        ):  # fmt: skip
+            if value:
+                problems.add(
+                    f"{key}.{name}",
+                    expected="no such key beside patches",
+                    found=shown(value),
+                    hint="it is for a series that comes from a list",
+                )
+
+
+def _host(key: str, host: model.Host, problems: ProblemList) -> None:
+    if not host.slots.build and not host.slots.boot:
+        problems.add(f"{key}.slots", expected="room for a build or a boot", found="none")
+    logins: Mapping[str, str | None] = {
+        "user": host.user, "key_file": host.key_file, "known_hosts": host.known_hosts,
+    }  # fmt: skip
+    for name, value in logins.items():
+        if host.address is None and value is not None:
+            problems.add(
+                f"{key}.{name}",
+                expected="no such key without address",
+                found=shown(value),
+                hint="a host without address is this machine, without SSH",
+            )
+        if host.address is not None and value is None and name != "known_hosts":
+            problems.add(f"{key}.{name}", expected=f"{name} to log in with", found="nothing")
+    if host.address is not None:
+        _pinned_keys(f"{key}.known_hosts", host, problems)
+
+
+def _pinned_keys(key: str, host: model.Host, problems: ProblemList) -> None:
+    lines = [line.strip() for line in (host.known_hosts or "").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    for line in lines or [""]:
+        if not _is_public_key(line):
+            problems.add(
+                key,
+                expected='the public key of the machine, "ssh-ed25519 AAAA..."',
+                found=shown(line or None),
+                hint=f"run ssh-keyscan -p {host.port} {host.address}, compare the fingerprint with"
+                " the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)",
+            )
+
+
+def _is_public_key(line: str) -> bool:
+    """Whether a line has a whole key: its text names the same kind as its bytes (RFC 4253, 6.6)."""
+    found = _KEY.fullmatch(line)
+    if found is None:
+        return False
+    try:
+        blob = base64.b64decode(found[2], validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    parts = []
+    while len(blob) >= 4:
+        end = 4 + int.from_bytes(blob[:4], "big")
+        if end > len(blob):
+            return False
+        parts.append(blob[4:end])
+        blob = blob[end:]
+    return len(parts) > 1 and not blob and parts[0] == found[1].encode()
+
+
+def _placement(document: Document, problems: ProblemList) -> None:
+    """Each variant needs a host that can build it and one that can boot it."""
+    if len(document.hosts) < len(document.names["host"]):
+        return
+    hosts = [host for _, host in document.hosts]
+    profiles = {one.name: one for _, one in document.profiles}
+    for index, variant in document.variants:
+        key = f"variant[{index}]"
+        fitting = [host for host in hosts if host.arch == variant.arch]
+        if not any(host.slots.build for host in fitting):
+            problems.add(
+                key, expected=f"a [[host]] with build slots for {variant.arch}", found="none"
+            )
+        profile = profiles.get(variant.profile)
+        if profile is not None and not any(
+            host.slots.boot and profile.accelerator in {*host.accelerators, "auto"}
+            for host in fitting
+        ):
+            needed = "" if profile.accelerator == "auto" else f" under {profile.accelerator}"
+            problems.add(
+                key,
+                expected=f"a [[host]] with boot slots for {variant.arch}{needed}",
+                found="none",
+            )
+
+
+def _smtp(smtp: model.Smtp, problems: ProblemList) -> None:
+    if (smtp.user is None) != (smtp.password_file is None):
+        missing = "password_file" if smtp.password_file is None else "user"
+        problems.add(
+            f"mail.smtp.{missing}", expected="both user and password_file", found="one of them"
+        )
+    if smtp.user is not None and smtp.security == "plain" and not _is_loopback(smtp.host):
+        problems.add(
+            "mail.smtp.security",
+            expected='"starttls" or "tls", for the password would go in clear',
+            found='"plain"',
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

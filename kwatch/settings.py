@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The lab as its operator described it: frozen values, nothing of the file's format left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from kwatch.adapters.smtp import SmtpSettings
+from kwatch.domain.boot import BootProfile
+from kwatch.domain.host import HostSpec
+from kwatch.domain.job import Resource
+from kwatch.domain.kconfig import KconfigRecipe
+from kwatch.domain.posting import SeriesRule
+from kwatch.domain.report import Correspondence
+from kwatch.domain.revision import Tree
+from kwatch.domain.toolchain import Toolchain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Seconds between two looks at each tree and each list, by name."""
+
+    tree_poll: Mapping[str, float]
+    list_poll: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailingList:
+    """A list with a public-inbox archive at ``url``.
+
+    Mails from ``since`` on count when the list is read for the first time; None means from that
+    moment on.
+    """
+
+    name: str
+    url: str
+    address: str
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedSeries:
+    """A series to test with: watched for on ``list``, or the operator's ``files``, in order."""
+
+    rule: SeriesRule
+    list: str | None
+    files: tuple[Path, ...]
+    mail_to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantSpec:
+    """A way to test commits, before it is known which version of the series that is.
+
+    ``series`` None is the control.
+    """
+
+    name: str
+    arch: str
+    series: str | None
+    toolchain: Toolchain
+    kconfig: KconfigRecipe
+    profile: BootProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    """Where the state is shown; ``url`` is how others reach it, for links in mails."""
+
+    host: str = "127.0.0.1"
+    port: int = 8417
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of the configuration. Paths are absolute, names refer to what is there.
+
+    ``contact`` goes into the User-Agent. ``slots`` is how many jobs of each kind run at a time;
+    those of builds and boots are the sums over all hosts. ``correspondence`` has no recipients of
+    trees and series yet: those stand at each tree and series as ``mail_to``. ``blobs_budget`` is
+    in bytes.
+    """
+
+    name: str
+    state_directory: Path
+    owner: str
+    contact: str
+    schedule: Schedule
+    trees: tuple[Tree, ...]
+    lists: tuple[MailingList, ...]
+    series: tuple[WatchedSeries, ...]
+    variants: Mapping[str, VariantSpec]
+    hosts: tuple[HostSpec, ...]
+    slots: Mapping[Resource, int]
+    busybox: Path
+    correspondence: Correspondence
+    smtp: SmtpSettings
+    web: WebSettings = field(default_factory=WebSettings)
+    blobs_budget: int
