@@ -212,6 +212,25 @@ def test_nobody_is_written_to_twice_nor_we_to_ourselves() -> None:
     )
 
 
+def test_a_commit_without_a_usable_author_is_told_to_the_lists() -> None:
+    culprit = replace(COMMIT, author_address="root@localhost.(none)", signers=())
+    assert written(replace(BISECTED, culprit=culprit)).recipients == (
+        "linux-next@example.org",
+        "regressions@example.org",
+        "owner@example.org",
+    )
+
+
+def test_a_name_is_shown_as_it_is_and_never_decoded() -> None:
+    names = ("=?utf-8?q?x=0ABcc=3A_y?=", 'A. "B" \\ C, D', "Mäintainer, of the \u4e2d Tree")
+    signers = tuple((name, f"signer{number}@example.org") for number, name in enumerate(names))
+    mail = parsed(written(replace(BISECTED, culprit=replace(COMMIT, signers=signers))))
+    shown = {found.addr_spec: found.display_name for found in mail["Cc"].addresses}
+    assert shown["signer0@example.org"] == "= ?utf-8?q?x=0ABcc=3A_y?="
+    assert shown["signer1@example.org"] == names[1]
+    assert shown["signer2@example.org"] == names[2]
+
+
 def test_grades() -> None:
     assert grade(BISECTED) is Grade.VERIFIED
     assert grade(INCONCLUSIVE) is Grade.SET
@@ -353,8 +372,10 @@ def hostile_stories(draw: st.DrawFn) -> Story:
     tag = draw(HOSTILE)
     return replace(
         draw(st.sampled_from(tuple(STORIES.values()))),
-        kind=draw(st.sampled_from(ReportKind)),
-        blame=draw(st.sampled_from([*Blame, None])),
+        # Half of them name the author, who is the one that strangers would like to choose.
+        kind=draw(st.one_of(st.just(ReportKind.BISECTED), st.sampled_from(ReportKind))),
+        blame=draw(st.one_of(st.just(Blame.TREE), st.sampled_from([*Blame, None]))),
+        proof=BISECTED.proof,
         verdict=draw(st.sampled_from([*Verdict, None])),
         regression=replace(
             REGRESSION, finding=finding, bad=replace(REGRESSION.bad, tag=tag, finding=finding)
