@@ -115,12 +115,12 @@ class _Session:
             raise InfraError(
                 f"{self.where}: it refuses the login of {self._settings.user} "
                 f"({_answer(error.smtp_code, error.smtp_error)}): "
-                "check smtp.user and the password in the configuration"
+                "check mail.smtp.user and mail.smtp.password_file in the configuration"
             ) from error
         except smtplib.SMTPNotSupportedError as error:
             raise InfraError(
-                f"{self.where}: {error} Check smtp.security, smtp.port and smtp.user in the "
-                "configuration"
+                f"{self.where}: {error} Check mail.smtp.security, mail.smtp.port and "
+                "mail.smtp.user in the configuration"
             ) from error
         except smtplib.SMTPResponseException as error:
             raise InfraError(
@@ -129,14 +129,14 @@ class _Session:
             ) from error
         except ssl.SSLError as error:
             raise InfraError(
-                f"{self.where}: no protected connection ({error}): check smtp.security, smtp.host "
-                "and the server's certificate"
+                f"{self.where}: no protected connection ({error}): check mail.smtp.security, "
+                "mail.smtp.host and the server's certificate"
             ) from error
         # smtplib lets a line that is too long or a broken AUTH challenge out as ValueError.
         except (OSError, ValueError) as error:
             raise InfraError(
                 f"{self.where}: the session broke ({str(error) or type(error).__name__}): check "
-                "that the server runs, and smtp.host and smtp.port in the configuration"
+                "that the server runs, and mail.smtp.host and mail.smtp.port in the configuration"
             ) from error
 
     def _go_on(self) -> None:
@@ -196,7 +196,7 @@ class _Session:
                 raise
             raise InfraError(
                 f"{self.where}: it takes no mail from {envelope_from} "
-                f"({_answer(error.smtp_code, error.smtp_error)}): check mail.from in the "
+                f"({_answer(error.smtp_code, error.smtp_error)}): check mail.from_address in the "
                 "configuration"
             ) from error
         with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 from kwatch.domain.coverage import Metric, count_of
 from kwatch.domain.finding import FindingKind
 from kwatch.domain.observation import Outcome
-from kwatch.domain.phrase import WIDTH, area, label, listed, paragraph, short_name
+from kwatch.domain.phrase import WIDTH, archived, area, label, listed, paragraph, short_name
 from kwatch.domain.plain import log_line, one_line
 from kwatch.domain.report import ReportKind
 
@@ -208,9 +208,8 @@ def built(story: Story, correspondence: Correspondence) -> str:
             f"             {story.series.patches} patches, sha256 {story.series.digest[:16]}"
         )
         if correspondence.archive and "@" in story.series.origin:
-            parts.append(
-                f"             {correspondence.archive}{one_line(story.series.origin, 250)}/"
-            )
+            url = archived(correspondence.archive, story.series.origin)
+            parts.append(f"             {url}")
     if story.configuration:
         wanted = (story.configuration.base, *story.configuration.fragments)
         parts += _item("config", " + ".join(label(part) for part in wanted))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import textwrap
 from typing import TYPE_CHECKING, assert_never
+from urllib.parse import quote
 
 from kwatch.domain.finding import FindingKind
 from kwatch.domain.plain import one_line
@@ -61,6 +62,11 @@ def short_name(commit: str) -> str:
 def label(text: str) -> str:
     """A name from a configuration or a repository: a tree, a tag, a person."""
     return one_line(text, _MAX_NAME)
+
+
+def archived(archive: str, message_id: str) -> str:
+    """Where a mail can be read."""
+    return f"{archive.rstrip('/')}/{quote(one_line(message_id, 250), safe='@')}/"
 
 
 def paragraph(text: str) -> str:

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, assert_never
 from kwatch.domain import exhibits
 from kwatch.domain.blame import Blame
 from kwatch.domain.investigation import Verdict
-from kwatch.domain.phrase import WIDTH, area, label, listed, paragraph, reference, short_name
+from kwatch.domain.phrase import (
+    WIDTH,
+    archived,
+    area,
+    label,
+    listed,
+    paragraph,
+    reference,
+    short_name,
+)
 from kwatch.domain.plain import one_line
 from kwatch.domain.report import Grade, ReportKind, doubts, grade
 
@@ -217,7 +226,7 @@ def _trailers(story: Story, correspondence: Correspondence, message_id: str) -> 
     wanted = [f"  Reported-by: {correspondence.from_name} <{correspondence.from_address}>"]
     if correspondence.archive:
         root = story.thread[0].message_id if story.thread else message_id
-        wanted.append(f"  Closes: {correspondence.archive}{one_line(root, 250)}/")
+        wanted.append(f"  Closes: {archived(correspondence.archive, root)}")
     is_verified = grade(story) is Grade.VERIFIED and story.culprit
     if story.culprit and is_verified:
         wanted.insert(0, f"  Fixes: {reference(story.culprit)}")

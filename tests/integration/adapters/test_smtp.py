@@ -112,20 +112,20 @@ async def test_a_broken_session_is_the_labs_failure(
 async def test_login(tmp_path: Path) -> None:
     async with MailServer(tmp_path, user="bot", password="right") as server:
         assert await door(server, user="bot", password="right").deliver(MESSAGE, BOT, (ONE,))
-        with pytest.raises(InfraError, match=r"login of bot \(535.*check smtp\.user"):
+        with pytest.raises(InfraError, match=r"login of bot \(535.*check mail\.smtp\.user"):
             await door(server, user="bot", password="wrong").deliver(MESSAGE, BOT, (ONE,))
         assert "wrong" not in repr(door(server, password="wrong").settings)
 
 
 async def test_login_where_the_server_knows_none(tmp_path: Path) -> None:
     async with MailServer(tmp_path) as server:
-        with pytest.raises(InfraError, match=r"check smtp\.user|Check smtp\.security"):
+        with pytest.raises(InfraError, match=r"check mail\.smtp\.user|Check mail\.smtp\.security"):
             await door(server, user="bot", password="x").deliver(MESSAGE, BOT, (ONE,))
 
 
 async def test_starttls_where_the_server_knows_none(tmp_path: Path) -> None:
     async with MailServer(tmp_path) as server:
-        with pytest.raises(InfraError, match=r"Check smtp\.security"):
+        with pytest.raises(InfraError, match=r"Check mail\.smtp\.security"):
             await door(server, security=Security.STARTTLS).deliver(MESSAGE, BOT, (ONE,))
         assert server.accepted() == []
 
@@ -235,7 +235,9 @@ async def test_protected_connections(
                 host=LOOPBACK, port=port, security=security, name="lab.example.org", timeout=5
             )
         )
-        with pytest.raises(InfraError, match=r"check smtp\.security, smtp\.host and the"):
+        with pytest.raises(
+            InfraError, match=r"check mail\.smtp\.security, mail\.smtp\.host and the"
+        ):
             await smtp.deliver(MESSAGE, BOT, (ONE,))
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         (answer,) = await smtp.deliver(MESSAGE, BOT, (ONE,))
