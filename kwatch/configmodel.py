@@ -196,7 +196,7 @@ class Lab(_Section):
 
     name: Name = "kwatch"
     owner: Address
-    contact: Text
+    contact: Text = Field(description="a mail address or the address of a web page")
     state_directory: FilePath | None = None
     busybox: FilePath = "/bin/busybox"
 

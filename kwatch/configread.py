@@ -175,8 +175,12 @@ def _validated(
     try:
         return section.model_validate(_frozen(value))
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            _report(section, detail, where, problems)
+        details = error.errors(include_url=False)
+        places = [detail["loc"][:-1] for detail in details]
+        for detail in details:
+            # A list with a bad entry is not too short as well.
+            if detail["type"] != "too_short" or detail["loc"] not in places:
+                _report(section, detail, where, problems)
         return None
 
 

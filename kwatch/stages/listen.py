@@ -20,36 +20,38 @@ if TYPE_CHECKING:
     from kwatch.adapters.lore import Lore
     from kwatch.domain.job import Job
     from kwatch.domain.posting import Posting, SeriesRule
+    from kwatch.settings import MailingList
     from kwatch.store.database import Database
 
 log = logging.getLogger(__name__)
 
-# Postings older than this are no news; on the first look at a list nothing older is read.
+# How long the mails of a posting that is not complete are waited for.
 MEMORY = timedelta(days=60)
 
 
 async def run(
     job: Job,
     *,
-    urls: Mapping[str, str],
+    lists: Mapping[str, MailingList],
     rules: Mapping[str, Sequence[SeriesRule]],
     lore: Lore,
     database: Database,
     clock: Callable[[], float],
 ) -> Heard | None:
     """Read what is new on the list that ``job.key`` names; ``rules`` are the series it carries."""
-    url = urls.get(job.key)
-    if url is None:
+    source = lists.get(job.key)
+    if source is None:
         return None
-    since = datetime.fromtimestamp(clock(), UTC) - MEMORY
+    now = datetime.fromtimestamp(clock(), UTC)
+    since = source.since or now
     known = await database.read(cursors.value, f"list:{job.key}")
-    batch = await lore.poll(url, Cursor.from_json(known) if known else None, since=since)
+    batch = await lore.poll(source.url, Cursor.from_json(known) if known else None, since=since)
     own = await database.read(mail.own_message_ids)
     fresh = [kept for item in batch.mails if isinstance(item, RawMail)
              and (kept := _kept(item, own))]  # fmt: skip
     posted: list[Posted] = []
     if fresh:
-        stored = await database.read(mail.posting_mails, job.key, since=since.timestamp())
+        stored = await database.read(mail.posting_mails, job.key, since=(now - MEMORY).timestamp())
         raws = {mail.message_id: mail.raw for mail in fresh}
         for raw in stored:
             parsed = parse(raw)

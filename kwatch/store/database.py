@@ -107,6 +107,19 @@ class Database:
         return connection
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[Transaction]:
+    """One snapshot of the history, for a process beside the daemon."""
+    if not path.exists():
+        raise ConfigError(f"there is no history at {path} yet: has kwatch run with this file?")
+    connection = connect(path, read_only=True)
+    try:
+        connection.execute("BEGIN")
+        yield connection
+    finally:
+        connection.close()
+
+
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """A connection with the settings that everything here relies on."""
     mode = "ro" if read_only else "rwc"

@@ -16,14 +16,16 @@ from kwatch.domain.job import JobKind, JobState
 from kwatch.domain.observation import Outcome
 from kwatch.domain.regression import RegressionState
 from kwatch.domain.report import MailState
-from kwatch.store import cursors, overview
+from kwatch.store import cursors, hosts
 from kwatch.store.codec import decode
 from kwatch.store.cursors import Source
+from kwatch.store.hosts import SeenHost
 from kwatch.store.migrations import MIGRATIONS
-from kwatch.store.overview import HostLine
 
 if TYPE_CHECKING:
     from kwatch.store.database import Transaction
+
+N = TypeVar("N", RegressionState, MailState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class Figures:
     mails: Mapping[MailState, int]
     coverage: Mapping[tuple[str, str], Totals]
     sources: tuple[Source, ...]
-    hosts: tuple[HostLine, ...]
+    hosts: tuple[SeenHost, ...]
     blob_bytes: int
 
 
@@ -61,7 +63,7 @@ def figures(tx: Transaction) -> Figures:
         mails=mail_states(tx),
         coverage=_newest_coverage(tx),
         sources=cursors.sources(tx),
-        hosts=overview.hosts(tx),
+        hosts=hosts.seen(tx),
         blob_bytes=tx.execute("SELECT coalesce(sum(stored), 0) AS n FROM blob").fetchone()["n"],
     )
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.coverage import Count, Totals
 from kwatch.domain.finding import Finding
-from kwatch.domain.host import Health, HostState
 from kwatch.domain.job import STEPS, JobKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.observation import Outcome, Step, Trial, next_step
@@ -80,15 +79,6 @@ class MailLine:
     created_at: float
     sent_at: float | None
     deliveries: tuple[Delivery, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostLine:
-    """A host as it was when it was last probed."""
-
-    name: str
-    state: HostState
-    checked_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,18 +280,6 @@ def mail_text(tx: Transaction, number: int) -> bytes | None:
     """The whole mail as it goes out."""
     row = tx.execute("SELECT message FROM mail WHERE id = ?", (number,)).fetchone()
     return None if row is None else bytes(row["message"])
-
-
-def hosts(tx: Transaction) -> tuple[HostLine, ...]:
-    """Every host that was ever probed."""
-    return tuple(
-        HostLine(
-            name=row["name"],
-            state=HostState(health=Health(row["state"]), reason=row["reason"] or ""),
-            checked_at=row["checked_at"],
-        )
-        for row in tx.execute("SELECT * FROM host ORDER BY name")
-    )
 
 
 def regression_exists(tx: Transaction, number: int) -> bool:

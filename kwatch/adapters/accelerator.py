@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which accelerators of a host really run a guest.
+
+A /dev/kvm that opens is no proof: QEMU may abort on the CPU model, or a guest may never get its
+timer. So a tiny guest is booted: it takes timer interrupts, enters 64-bit mode with paging, says
+one word and resets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from typing import TYPE_CHECKING
+
+from kwatch.adapters.qemu import CONSOLE, LOG_LIMIT, machine
+from kwatch.domain.boot import Accelerator
+from kwatch.domain.run import LOG, Alive, Ended, Output, RunReason, RunSpec
+
+if TYPE_CHECKING:
+    from kwatch.adapters.host import Host
+    from kwatch.domain.boot import BootProfile
+    from kwatch.domain.run import RunEnd
+
+DEADLINE = 20.0  # seconds; TCG takes a third of one
+
+# The boot sector that probe.S beside this file assembles to; a test compares.
+_CODE = bytes.fromhex(
+    "fa31c08ed88ec08ed0bc007cfcfba06c040403f438066c0475f9fabf001031c0b90018f3abc70600"
+    "100320c70600200330c706003083000f0116a07c66b8200000000f22e066b8001000000f22d866b9"
+    "800000c00f320d00010f3066b8110000800f22c0ea697c0800be817c000066baf803ac84c07403ee"
+    "ebf8b0fee664f4ebf96b77617463680a000f1f8000000000000000000000000000000000009a2000"
+    "0f00907c"
+)
+_DISK_SIZE = 1 << 20  # SeaBIOS boots from no smaller disk than one with some tracks
+
+
+def boot_disk() -> bytes:
+    """The disk image of the tiny guest."""
+    return (_CODE.ljust(510, b"\0") + b"\x55\xaa").ljust(_DISK_SIZE, b"\0")
+
+
+async def probe_accelerators(host: Host, profile: BootProfile) -> dict[Accelerator, str | None]:
+    """Try KVM and TCG with the machine and CPU of ``profile``: None if it works, or the reason."""
+    disk = await host.put_bytes(boot_disk())
+    return {
+        accelerator: await _try(host, profile, accelerator, disk)
+        for accelerator in (Accelerator.KVM, Accelerator.TCG)
+    }
+
+
+async def _try(host: Host, profile: BootProfile, accelerator: Accelerator, disk: str) -> str | None:
+    spec = RunSpec(
+        argv=(
+            *machine(profile, accelerator, memory_mib=64, cpus=1),
+            "-drive", f"if=virtio,format=raw,readonly=on,file={disk}",
+        ),
+        deadline=DEADLINE,
+        limits={CONSOLE: LOG_LIMIT, LOG: LOG_LIMIT},
+        lease=DEADLINE,
+    )  # fmt: skip
+    run_id = f"probe-{accelerator.value}-{secrets.token_hex(4)}"
+    said = {CONSOLE: b"", LOG: b""}
+    await host.start(run_id, spec)
+    try:
+        async with contextlib.aclosing(host.attach(run_id, dict.fromkeys(said, 0))) as frames:
+            async for frame in frames:
+                match frame:
+                    case Output():
+                        said[frame.file] += frame.data
+                    case Alive():
+                        pass
+                    case Ended(end=end):
+                        return _judge(end, said[CONSOLE], said[LOG].decode("utf-8", "replace"))
+    finally:
+        await host.stop(run_id)
+    return "the run ended without saying how"
+
+
+def _judge(end: RunEnd, console: bytes, log: str) -> str | None:
+    if end.reason is RunReason.EXITED and end.status == 0 and b"kwatch\n" in console:
+        return None
+    if end.reason is RunReason.DEADLINE:
+        return f"a tiny guest did not come to its end within {DEADLINE:g} s"
+    last = log.strip().splitlines()[-1:] or [end.detail or "it said nothing"]
+    return f"QEMU ended by {end.reason.value} with status {end.status}: {last[0][:300]}"

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The QEMU Machine Protocol over any stream (QEMU: docs/interop/qmp-spec.rst).
+
+qemu.qmp connects by itself to an address of this machine; our socket is on another host, behind
+SSH, and comes as a stream that is connected already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from typing import TYPE_CHECKING, Any, Self
+
+from kwatch.domain.boot import QmpEvent
+from kwatch.domain.vcpu import VcpuSample
+from kwatch.errors import InfraError
+
+if TYPE_CHECKING:
+    from kwatch.adapters.transport import Duplex
+
+LONGEST_MESSAGE = 8 << 20
+PATIENCE = 10.0
+# A guest can cause events by the thousand; only these mean an end.
+EVENTS = frozenset({"SHUTDOWN", "RESET", "GUEST_PANICKED", "GUEST_CRASHLOADED", "WATCHDOG"})
+KEPT_EVENTS = 100
+
+
+class QmpError(InfraError):
+    """QEMU refused a command, or the connection to it broke."""
+
+
+class Qmp:
+    """A session with one QEMU. Use as ``async with Qmp(duplex) as qmp``.
+
+    A broken connection raises QmpError from execute() and ends next_event(); it never cancels
+    what runs beside it.
+    """
+
+    def __init__(self, duplex: Duplex) -> None:
+        self._duplex = duplex
+        self._group = asyncio.TaskGroup()
+        self._reading: asyncio.Task[None] | None = None
+        self._events: asyncio.Queue[QmpEvent | None] = asyncio.Queue(KEPT_EVENTS)
+        self._greeted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._number = 0
+        self._broken: str | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        self._reading = self._group.create_task(self._read())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._greeted
+            await self.execute("qmp_capabilities")
+        except TimeoutError:
+            await self._leave()
+            raise QmpError("QEMU did not greet on its control socket") from None
+        except BaseException:
+            await self._leave()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+        self._duplex.writer.close()
+        await self._group.__aexit__(None, None, None)
+
+    async def execute(self, command: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON
+        """The ``return`` of a command."""
+        if self._broken is not None:
+            raise QmpError(self._broken)
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._pending[number] = answer
+        request = {"execute": command, "arguments": arguments, "id": number}
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._duplex.writer.write(json.dumps(request).encode() + b"\n")
+                await self._duplex.writer.drain()
+                return await answer
+        except TimeoutError:
+            raise QmpError(f"QEMU did not answer {command} within {PATIENCE:g} s") from None
+        except OSError as error:
+            raise QmpError(f"QEMU's control socket broke at {command}: {error}") from error
+        finally:
+            self._pending.pop(number, None)
+
+    async def next_event(self) -> QmpEvent | None:
+        """The next event that tells of an end; None when QEMU is gone."""
+        return await self._events.get()
+
+    async def vcpus(self) -> tuple[VcpuSample, ...]:
+        """The registers of all vCPUs."""
+        text = await self.execute("human-monitor-command", **{"command-line": "info registers -a"})
+        return parse_registers(str(text))
+
+    async def quit(self) -> None:
+        """Tell QEMU to end; that it is gone already is fine."""
+        with contextlib.suppress(QmpError):
+            await self.execute("quit")
+
+    async def _read(self) -> None:
+        buffer = b""
+        reason = "QEMU closed its control socket"
+        try:
+            while data := await self._duplex.reader.read(1 << 16):
+                *lines, buffer = (buffer + data).split(b"\n")
+                for line in lines:
+                    self._take(json.loads(line))
+                if len(buffer) > LONGEST_MESSAGE:
+                    raise ValueError("a message without an end")  # noqa: TRY301
+        except (OSError, ValueError, LookupError, TypeError, InfraError) as error:
+            reason = f"QEMU's control socket broke: {error}"
+        self._broken = reason
+        for waiting in (self._greeted, *self._pending.values()):
+            if not waiting.done():
+                waiting.set_exception(QmpError(reason))
+        # Whoever never awaited the greeting was told by execute().
+        self._greeted.cancelled() or self._greeted.exception()
+        self._put(None)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "QMP" in message:
+            if not self._greeted.done():
+                self._greeted.set_result(message)
+        elif "event" in message:
+            if message["event"] in EVENTS:
+                reason = message.get("data", {}).get("reason", "")
+                self._put(QmpEvent(name=str(message["event"]), reason=str(reason)))
+        else:
+            waiting = self._pending.get(message.get("id", 0))
+            if waiting is not None and not waiting.done():
+                if "error" in message:
+                    waiting.set_exception(QmpError(f"QEMU: {message['error'].get('desc')}"))
+                else:
+                    waiting.set_result(message["return"])
+
+    def _put(self, event: QmpEvent | None) -> None:
+        if self._events.full():
+            self._events.get_nowait()
+        self._events.put_nowait(event)
+
+
+_CPU = re.compile(r"^CPU#\d+", re.MULTILINE)
+_REGISTER = {
+    name: re.compile(rf"\b{pattern}=([0-9a-f]+)")
+    for name, pattern in {
+        "rip": "[ER]IP",
+        "rsp": "[ER]SP",
+        "flags": "(?:EFL|RFL)",
+        "cr2": "CR2",
+        "cpl": "CPL",
+        "halted": "HLT",
+    }.items()
+}
+INTERRUPT_FLAG = 1 << 9
+
+
+def parse_registers(text: str) -> tuple[VcpuSample, ...]:
+    """What ``info registers -a`` of an x86 machine says, per vCPU.
+
+    A vCPU without all of the registers that matter is left out.
+    """
+    samples = []
+    for part in _CPU.split(text.replace("\r", ""))[1:]:
+        found = {name: pattern.search(part) for name, pattern in _REGISTER.items()}
+        values = {name: int(match[1], 16) for name, match in found.items() if match is not None}
+        if len(values) == len(_REGISTER):
+            samples.append(
+                VcpuSample(
+                    rip=values["rip"],
+                    rsp=values["rsp"],
+                    cr2=values["cr2"],
+                    cpl=values["cpl"],
+                    halted=values["halted"] == 1,
+                    interrupts_enabled=bool(values["flags"] & INTERRUPT_FLAG),
+                )
+            )
+    return tuple(samples)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line. Exit status: 0 done, 1 failed, 2 usage or configuration."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kwatch import __version__, app, config, journal, listing
+from kwatch.adapters.git import Git
+from kwatch.adapters.host import Host
+from kwatch.domain.command import Command, Verb
+from kwatch.errors import ConfigError, KwatchError
+from kwatch.store.database import reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kwatch.settings import Settings
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; its exit status."""
+    words = _parser().parse_args(arguments)
+    journal.start(logging.DEBUG if words.verbose else logging.INFO)
+    try:
+        act: Callable[[argparse.Namespace], int] = words.act
+        return act(words)
+    except ConfigError as error:
+        print(f"kwatch: {error}", file=sys.stderr)
+        return USAGE
+    except KwatchError as error:
+        print(f"kwatch: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:
+        # Somebody read enough (head, less): that is no failure of ours.
+        sys.stderr.close()
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kwatch",
+        description="Watches kernel trees, tests every tag with Clang coverage and MC/DC, finds"
+        " who is to blame, and mails one thread per problem.",
+    )
+    parser.add_argument("--version", action="version", version=f"kwatch {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, act: Callable[[argparse.Namespace], int], text: str) -> _Verb:
+        added = verbs.add_parser(name, help=text, description=text)
+        added.set_defaults(act=act)
+        return _Verb(added)
+
+    verb("run", _run, "be the daemon").config()
+    once = verb("once", _once, "look at every source once, and work until nothing is left to do")
+    once.config().option(
+        "--patience", type=float, default=60.0, metavar="SECONDS",
+        help="wait for work that is put off by no more than this (default: 60)",
+    )  # fmt: skip
+    check = verb("check-config", _check_config, "tell every mistake in a configuration file")
+    check.option("file", type=Path, metavar="FILE")
+    verb("status", _status, "what the lab is at").config().json()
+    show = verb("show", _show, "everything that is known of one thing")
+    show.option("what", choices=sorted(listing.SHOWN)).option("name", nargs="+", metavar="NAME")
+    show.config().json()
+    hosts = verb("hosts", _hosts, "list the hosts, or check that they answer")
+    hosts.option("action", choices=("list", "check"), nargs="?", default="list").config().json()
+    series = verb("series", _series, "list the series that were posted, or accept one")
+    series.option("action", choices=("list", "accept"), nargs="?", default="list")
+    series.option("digest", nargs="?").config().json()
+    report = verb("report", _report, "list the mails, show one, or release one that is held")
+    report.option("action", choices=("list", "show", "release"), nargs="?", default="list")
+    report.option("number", nargs="?").config().json()
+    trees = verb("trees", _trees, "seed a tree's first clone from a local repository or bundle")
+    trees.option("action", choices=("seed",)).option("name", metavar="TREE")
+    trees.option("--from", dest="source", type=Path, required=True, metavar="PATH").config()
+    return parser
+
+
+class _Verb:
+    """Adds what many verbs share; each call gives the verb back."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+
+    def option(self, *names: str, **settings: object) -> _Verb:
+        self._parser.add_argument(*names, **settings)  # type: ignore[arg-type]
+        return self
+
+    def config(self) -> _Verb:
+        return self.option(
+            "--config", type=Path, default=Path("/etc/kwatch/config.toml"), metavar="FILE",
+            help="the configuration (default: /etc/kwatch/config.toml)",
+        )  # fmt: skip
+
+    def json(self) -> _Verb:
+        return self.option("--json", action="store_true", help="print JSON, as the HTTP API does")
+
+
+def _run(words: argparse.Namespace) -> int:
+    asyncio.run(app.run(config.load(words.config)))
+    return DONE
+
+
+def _once(words: argparse.Namespace) -> int:
+    asyncio.run(app.once(config.load(words.config), patience=words.patience))
+    return DONE
+
+
+def _check_config(words: argparse.Namespace) -> int:
+    settings = config.load(words.file)
+    print(
+        f"{words.file}: good: {len(settings.trees)} trees, {len(settings.variants)} variants,"
+        f" {len(settings.hosts)} hosts"
+    )
+    return DONE
+
+
+def _status(words: argparse.Namespace) -> int:
+    return _print(words, listing.status)
+
+
+def _show(words: argparse.Namespace) -> int:
+    return _print(words, listing.SHOWN[words.what], *words.name)
+
+
+def _hosts(words: argparse.Namespace) -> int:
+    if words.action == "list":
+        return _print(words, listing.hosts)
+    settings = config.load(words.config)
+    troubles = asyncio.run(_check_hosts(settings))
+    for host in settings.hosts:
+        print(f"{host.name}: {troubles.get(host.name, 'ok')}")
+    return FAILED if troubles else DONE
+
+
+async def _check_hosts(settings: Settings) -> dict[str, str]:
+    """What is wrong with each host that does not answer as one."""
+    troubles = {}
+    for spec in settings.hosts:
+        try:
+            async with Host(spec) as host:
+                await host.probe()
+        except KwatchError as error:
+            troubles[spec.name] = str(error)
+    return troubles
+
+
+def _series(words: argparse.Namespace) -> int:
+    if words.action == "list":
+        return _print(words, listing.series)
+    return _order(words, Verb.ACCEPT_SERIES, words.digest, "the digest of the series")
+
+
+def _report(words: argparse.Namespace) -> int:
+    if words.action == "list":
+        return _print(words, listing.mails)
+    if words.action == "show":
+        return _print(words, listing.mail, words.number or "")
+    return _order(words, Verb.RELEASE_MAIL, words.number, "the number of the mail")
+
+
+def _trees(words: argparse.Namespace) -> int:
+    settings = config.load(words.config)
+    if words.name not in {tree.name for tree in settings.trees}:
+        raise ConfigError(f"{words.config}: there is no tree {words.name}")
+    if not words.source.exists():
+        raise ConfigError(f"{words.source} does not exist: name a repository or a bundle file")
+    asyncio.run(_seed(settings, words.name, words.source.absolute()))
+    return DONE
+
+
+async def _seed(settings: Settings, tree: str, source: Path) -> None:
+    git = Git(settings.state_directory / "linux.git")
+    await git.create()
+    await git.fetch(str(source), [f"+refs/*:refs/kwatch/seed/{tree}/*"])
+    print(f"{tree}: seeded from {source}")
+
+
+def _order(words: argparse.Namespace, verb: Verb, argument: str | None, needed: str) -> int:
+    """Give a command to the daemon, or carry it out here where none runs."""
+    if not argument:
+        raise ConfigError(f"{words.action} needs {needed}")
+    settings = config.load(words.config)
+    command = Command(sender="the command line", verb=verb, argument=argument)
+    is_done, answer = asyncio.run(app.order(settings, command))
+    print(answer)
+    return DONE if is_done else FAILED
+
+
+def _print(
+    words: argparse.Namespace, query: Callable[..., listing.Listing], *arguments: str
+) -> int:
+    """Read the history, without disturbing the daemon, and print what was asked."""
+    settings = config.load(words.config)
+    with reading(settings.state_directory / app.DATABASE) as connection:
+        found = query(connection, *arguments)
+    if words.json:
+        print(json.dumps(found.document, indent=2))
+    else:
+        print("\n".join(found.lines))
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

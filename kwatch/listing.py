@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the command line prints: for people as lines, for programs as the HTTP API's documents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kwatch.errors import ConfigError, KwatchError
+from kwatch.store import figures, history, overview, problems
+from kwatch.web import documents
+from kwatch.web import reading as stories
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kwatch.domain.coverage import Totals
+    from kwatch.store.database import Transaction
+    from kwatch.store.overview import ObservationLine
+
+MAILS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One answer in both forms."""
+
+    lines: tuple[str, ...]
+    document: Any
+
+
+class NotFoundError(KwatchError):
+    """There is nothing of that name."""
+
+
+def status(tx: Transaction) -> Listing:
+    """What the lab is at."""
+    front = stories.front(tx)
+    lines = []
+    for tree, tags in front.trees.items():
+        for tag in tags:
+            lines.append(f"{tree} {tag.revision.tag} {tag.revision.commit[:12]}")
+            lines += [f"  {line}" for line in _observations(tag.observations)]
+    for line in front.regressions:
+        regression = line.regression
+        lines.append(
+            f"regression {regression.id} ({regression.state}): {regression.finding.title},"
+            f" {regression.good.tag}..{regression.bad.tag}; {line.progress}"
+        )
+    lines += [
+        f"{item.job.state} {item.job.kind} {item.subject}"
+        + (f": {item.job.error.splitlines()[0]}" if item.job.error else "")
+        for item in front.jobs
+    ]
+    lines += [f"{source.name}: {source.error}" for source in front.sources if source.error]
+    return Listing(
+        lines=tuple(lines or ["nothing yet"]), document=documents.counts(figures.figures(tx))
+    )
+
+
+def hosts(tx: Transaction) -> Listing:
+    """The hosts as they were last seen."""
+    found = overview.hosts(tx)
+    return Listing(
+        lines=tuple(
+            f"{host.name}: {host.state.health.value} {host.state.reason}".rstrip() for host in found
+        ),
+        document=[documents.host(host) for host in found],
+    )
+
+
+def series(tx: Transaction) -> Listing:
+    """The postings of the watched series, newest first."""
+    found = history.all_series(tx)
+    return Listing(
+        lines=tuple(
+            f"{one.digest[:12]} {one.name}: {one.title} ({one.patches} patches,"
+            f" {f'accepted by {one.accepted_by}' if one.accepted_by else 'waits for acceptance'})"
+            for one in found
+        ),
+        document=[documents.series(one) for one in found],
+    )
+
+
+def mails(tx: Transaction) -> Listing:
+    """The newest mails of the outbox."""
+    found = overview.mails(tx, limit=MAILS)
+    return Listing(
+        lines=tuple(f"{one.id} {one.state} {_time(one.created_at)} {one.subject}" for one in found),
+        document=[documents.mail(one) for one in found],
+    )
+
+
+def mail(tx: Transaction, number: str) -> Listing:
+    """One mail as it goes out."""
+    raw = overview.mail_text(tx, _number(number, "mail"))
+    letter = stories.letter(tx, int(number))
+    if raw is None or letter is None:
+        raise NotFoundError(f"there is no mail {number}: see 'kwatch report'")
+    return Listing(
+        lines=tuple(raw.decode("utf-8", "replace").splitlines()),
+        document=documents.letter(letter),
+    )
+
+
+def revision(tx: Transaction, tree: str, tag: str = "") -> Listing:
+    """What was observed of a tag."""
+    found = stories.revision_stories(tx, tree, tag)
+    if not found:
+        raise NotFoundError(f"{tree} {tag} was never seen: give a tree and a tag")
+    lines = []
+    for story in found:
+        lines.append(f"{tree} {tag} {story.revision.commit}, seen {_time(story.revision.seen_at)}")
+        lines += [f"  {line}" for line in _observations(story.observations)]
+    return Listing(
+        lines=tuple(lines), document=[documents.revision_story(story) for story in found]
+    )
+
+
+def regression(tx: Transaction, number: str) -> Listing:
+    """The timeline of a regression, and its mails."""
+    story = stories.regression_story(tx, _number(number, "regression"))
+    if story is None:
+        raise NotFoundError(f"there is no regression {number}: see 'kwatch status'")
+    known = problems.regression(tx, int(number))
+    lines = [
+        f"regression {known.id} ({known.state}): {known.finding.title}",
+        f"  {known.tree} {known.good.tag}..{known.bad.tag}, variant {known.variant_name}",
+        *(f"  {_time(event.at)} {event.kind}" for event in story.timeline),
+        *(f"  mail {letter.line.id} {letter.line.state}: {letter.line.subject}"
+          for letter in story.letters),
+    ]  # fmt: skip
+    return Listing(lines=tuple(lines), document=documents.regression_story(story))
+
+
+SHOWN: Mapping[str, Callable[..., Listing]] = {"regression": regression, "revision": revision}
+
+
+def _observations(lines: Sequence[ObservationLine]) -> list[str]:
+    return [
+        f"{line.variant_name}{' (control)' if line.is_control else ''}:"
+        f" {line.outcome or 'under way'}, {line.milestone.label}{_figures(line.totals)}"
+        + (f": {line.finding.title}" if line.finding else "")
+        for line in lines
+    ]
+
+
+def _figures(totals: Totals | None) -> str:
+    if totals is None:
+        return ""
+    named = {
+        "lines": totals.lines,
+        "functions": totals.functions,
+        "branches": totals.branches,
+        "MC/DC": totals.mcdc,
+    }
+    shown = [
+        f"{name} {count.percent:.1f} %"
+        for name, count in named.items()
+        if count.percent is not None
+    ]
+    return f" ({', '.join(shown)})"
+
+
+def _number(text: str, what: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise ConfigError(f"{text!r} is not the number of a {what}")
+    return int(text)
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

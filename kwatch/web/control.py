@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The control socket: commands from this machine, answered when they are carried out.
+
+A unix socket that its folder's permissions protect. Nothing is ever written over TCP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from kwatch.domain.command import Command, Verb
+from kwatch.domain.facts import CommandState
+from kwatch.store import commands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kwatch.store.database import Database
+
+ANSWER_SECONDS = 60.0
+LONGEST_ARGUMENT = 500
+
+
+def make_control(
+    *, database: Database, wake: Callable[[], None], clock: Callable[[], float]
+) -> web.Application:
+    """The application behind the control socket: POST /command {verb, argument}."""
+
+    async def command(request: web.Request) -> web.Response:
+        try:
+            body = await request.json()
+            order = Command(
+                sender=_peer(request), verb=Verb(body["verb"]), argument=str(body["argument"])
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            return web.json_response({"error": f"not a command: {error}"}, status=400)
+        if len(order.argument) > LONGEST_ARGUMENT:
+            return web.json_response({"error": "the argument is too long"}, status=400)
+        number = await database.write(commands.give, order, now=clock())
+        wake()
+        deadline = clock() + ANSWER_SECONDS
+        while clock() < deadline:
+            stored = await database.read(commands.load, number)
+            if stored.state is not CommandState.ASKED:
+                return web.json_response({"state": stored.state, "answer": stored.answer})
+            await asyncio.sleep(0.05)
+        return web.json_response({"error": "no answer yet; it stays in the queue"}, status=504)
+
+    application = web.Application(client_max_size=64 * 1024)
+    application.router.add_post("/command", command)
+    return application
+
+
+def _peer(request: web.Request) -> str:
+    """Who is at the other end (SO_PEERCRED)."""
+    transport = request.transport
+    connection = transport.get_extra_info("socket") if transport else None
+    if connection is None:
+        return "unknown"
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", packed)
+    return f"uid {uid}"

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Values as JSON documents. Written out name by name, so that a change inside kwatch cannot
+change what others read.
+
+Times are seconds since the epoch, durations seconds, absent things null. Milestones go out as
+their names in lower case.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kwatch.domain.coverage import Metric
+from kwatch.domain.job import JobState
+from kwatch.web.reading import progress
+
+if TYPE_CHECKING:
+    from kwatch.domain.coverage import Totals
+    from kwatch.domain.finding import Finding
+    from kwatch.domain.milestone import Milestone
+    from kwatch.domain.observation import CheckoutResult
+    from kwatch.domain.regression import TagResult
+    from kwatch.domain.revision import Revision
+    from kwatch.domain.series import Series
+    from kwatch.store.cursors import Source
+    from kwatch.store.figures import Figures
+    from kwatch.store.hosts import SeenHost
+    from kwatch.store.overview import MailLine, ObservationLine
+    from kwatch.store.problems import StoredEvent
+    from kwatch.web.reading import (
+        Inquiry,
+        JobLine,
+        Letter,
+        RegressionLine,
+        RegressionStory,
+        RevisionStory,
+    )
+
+Document = dict[str, Any]
+
+
+def counts(figures: Figures) -> Document:
+    """The figures of ``status``."""
+    alive = (JobState.QUEUED, JobState.RUNNING)
+    return {
+        "jobs": {
+            state: sum(count for (_, at), count in figures.jobs.items() if at is state)
+            for state in alive
+        },
+        "observations": {**figures.observations, "pending": figures.pending},
+        "regressions": dict(figures.regressions),
+        "mails": dict(figures.mails),
+        "sources": [source(item) for item in figures.sources],
+        "blob_bytes": figures.blob_bytes,
+    }
+
+
+def source(value: Source) -> Document:
+    """A source as it stands."""
+    return {"name": value.name, "looked_at": value.looked_at, "error": value.error}
+
+
+def tree(name: str, newest: Revision | None, look: Source | None) -> Document:
+    """A tree."""
+    return {
+        "name": name,
+        "newest": revision(newest) if newest else None,
+        "looked_at": look.looked_at if look else None,
+        "error": look.error if look else None,
+    }
+
+
+def revision(value: Revision) -> Document:
+    """A tag."""
+    return {
+        "tree": value.tree,
+        "tag": value.tag,
+        "commit": value.commit,
+        "seen_at": value.seen_at,
+    }
+
+
+def revision_story(story: RevisionStory) -> Document:
+    """A tag at one commit."""
+    return {
+        "commit": story.revision.commit,
+        "seen_at": story.revision.seen_at,
+        "observations": [
+            {**observation(line), "lab_failure": story.failures.get(line.id)}
+            for line in story.observations
+        ],
+        "checkouts": [checkout(one) for one in story.checkouts],
+    }
+
+
+def checkout(value: CheckoutResult) -> Document:
+    """What became of the patches."""
+    return {
+        "key": value.key,
+        "patches": [{"subject": one.subject, "fate": one.fate} for one in value.patches],
+        "finding": finding(value.finding),
+        "took": value.took,
+    }
+
+
+def observation(line: ObservationLine) -> Document:
+    """An observation."""
+    return {
+        "id": line.id,
+        "commit": line.trial.commit,
+        "tags": [{"tree": tree_name, "tag": tag} for tree_name, tag in line.tags],
+        "variant": line.variant_name,
+        "variant_digest": line.trial.variant,
+        "control": line.is_control,
+        "series": line.series,
+        "rebuild": line.trial.rebuild,
+        "repeat": line.trial.repeat,
+        "outcome": line.outcome,
+        "milestone": milestone(line.milestone),
+        "finding": finding(line.finding),
+        "waits_for": line.step,
+        "running": line.is_running,
+        "host": line.host,
+        "build": line.build_key,
+        "boot": line.boot_key,
+        "coverage": totals(line.totals),
+        "created_at": line.created_at,
+        "settled_at": line.settled_at,
+    }
+
+
+def finding(value: Finding | None) -> Document | None:
+    """What a log told."""
+    if value is None:
+        return None
+    return {
+        "kind": value.kind,
+        "title": value.title,
+        "function": value.function,
+        "file": value.file,
+        "excerpt": list(value.excerpt),
+        "fingerprint": value.fingerprint,
+    }
+
+
+def milestone(value: Milestone) -> str:
+    """How far it got."""
+    return value.name.lower()
+
+
+def totals(value: Totals | None) -> Document | None:
+    """Coverage; ``percent`` is null where there is nothing to cover."""
+    if value is None:
+        return None
+    figures = {metric: getattr(value, metric) for metric in Metric}
+    return {
+        metric: {"covered": count.covered, "total": count.total, "percent": count.percent}
+        for metric, count in figures.items()
+    }
+
+
+def regression(line: RegressionLine) -> Document:
+    """A regression as a line of a list."""
+    value = line.regression
+    return {
+        "id": value.id,
+        "tree": value.tree,
+        "variant": value.variant_name,
+        "state": value.state,
+        "open": line.is_open,
+        "opened_at": value.opened_at,
+        "finding": finding(value.finding),
+        "good": tag_result(value.good),
+        "bad": tag_result(value.bad),
+        "blame": line.blame,
+        "commits": list(line.culprits),
+        "progress": line.progress or None,
+        "mails": [mail(one) for one in line.mails],
+    }
+
+
+def tag_result(value: TagResult) -> Document:
+    """One end of a regression."""
+    return {
+        "tag": value.tag,
+        "commit": value.commit,
+        "outcome": value.outcome,
+        "milestone": milestone(value.milestone),
+    }
+
+
+def regression_story(story: RegressionStory) -> Document:
+    """A regression with all that is known of it."""
+    return {
+        **regression(story.line),
+        "timeline": [event(one) for one in story.timeline],
+        "investigations": [inquiry(one) for one in story.inquiries],
+        "mails": [letter(one) for one in story.letters],
+    }
+
+
+def event(value: StoredEvent) -> Document:
+    """One entry of a timeline."""
+    return {
+        "kind": value.kind,
+        "at": value.at,
+        "detail": dict(value.detail),
+        "reported_at": value.reported_at,
+    }
+
+
+def inquiry(value: Inquiry) -> Document:
+    """An investigation and its trials."""
+    found = value.investigation
+    return {
+        "goal": found.goal,
+        "phase": found.phase,
+        "remaining": found.remaining,
+        "progress": progress(found),
+        "verdict": found.answer.verdict if found.answer else None,
+        "commits": list(found.answer.commits) if found.answer else [],
+        "opened_at": found.opened_at,
+        "ended_at": found.ended_at,
+        "trials": [observation(line) for line in value.trials],
+    }
+
+
+def mail(line: MailLine) -> Document:
+    """A mail without its text."""
+    return {
+        "id": line.id,
+        "message_id": line.message_id,
+        "thread": line.thread,
+        "kind": line.kind,
+        "subject": line.subject,
+        "state": line.state,
+        "error": line.error,
+        "created_at": line.created_at,
+        "sent_at": line.sent_at,
+        "recipients": [
+            {"address": one.address, "state": one.state, "answer": one.answer}
+            for one in line.deliveries
+        ],
+    }
+
+
+def letter(value: Letter) -> Document:
+    """A mail with its text."""
+    return {**mail(value.line), "text": value.text}
+
+
+def job(line: JobLine) -> Document:
+    """A job."""
+    return {
+        "id": line.job.id,
+        "kind": line.job.kind,
+        "subject": line.subject,
+        "state": line.job.state,
+        "attempt": line.job.attempt,
+        "failures": line.job.failures,
+        "run_after": line.job.run_after,
+        "started_at": line.job.started_at,
+        "host": line.job.host,
+        "error": line.job.error,
+    }
+
+
+def host(line: SeenHost) -> Document:
+    """A host."""
+    return {
+        "name": line.name,
+        "health": line.state.health.value,
+        "reason": line.state.reason,
+        "checked_at": line.checked_at,
+    }
+
+
+def series(value: Series) -> Document:
+    """A posting of a series; ``accepted_by`` is null while it waits."""
+    return {
+        "name": value.name,
+        "digest": value.digest,
+        "title": value.title,
+        "origin": value.origin,
+        "patches": value.patches,
+        "accepted_by": value.accepted_by,
+        "posted_at": value.posted_at,
+    }

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pages: one snapshot of the history each, put into a template."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiohttp_jinja2
+from aiohttp import web
+
+from kwatch.errors import InfraError
+from kwatch.web import parameters, reading
+from kwatch.web.health import is_alive
+from kwatch.web.metrics import unready
+from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME, READ_BLOB
+from kwatch.web.rendering import tail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROUTES = web.RouteTableDef()
+
+
+@ROUTES.get("/")
+async def overview(request: web.Request) -> web.Response:
+    """What a lab operator needs in one look."""
+    front = await request.app[DATABASE].read(reading.front)
+    now, liveness = request.app[CLOCK](), request.app[LIVENESS]()
+    return _page(
+        request,
+        "overview.html",
+        front=front,
+        liveness=liveness,
+        is_alive=is_alive(liveness, now=now),
+        reasons=await unready(request),
+    )
+
+
+@ROUTES.get(r"/regression/{number:[0-9]{1,9}}")
+async def regression(request: web.Request) -> web.Response:
+    """A regression: timeline, proof, mails."""
+    number = parameters.path_number(request)
+    story = await request.app[DATABASE].read(reading.regression_story, number)
+    if story is None:
+        raise web.HTTPNotFound(text=f"there is no regression {number}")
+    return _page(request, "regression.html", story=story, progress=reading.progress)
+
+
+@ROUTES.get(r"/revision/{tree}/{tag:.+}")
+async def revision(request: web.Request) -> web.Response:
+    """A tag: everything that was observed of it."""
+    tree, tag = parameters.path_text(request, "tree"), parameters.path_text(request, "tag")
+    stories = await request.app[DATABASE].read(reading.revision_stories, tree, tag)
+    if not stories:
+        raise web.HTTPNotFound(text=f"there is no tag {tag} in {tree}")
+    return _page(request, "revision.html", tree=tree, tag=tag, stories=stories)
+
+
+@ROUTES.get(r"/boot/{key:[0-9a-f]{64}}")
+async def boot(request: web.Request) -> web.Response:
+    """A boot: how it ended, its coverage, its console."""
+    story = await request.app[DATABASE].read(reading.boot_story, request.match_info["key"])
+    if story is None:
+        raise web.HTTPNotFound(text="there is no boot with this key")
+    console, problem = await _text(request, story.boot.artifacts, "console")
+    return _page(request, "boot.html", story=story, console=console, problem=problem)
+
+
+@ROUTES.get(r"/build/{key:[0-9a-f]{64}}")
+async def build(request: web.Request) -> web.Response:
+    """A build: what Kconfig dropped, and the end of the log."""
+    story = await request.app[DATABASE].read(reading.build_story, request.match_info["key"])
+    if story is None:
+        raise web.HTTPNotFound(text="there is no build with this key")
+    log, problem = await _text(request, story.build.artifacts, "log")
+    return _page(request, "build.html", story=story, log=log, problem=problem)
+
+
+def _page(request: web.Request, template: str, **context: Any) -> web.Response:  # noqa: ANN401
+    context.update(lab=request.app[NAME], now=request.app[CLOCK]())
+    return aiohttp_jinja2.render_template(template, request, context)
+
+
+async def _text(
+    request: web.Request, artifacts: Mapping[str, str], name: str
+) -> tuple[str, str | None]:
+    """The end of an artifact, and why there is none."""
+    digest = artifacts.get(name)
+    if digest is None:
+        return "", f"no {name} was kept"
+    try:
+        return tail(await request.app[READ_BLOB](digest)), None
+    except InfraError as error:
+        return "", str(error)
