@@ -25,8 +25,7 @@ MARGIN = 60.0
 
 PROGRAMS = {"x86_64": "qemu-system-x86_64"}
 CMDLINE = "console=ttyS0 earlycon=uart8250,io,0x3f8 panic=-1 nokaslr"
-# The guest is hostile: QEMU may start no program and gain no right. The memory of the guest is no
-# part of a core dump.
+# The guest is hostile: QEMU may start no program and gain no right.
 CONFINED = (
     "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 )  # fmt: skip

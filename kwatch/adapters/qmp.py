@@ -123,7 +123,7 @@ class Qmp:
         for waiting in (self._greeted, *self._pending.values()):
             if not waiting.done():
                 waiting.set_exception(QmpError(reason))
-        # Whoever never awaited the greeting was told by execute().
+        # Looked at once, so that asyncio does not complain where nobody waited any more.
         self._greeted.cancelled() or self._greeted.exception()
         self._put(None)
 

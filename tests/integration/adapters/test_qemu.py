@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real QEMU under TCG: the tiny guest, the control socket, and a hang told by registers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kwatch.adapters import accelerator as accelerator_module
+from kwatch.adapters.accelerator import boot_disk, probe_accelerators
+from kwatch.adapters.host import Host
+from kwatch.adapters.qemu import QMP, machine, run_spec
+from kwatch.adapters.qmp import Qmp, QmpError
+from kwatch.domain.boot import Accelerator, BootEnd, BootProfile, End, QmpEvent, Sample, Watch
+from kwatch.domain.host import HostSpec
+from kwatch.domain.run import RunSpec
+from kwatch.errors import ConfigError
+from tests.lab.process import call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PROFILE = BootProfile(name="tiny")
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("qemu-system-x86_64"), reason="qemu-system-x86_64 is not installed"
+)
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    spec = HostSpec(name="here", directory=str(tmp_path), arch=platform.machine(), slots={})
+    async with Host(spec) as found:
+        yield found
+        await found.reap(())
+
+
+def guest(disk: str, *options: str) -> RunSpec:
+    argv = (
+        *machine(PROFILE, Accelerator.TCG, memory_mib=64, cpus=1),
+        "-drive", f"if=virtio,format=raw,readonly=on,file={disk}",
+        "-qmp", f"unix:{QMP},server=on,wait=off", *options,
+    )  # fmt: skip
+    return RunSpec(argv=argv, deadline=30, limits={"console": 1 << 20, "log": 1 << 20})
+
+
+@contextlib.asynccontextmanager
+async def control(host: Host, run_id: str) -> AsyncIterator[Qmp]:
+    path = Path(await host.run_directory(run_id)) / QMP
+    async with asyncio.timeout(5):
+        while not path.exists():
+            await asyncio.sleep(0.02)
+    async with Qmp(await host.connect_unix(str(path))) as qmp:
+        yield qmp
+
+
+async def test_a_tiny_guest_tells_whether_an_accelerator_works(host: Host) -> None:
+    found = await probe_accelerators(host, PROFILE)
+    assert found[Accelerator.TCG] is None
+    reason = found[Accelerator.KVM]
+    assert reason is None or reason.startswith(("QEMU ended by", "a tiny guest did not"))
+
+
+async def test_a_cpu_that_does_not_exist_is_a_reason(host: Host) -> None:
+    found = await probe_accelerators(host, BootProfile(name="wrong", cpu="no-such-cpu"))
+    assert "no-such-cpu" in str(found[Accelerator.TCG])
+
+
+async def test_the_tiny_guest_is_what_its_source_says(tmp_path: Path) -> None:
+    source = Path(accelerator_module.__file__).with_name("probe.S")
+    clang, objcopy = shutil.which("clang-22"), shutil.which("llvm-objcopy-22")
+    if clang is None or objcopy is None:
+        pytest.skip("clang-22 and llvm-objcopy-22 are not installed")
+    await call([clang, "--target=i386-linux-gnu", "-c", str(source), "-o", str(tmp_path / "o")])
+    await call([objcopy, "-O", "binary", "-j", ".text", str(tmp_path / "o"), str(tmp_path / "b")])
+    assert (tmp_path / "b").read_bytes() == boot_disk()[:512]
+
+
+async def test_commands_events_and_registers(host: Host) -> None:
+    await host.start("r", guest(await host.put_bytes(boot_disk()), "-S"))
+    async with control(host, "r") as qmp:
+        assert (await qmp.execute("query-status"))["running"] is False
+        (vcpu,) = await qmp.vcpus()
+        assert (vcpu.rip, vcpu.halted, vcpu.interrupts_enabled) == (0xFFF0, False, False)
+        with pytest.raises(QmpError, match="no-such-command"):
+            await qmp.execute("no-such-command")
+        await qmp.execute("cont")
+        async with asyncio.timeout(10):
+            event = await qmp.next_event()
+            while event is not None and event.name != "SHUTDOWN":
+                event = await qmp.next_event()
+            assert event == QmpEvent(name="SHUTDOWN", reason="guest-reset")
+            assert await qmp.next_event() is None
+        with pytest.raises(QmpError):
+            await qmp.execute("query-status")
+
+
+async def test_a_guest_that_is_halted_for_ever_is_a_hang_within_seconds(host: Host) -> None:
+    # cli; hlt; and again, should anything wake it.
+    sector = bytes.fromhex("faf4ebfd").ljust(510, b"\0") + b"\x55\xaa"
+    await host.start("r", guest(await host.put_bytes(sector.ljust(1 << 20, b"\0"))))
+    begin = time.monotonic()
+    watch = Watch(PROFILE, Accelerator.TCG, begin)
+    async with control(host, "r") as qmp, asyncio.timeout(15):
+        while True:
+            await asyncio.sleep(watch.next_wakeup(time.monotonic()) - time.monotonic())
+            decision = watch.tick(time.monotonic())
+            if isinstance(decision, Sample):
+                decision = watch.receive_samples(await qmp.vcpus(), time.monotonic())
+            if isinstance(decision, End):
+                break
+        await qmp.quit()
+    assert decision.verdict.end is BootEnd.HANG
+    assert decision.verdict.samples[-1][0].halted
+    assert decision.verdict.took < 10
+
+
+async def test_a_socket_that_nobody_serves(host: Host) -> None:
+    await host.prepare()
+    path = await host.path("run/s")
+
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_unix_server(close, path):
+        with pytest.raises(QmpError, match="closed"):
+            async with Qmp(await host.connect_unix(path)):
+                pass
+
+
+def test_the_command_line() -> None:
+    spec = run_spec(
+        BootProfile(name="p", memory_mib=2048, cpus=4, cmdline="kunit.enable=0"),
+        Accelerator.KVM,
+        kernel="/cache/k",
+        initramfs="/cache/i",
+    )
+    line = " ".join(spec.argv)
+    for part in ("-M q35", "-accel kvm -cpu host -m 2048M -smp 4", "-kernel /cache/k",
+                 "-initrd /cache/i", "-qmp unix:qmp,server=on,wait=off", "-no-reboot"):  # fmt: skip
+        assert part in line
+    assert spec.argv[-1].endswith("panic=-1 nokaslr kunit.enable=0")
+    assert line.index("path=console") < line.index("path=channel")
+    assert spec.deadline > 1200
+    with pytest.raises(ConfigError, match="riscv64"):
+        run_spec(BootProfile(name="p", arch="riscv64"), Accelerator.TCG, kernel="", initramfs="")
