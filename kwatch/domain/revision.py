@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NUMBERS = re.compile(r"(\d+)")
-_RELEASE_CANDIDATE = re.compile(r"-rc(\d+)$")
+# Bounded, for a tag is a stranger's text, and int() refuses more than 4300 digits.
+_NUMBERS = re.compile(r"([0-9]{1,18})")
+_RELEASE_CANDIDATE = re.compile(r"-rc([0-9]{1,9})$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ def tag_order(tag: str) -> tuple[tuple[int, int, str], ...]:
     candidate = _RELEASE_CANDIDATE.search(tag)
     stem = tag[: candidate.start()] if candidate else tag
     parts = [
-        (1, int(part), "") if part.isdigit() else (2, 0, part)
+        (1, int(part), "") if _NUMBERS.fullmatch(part) else (2, 0, part)
         for part in _NUMBERS.split(stem)
         if part
     ]
