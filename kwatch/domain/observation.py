@@ -199,17 +199,19 @@ def next_step(trial: Trial, variant: Variant, steps: Steps) -> Step | Settled:
         return Step(kind=JobKind.CHECKOUT, key=keys[JobKind.CHECKOUT])
     if steps.checkout.finding:
         return _failed(Milestone.NOTHING, steps.checkout.finding)
-    if steps.build is None or (
-        steps.boot is None and steps.build.is_bootable and not steps.build.available
-    ):
+    if steps.build is None:
         return Step(kind=JobKind.BUILD, key=keys[JobKind.BUILD])
     if steps.build.finding:
         return _failed(steps.build.milestone, steps.build.finding)
     if steps.boot is None:
-        return Step(kind=JobKind.BOOT, key=keys[JobKind.BOOT])
-    if "profile" in steps.boot.artifacts and variant.wants_coverage and steps.collection is None:
-        return Step(kind=JobKind.COLLECT, key=keys[JobKind.COLLECT])
-    return _boot_outcome(variant, steps.boot, steps.collection)
+        following = JobKind.BOOT
+    elif "profile" in steps.boot.artifacts and variant.wants_coverage and steps.collection is None:
+        following = JobKind.COLLECT
+    else:
+        return _boot_outcome(variant, steps.boot, steps.collection)
+    # Both need the kernel: a boot its image, a collection the map in its vmlinux.
+    kind = following if steps.build.available else JobKind.BUILD
+    return Step(kind=kind, key=keys[kind])
 
 
 def _boot_outcome(variant: Variant, boot: BootResult, collection: Collection | None) -> Settled:
