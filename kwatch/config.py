@@ -13,7 +13,6 @@ from kwatch.settings import (
     MailingList,
     Schedule,
     Settings,
-    VariantSpec,
     WatchedSeries,
     WebSettings,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "Problem",
     "Schedule",
     "Settings",
-    "VariantSpec",
     "WatchedSeries",
     "WebSettings",
     "load",

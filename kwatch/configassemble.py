@@ -22,11 +22,11 @@ from kwatch.domain.posting import SeriesRule
 from kwatch.domain.report import Correspondence, Release
 from kwatch.domain.revision import Tree
 from kwatch.domain.toolchain import Toolchain
+from kwatch.domain.variant import VariantSpec
 from kwatch.settings import (
     MailingList,
     Schedule,
     Settings,
-    VariantSpec,
     WatchedSeries,
     WebSettings,
 )

@@ -9,14 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from kwatch.adapters.smtp import SmtpSettings
-from kwatch.domain.boot import BootProfile
 from kwatch.domain.host import HostSpec
 from kwatch.domain.job import Resource
-from kwatch.domain.kconfig import KconfigRecipe
 from kwatch.domain.posting import SeriesRule
 from kwatch.domain.report import Correspondence
 from kwatch.domain.revision import Tree
-from kwatch.domain.toolchain import Toolchain
+from kwatch.domain.variant import VariantSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +47,6 @@ class WatchedSeries:
     list: str | None
     files: tuple[Path, ...]
     mail_to: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VariantSpec:
-    """A way to test commits, before it is known which version of the series that is.
-
-    ``series`` None is the control.
-    """
-
-    name: str
-    arch: str
-    series: str | None
-    toolchain: Toolchain
-    kconfig: KconfigRecipe
-    profile: BootProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
