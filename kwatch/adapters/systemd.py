@@ -57,8 +57,7 @@ def _notify(message: str) -> None:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.setblocking(False)
-            sender.connect(address)
-            sender.send(message.encode())
+            # A service manager that does not read must not stop the daemon.
+            sender.sendto(message.encode(errors="replace"), socket.MSG_DONTWAIT, address)
     except OSError as error:
         log.warning("systemd was not told %s: %s", message, error)
