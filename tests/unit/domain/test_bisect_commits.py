@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import math
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kwatch.domain.bisect.commits import Ambiguous, Culprit, Mark, Probe, ancestors, halve
+from tests.unit.domain.histories import History, histories, next_histories
+
+
+def chain(count: int) -> dict[str, tuple[str, ...]]:
+    """``count`` commits in a row, newest first; the oldest one's parent is good."""
+    names = [f"c{number}" for number in reversed(range(count))]
+    return {new: (old,) for new, old in pairwise([*names, "good"])}
+
+
+def search(history: History, marks_of: dict[str, Mark]) -> tuple[Culprit | Ambiguous, list[str]]:
+    """Halve until there is an answer; the commits that were tested, in order."""
+    tested: list[str] = []
+    marks: dict[str, Mark] = {}
+    while True:
+        found = halve(history.parents, history.bad, marks)
+        if not isinstance(found, Probe):
+            return found, tested
+        assert found.commit not in marks
+        assert found.commit != history.bad
+        tested.append(found.commit)
+        marks[found.commit] = marks_of[found.commit]
+
+
+def marks_for(history: History, culprit: str) -> dict[str, Mark]:
+    return {
+        commit: Mark.BAD if culprit in ancestors(history.parents, commit) else Mark.GOOD
+        for commit in history.parents
+    }
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8, 9, 100])
+def test_a_chain_is_halved(count: int) -> None:
+    history = History(parents=chain(count), bad=f"c{count - 1}")
+    for number in range(count):
+        found, tested = search(history, marks_for(history, f"c{number}"))
+        assert found == Culprit(commit=f"c{number}")
+        assert len(tested) <= math.ceil(math.log2(count))
+
+
+@given(histories(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_the_culprit_is_found_in_any_history(history: History, data: st.DataObject) -> None:
+    culprit = data.draw(st.sampled_from(history.reachable()))
+    found, tested = search(history, marks_for(history, culprit))
+    assert found == Culprit(commit=culprit)
+    # Where no commit has more than two parents, one of them splits off a third or more.
+    assert len(tested) <= math.log(len(history.reachable()), 1.5) + 1
+
+
+@given(next_histories(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_day_of_linux_next_is_halved(history: History, data: st.DataObject) -> None:
+    culprit = data.draw(st.sampled_from(history.reachable()))
+    found, tested = search(history, marks_for(history, culprit))
+    assert found == Culprit(commit=culprit)
+    assert len(tested) <= math.ceil(math.log2(len(history.reachable()))) + 2
+
+
+@given(histories(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_what_cannot_be_tested_is_told_and_never_hides_the_culprit(
+    history: History, data: st.DataObject
+) -> None:
+    culprit = data.draw(st.sampled_from(history.reachable()))
+    untestable = data.draw(st.sets(st.sampled_from(history.reachable())))
+    marks = marks_for(history, culprit) | dict.fromkeys(untestable, Mark.UNTESTABLE)
+    found, _ = search(history, marks)
+    match found:
+        case Culprit():
+            assert found.commit == culprit
+        case Ambiguous():
+            assert culprit in found.commits
+            assert len(found.commits) > 1
+            assert untestable.intersection(found.commits)
+
+
+@given(histories(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_no_marks_however_odd_lead_to_nothing(history: History, data: st.DataObject) -> None:
+    """Two culprits, a flake, or a problem that came, went and came again: still an answer."""
+    suspects = st.sampled_from(history.reachable())
+    marks = data.draw(st.dictionaries(suspects, st.sampled_from(Mark)))
+    match halve(history.parents, history.bad, marks):
+        case Probe() as probe:
+            assert probe.commit not in marks
+            assert probe.remaining > 1
+        case Culprit() as culprit:
+            assert culprit.commit in history.reachable()
+        case Ambiguous() as ambiguous:
+            assert len(ambiguous.commits) > 1
+
+
+def test_a_problem_that_was_gone_in_between_is_looked_for_after_that() -> None:
+    marks = {"c1": Mark.BAD, "c4": Mark.GOOD}
+    assert halve(chain(8), "c7", marks) == Probe(commit="c6", remaining=3)
+
+
+def test_of_two_culprits_one_is_found() -> None:
+    """The same patch came in by two branches: whichever fails by itself is to blame."""
+    parents = {
+        "merge": ("left", "right"),
+        "left": ("base",),
+        "right": ("base",),
+        "base": ("good",),
+    }
+    marks = {"left": Mark.BAD, "right": Mark.BAD, "base": Mark.GOOD}
+    found = halve(parents, "merge", marks)
+    assert isinstance(found, Culprit)
+    assert found.commit in {"left", "right"}
+
+
+def test_a_bad_commit_that_adds_nothing_to_the_good_one_has_no_suspects() -> None:
+    assert halve({}, "bad", {}) == Ambiguous(commits=())
+
+
+def test_commits_that_are_no_suspects_do_not_count() -> None:
+    marks = {"elsewhere": Mark.BAD, "good": Mark.GOOD}
+    assert halve(chain(3), "c2", marks) == halve(chain(3), "c2", {})
+
+
+@given(histories(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_the_same_question_has_the_same_answer(history: History, data: st.DataObject) -> None:
+    marks = data.draw(st.dictionaries(st.sampled_from(history.reachable()), st.sampled_from(Mark)))
+    shuffled = dict(sorted(marks.items(), reverse=True))
+    assert halve(history.parents, history.bad, marks) == halve(
+        history.parents, history.bad, shuffled
+    )
+
+
+def test_a_merge_window_is_halved_in_seconds() -> None:
+    """v6.12 to v6.13-rc1 is some 13 000 commits."""
+    parents = chain(13_000)
+    started = time.process_time()
+    found = halve(parents, "c12999", {})
+    assert time.process_time() - started < 5.0
+    assert isinstance(found, Probe)
+    assert found.remaining == 13_000
