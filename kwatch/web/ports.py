@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from kwatch.store.database import Database
 from kwatch.web.health import Liveness
-
-if TYPE_CHECKING:
-    from kwatch.store.database import Transaction
 
 Clock = Callable[[], float]
 ReadBlob = Callable[[str], Awaitable[bytes]]
