@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kwatch.configassemble import assemble
+from kwatch.configassemble import Secrets, assemble
 from kwatch.configcheck import check
 from kwatch.configproblem import ConfigProblems, Problem, ProblemList
 from kwatch.configread import read
@@ -25,6 +25,7 @@ __all__ = [
     "MailingList",
     "Problem",
     "Schedule",
+    "Secrets",
     "Settings",
     "WatchedSeries",
     "WebSettings",
@@ -32,11 +33,12 @@ __all__ = [
 ]
 
 
-def load(path: Path) -> Settings:
+def load(path: Path, *, secrets: Secrets = Secrets.USED) -> Settings:
     """Read and check the configuration file.
 
     Files that it names are looked for from its folder on, ``credential:NAME`` in
-    $CREDENTIALS_DIRECTORY; $STATE_DIRECTORY is the default for ``lab.state_directory``. Raises
+    $CREDENTIALS_DIRECTORY; $STATE_DIRECTORY is the default for ``lab.state_directory``. Where
+    ``secrets`` are UNUSED, the password is empty and a key that is a credential may be None. Raises
     ConfigProblems with everything that is wrong, and touches nothing.
     """
     problems = ProblemList(path)
@@ -44,7 +46,7 @@ def load(path: Path) -> Settings:
     settings = None
     if document is not None:
         check(document, problems)
-        settings = assemble(document, path.parent, problems)
+        settings = assemble(document, path.parent, problems, secrets)
     if settings is None:
         raise ConfigProblems(problems.problems)
     return settings

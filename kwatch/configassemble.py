@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, time
+from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -48,12 +49,20 @@ THOUGHTS = 2
 MAILS = 1
 
 
+class Secrets(Enum):
+    """Whether this process is about to log in anywhere."""
+
+    USED = "read, so they must be there"
+    UNUSED = "left alone: they are the daemon's, and who asks for its state cannot read them"
+
+
 class Files:
     """Finds and reads the files that the configuration names, from the folder it lies in on."""
 
-    def __init__(self, folder: Path, problems: ProblemList) -> None:
+    def __init__(self, folder: Path, problems: ProblemList, secrets: Secrets) -> None:
         self._folder = folder.absolute()
         self._problems = problems
+        self._secrets = secrets
 
     def path(self, written: str) -> Path:
         """The absolute path of what is written as a path."""
@@ -71,14 +80,24 @@ class Files:
         return path
 
     def secret(self, key: str, written: str) -> Path | None:
-        """As readable(), for what systemd may hand over as a credential."""
+        """As readable(), for what systemd may hand over as a credential; None if it did not."""
         path = self._secret_path(key, written)
-        return self.readable(key, str(path)) if path else None
+        if path is None or self._secrets is Secrets.USED:
+            return self.readable(key, str(path)) if path else None
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self._unreadable(key, path, _reason(error))
+        except (OSError, ValueError):
+            pass
+        return path
 
     def password(self, key: str, written: str) -> str:
-        """The first line of a secret file."""
-        path = self._secret_path(key, written)
-        return self.text(key, str(path)).partition("\n")[0].strip() if path else ""
+        """The first line of a secret file; nothing where secrets are unused."""
+        path = self.secret(key, written)
+        if path is None or self._secrets is Secrets.UNUSED:
+            return ""
+        return self.text(key, str(path)).partition("\n")[0].strip()
 
     def _secret_path(self, key: str, written: str) -> Path | None:
         if not written.startswith(CREDENTIAL):
@@ -87,12 +106,13 @@ class Files:
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
         if directory:
             return Path(directory) / name
-        self._problems.add(
-            key,
-            expected=f"the credential {name} from systemd",
-            found="no $CREDENTIALS_DIRECTORY",
-            hint=f"start kwatch by its unit with LoadCredential={name}:FILE, or name a file",
-        )
+        if self._secrets is Secrets.USED:
+            self._problems.add(
+                key,
+                expected=f"the credential {name} from systemd",
+                found="no $CREDENTIALS_DIRECTORY",
+                hint=f"start kwatch by its unit with LoadCredential={name}:FILE, or name a file",
+            )
         return None
 
     def text(self, key: str, written: str) -> str:
@@ -115,9 +135,11 @@ class Files:
         )
 
 
-def assemble(document: Document, folder: Path, problems: ProblemList) -> Settings | None:
+def assemble(
+    document: Document, folder: Path, problems: ProblemList, secrets: Secrets
+) -> Settings | None:
     """The settings; mistakes that only show now are added, and None comes if there are any."""
-    files = Files(folder, problems)
+    files = Files(folder, problems, secrets)
     kconfigs = {
         section.name: _kconfig(f"kconfig[{index}]", section, files, problems)
         for index, section in document.kconfigs
