@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 UNREACHABLE_DOMAINS = ("test", "local", "localhost", "invalid", "localdomain", "lan", "internal")
 CREDENTIAL = "credential:"
+RESERVED_REFS = ("keep", "seed", "have", "head", "checkout", "probe")
+"""Folders below refs/kwatch that are no tree's."""
 
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _DURATIONS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -84,6 +86,12 @@ def _address(text: str) -> str:
     return found.normalized
 
 
+def _tree_name(name: str) -> str:
+    if name in RESERVED_REFS or name.endswith(".lock"):
+        raise ValueError("git's refs of kwatch have this name already: take another")
+    return name
+
+
 def _tree_url(text: str) -> str:
     if _TREE_URL.fullmatch(text) is None:
         raise ValueError("a path starts with /, ./ or ../, and SSH is written ssh://user@host/path")
@@ -123,6 +131,11 @@ Name = Annotated[
     str,
     AfterValidator(lambda name: name[: None if len(name) <= 64 else 0]),
     _matching(_NAME),
+    Field(description="a name of letters, digits, '.', '_' and '-', 64 at most"),
+]
+TreeName = Annotated[
+    Name,
+    AfterValidator(_tree_name),
     Field(description="a name of letters, digits, '.', '_' and '-', 64 at most"),
 ]
 FilePath = Annotated[
@@ -213,7 +226,7 @@ class Schedule(_Section):
 class Tree(_Section):
     """[[tree]]."""
 
-    name: Name
+    name: TreeName
     url: TreeUrl
     tags: tuple[TagPattern, ...] = Field(min_length=1, description="a list of tag patterns")
     variants: tuple[Name, ...] = Field(min_length=1, description="a list of names of variants")

@@ -247,6 +247,7 @@ MISTAKES = [
     ('["cov", "control"]', '["cov", "cov"]', "tree[0].variants", '"cov" more than once'),
     ('name = "control"', 'name = "COV"', "variant[1].name", "variant[0] has it"),
     ('name = "next"', 'name = "../next"', "tree[0].name", "a name of letters"),
+    ('name = "next"', 'name = "keep"', "tree[0].name", "take another"),
     ('name = "next"', 'name = ""', "tree[0].name", "a name of letters"),
     ("2026-01-02", '"2026-01-02"', "list[0].since", "without quotes"),
     ('"https://lore.', '"ftp://lore.', "list[0].url", "a URL (https or http)"),
