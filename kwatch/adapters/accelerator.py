@@ -72,7 +72,7 @@ async def _try(host: Host, profile: BootProfile, accelerator: Accelerator, disk:
                     case Ended(end=end):
                         return _judge(end, said[CONSOLE], said[LOG].decode("utf-8", "replace"))
     finally:
-        await host.stop(run_id)
+        await host.discard(run_id)
     return "the run ended without saying how"
 
 

@@ -45,9 +45,14 @@ PATIENCE = 150.0
 # Seconds for which a file of the cache is never removed: somebody is about to use it.
 FRESH = 3600
 
+# The interpreter is looked up once: on some hosts python3 is a slow script that looks for one.
+FIND_PYTHON = (
+    "import sys; sys.version_info >= (3, 9) or sys.exit('Python 3.9 or later is needed'); "
+    "print(sys.executable)"
+)
 MAKE_ROOT = (
     'umask 077; mkdir -p "$0/run" "$0/cache/sha256" && cd "$0" && pwd -P && '
-    'if test -e "$1"; then echo present; fi'
+    'python3 -I -S -c "$2" && if test -e "$1"; then echo present; else echo absent; fi'
 )
 WRITE = 'umask 077; mkdir -p "$(dirname "$0")" && cat >"$0.$1.part" && mv -f "$0.$1.part" "$0"'
 ADOPT = (
@@ -89,6 +94,7 @@ class Host:
         digest = hashlib.sha256(self._program.read_bytes()).hexdigest()
         self._supervisor = f"supervisor-{digest[:16]}.py"
         self._root: str | None = None
+        self._python = "python3"
         self._preparing = asyncio.Lock()
         self._uploading = asyncio.Lock()
 
@@ -111,17 +117,17 @@ class Host:
 
     async def _make_root(self) -> str:
         made = await self._transport.run(
-            ["sh", "-c", MAKE_ROOT, self.spec.directory, self._supervisor], timeout=SHORT
+            ["sh", "-c", MAKE_ROOT, self.spec.directory, self._supervisor, FIND_PYTHON],
+            timeout=SHORT,
         )
-        lines = made.text().splitlines()
-        present = lines[-1:] == ["present"]
-        root = "".join(lines[-2:-1] if present else lines[-1:])
-        if not root.startswith("/"):
+        lines = made.text().splitlines()[-3:]
+        if len(lines) < 3 or not lines[0].startswith("/"):
             raise InfraError(
                 f"{self.name}: no folder, but {made.text()[-200:]!r}, came from its login shell",
                 host=self.name,
             )
-        if not present:
+        root, self._python, state = lines
+        if state == "absent":
             part = f"{root}/{self._supervisor}.{secrets.token_hex(4)}.part"
             await self._transport.upload(self._program, part)
             await self._transport.run(
@@ -161,6 +167,11 @@ class Host:
         root = await self.prepare()
         return name if name.startswith("/") else f"{root}/{name}"
 
+    async def cached(self, digest: str) -> str | None:
+        """The path of the file with this SHA-256 (hex) if the host has it; it then stays on."""
+        target = await self.path(f"cache/sha256/{digest}")
+        return target if await self._has(target) else None
+
     async def put(self, digest: str, source: Path) -> str:
         """Have the file with this SHA-256 (hex) on the host; its path there.
 
@@ -169,8 +180,8 @@ class Host:
         """
         target = await self.path(f"cache/sha256/{digest}")
         async with self._uploading:
-            if await self._has(target):
-                return target
+            if (known := await self.cached(digest)) is not None:
+                return known
             part = f"{target}.{secrets.token_hex(4)}.part"
             try:
                 async with asyncio.timeout(TRANSFER):
@@ -194,6 +205,7 @@ class Host:
         target = await self.path(f"cache/sha256/{hashlib.sha256(data).hexdigest()}")
         if not await self._has(target):
             await self.write(target, data)
+            await self._trim()
         return target
 
     async def _has(self, target: str) -> bool:
@@ -245,6 +257,10 @@ class Host:
         """Kill the run and wait until nothing of it is left; None if it was never started."""
         answer = await self._ask("stop", run_id)
         return None if answer["exit"] is None else run_end(answer["exit"])
+
+    async def discard(self, run_id: str) -> None:
+        """Stop the run and delete its folder with all that it wrote."""
+        await self._ask("discard", run_id)
 
     async def reap(self, keep: Collection[str]) -> tuple[str, ...]:
         """Stop and delete every run but those to ``keep``; the ids of those still running."""
@@ -361,7 +377,7 @@ class Host:
         raise InfraError(f"{self.name}: run {run_id} ended without saying how", host=self.name)
 
     def _supervise(self, root: str, *words: str) -> list[str]:
-        return ["python3", "-I", "-S", f"{root}/{self._supervisor}", *words]
+        return [self._python, "-I", "-S", f"{root}/{self._supervisor}", *words]
 
     async def _ask(
         self,

@@ -24,7 +24,6 @@ import ctypes
 import fcntl
 import json
 import os
-import platform
 import re
 import resource
 import select
@@ -176,18 +175,10 @@ class Run:
         self.write(name, f"{who.pid} {who.start} {who.boot}\n".encode())
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file so that a reader, and a crash, see all of it or nothing."""
+        """Write a file so that a reader sees all of it or nothing."""
         part = self.directory / f".{name}.part"
-        with part.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        part.write_bytes(data)
         part.rename(self.directory / name)
-        folder = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def started(self) -> bool:
         """Whether a supervisor ever took the run on."""
@@ -250,7 +241,18 @@ class Run:
             "cpu_s": round(used.ru_utime + used.ru_stime, 3),
             "detail": detail,
         }
-        self.write("exit", json.dumps(answer).encode())
+        part = self.directory / ".exit.part"
+        with part.open("wb") as stream:
+            stream.write(json.dumps(answer).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.rename(self.directory / "exit")
+        # Of all files only this one means something after a crash of the host.
+        folder = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager
@@ -587,6 +589,13 @@ def stop(parent: Path, run_id: str) -> dict[str, Any]:
     return describe(run)
 
 
+def discard(parent: Path, run_id: str) -> dict[str, Any]:
+    """Stop the run and delete its folder; answer how it ended."""
+    last = stop(parent, run_id)
+    shutil.rmtree(Run(parent, run_id).directory, ignore_errors=True)
+    return last
+
+
 def every_run(parent: Path) -> list[Run]:
     """All runs below ``parent``."""
     if not parent.is_dir():
@@ -612,9 +621,8 @@ def reap(parent: Path) -> dict[str, Any]:
         if run.id in keep:
             continue
         if run.started() and run.exit() is None:
-            stop(parent, run.id)
             stopped.append(run.id)
-        shutil.rmtree(run.directory, ignore_errors=True)
+        discard(parent, run.id)
         deleted.append(run.id)
     return {"stopped": stopped, "deleted": deleted}
 
@@ -636,7 +644,7 @@ def probe(directory: Path) -> dict[str, Any]:
         "disk_free_bytes": disk.free,
         "arch": os.uname().machine,
         "kernel": os.uname().release,
-        "python": platform.python_version(),
+        "python": ".".join(map(str, sys.version_info[:3])),
         "machine_id": read_text("/etc/machine-id"),
         "boot_id": boot_id(),
         "time": time.time(),
@@ -704,7 +712,7 @@ def main(arguments: list[str]) -> int:
     try:
         verb, parent, *run_ids = arguments
         table: dict[str, Callable[..., dict[str, Any] | None]] = {
-            "start": start, "attach": attach, "stop": stop,
+            "start": start, "attach": attach, "stop": stop, "discard": discard,
             "list": list_runs, "reap": reap, "probe": probe,
         }  # fmt: skip
         answer = table[verb](Path(parent), *run_ids)
