@@ -206,7 +206,11 @@ def _verify(
     culprit: str,
     proof: tuple[Trial, ...],
 ) -> Ask | Answer:
-    """The culprit must fail, and every parent pass, when rebuilt from nothing."""
+    """The culprit must not pass, and no parent fail, when rebuilt from nothing.
+
+    What shows nothing (INFRA, another failure before) contradicts nothing: the search has proven
+    its point without it, and the report says that this proof is missing.
+    """
     commits = (culprit, *question.suspects[culprit])
     samples = [
         _sample(Trial(commit=commit, variant=question.variant, rebuild=1), evidence)
@@ -218,9 +222,9 @@ def _verify(
     seen = [sample for sample in samples if not isinstance(sample, Trial)]
     proof = proof + tuple(trial for trial, _ in seen)
     marks = [_mark(question, shown) for _, shown in seen]
-    is_proven = marks[0] is Mark.BAD and all(mark is Mark.GOOD for mark in marks[1:])
+    is_contradicted = marks[0] is Mark.GOOD or Mark.BAD in marks[1:]
     return Answer(
-        verdict=Verdict.FOUND if is_proven else Verdict.CONTRADICTED,
+        verdict=Verdict.CONTRADICTED if is_contradicted else Verdict.FOUND,
         blame=blame,
         commits=(culprit,),
         proof=proof,
