@@ -25,7 +25,7 @@ _MAKE = re.compile(r"^make(?:\[\d+\])?: \*\*\* (?:\[(?P<where>[^\]]+)\] Error \d
 # What the lab did to the build; none of it says anything about a kernel.
 _LAB = (
     (re.compile(r"No space left on device"), "no room left on the build host's disk"),
-    (re.compile(r"(?:^|: )Killed(?:$| )|signal 9|[Oo]ut of memory|Cannot allocate memory"),
+    (re.compile(r"(?:^|: |\d )Killed(?:$| )|signal 9|[Oo]ut of memory|Cannot allocate memory"),
      "the build host ran out of memory"),
     (re.compile(r"Input/output error"), "the build host's disk fails"),
     (re.compile(r"^bwrap: "), "the sandbox could not be made"),
