@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -13,13 +14,15 @@ from kwatch.domain.regression import RegressionState
 from kwatch.domain.report import MailState
 from kwatch.store import cursors, history, overview, problems, queue
 from kwatch.store import hosts as host_store
-from kwatch.store.database import Transaction
 from kwatch.store.figures import figures
 from kwatch.web import documents, reading
 from kwatch.web.health import is_alive
 from kwatch.web.metrics import unready
 from kwatch.web.parameters import checked, choice, limit, path_number, path_text
 from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME
+
+if TYPE_CHECKING:
+    from kwatch.store.database import Transaction
 
 ROUTES = web.RouteTableDef()
 

@@ -6,11 +6,12 @@ Not alive means: restart it. Not ready means: an operator should look, and a res
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from kwatch.store.cursors import Source
 

@@ -71,7 +71,7 @@ async def metrics(request: web.Request) -> web.Response:
     registry.register(snapshot)
     try:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    except ValueError:
+    except (ValueError, TypeError):
         # The client names a version that is no version.
         encode, content_type = choose_encoder("")
     return web.Response(body=encode(registry), headers={**FRESH, "Content-Type": content_type})
@@ -130,9 +130,7 @@ def _work(figures: Figures) -> Iterator[Family]:
     ended = CounterMetricFamily(
         "kwatch_jobs", "Jobs that ended, by how they did.", labels=["kind", "state"]
     )
-    failed = CounterMetricFamily(
-        "kwatch_jobs_failed", "Jobs that were given up.", labels=["kind"]
-    )
+    failed = CounterMetricFamily("kwatch_jobs_failed", "Jobs that were given up.", labels=["kind"])
     for (kind, state), count in sorted(figures.jobs.items()):
         if state in {JobState.QUEUED, JobState.RUNNING}:
             queue.add_metric([kind, state], count)

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the pages need from the rest of the daemon, and the keys that the application keeps it by."""
+"""What the pages need from the rest of the daemon, and the keys that they find it by."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from kwatch.store.database import Database
-from kwatch.web.health import Liveness
+
+if TYPE_CHECKING:
+    from kwatch.web.health import Liveness
 
 Clock = Callable[[], float]
 ReadBlob = Callable[[str], Awaitable[bytes]]
 
 DATABASE = web.AppKey("database", Database)
-LIVENESS = web.AppKey("liveness", Callable[[], Liveness])
-CLOCK = web.AppKey("clock", Clock)
-READ_BLOB = web.AppKey("read_blob", ReadBlob)
+LIVENESS: web.AppKey[Callable[[], Liveness]] = web.AppKey("liveness")
+CLOCK: web.AppKey[Clock] = web.AppKey("clock")
+READ_BLOB: web.AppKey[ReadBlob] = web.AppKey("read_blob")
 NAME = web.AppKey("name", str)

@@ -3,34 +3,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwatch.domain.blame import Blame
+from kwatch.domain.coverage import Totals
 from kwatch.domain.investigation import Goal
 from kwatch.domain.job import JobKind
 from kwatch.domain.message import Mail, parse
-from kwatch.domain.observation import Outcome
-from kwatch.domain.regression import OPEN_STATES, RegressionEvent
+from kwatch.domain.observation import BootResult, BuildResult, CheckoutResult, Outcome
+from kwatch.domain.regression import OPEN_STATES, Regression, RegressionEvent
+from kwatch.domain.report import MailState
+from kwatch.domain.revision import Revision
+from kwatch.domain.series import Series
 from kwatch.store import cursors, history, hosts, overview, problems, queue
+from kwatch.store.cursors import Source
 from kwatch.store.figures import mail_states
+from kwatch.store.hosts import SeenHost
+from kwatch.store.overview import Folder, MailLine, ObservationLine, TagLine
+from kwatch.store.problems import Investigation, StoredEvent
+from kwatch.store.queue import QueuedJob
 from kwatch.web.rendering import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kwatch.domain.coverage import Totals
-    from kwatch.domain.observation import BootResult, BuildResult, CheckoutResult
-    from kwatch.domain.regression import Regression
-    from kwatch.domain.report import MailState
-    from kwatch.domain.revision import Revision
-    from kwatch.domain.series import Series
-    from kwatch.store.cursors import Source
     from kwatch.store.database import Transaction
-    from kwatch.store.hosts import SeenHost
-    from kwatch.store.overview import Folder, MailLine, ObservationLine, TagLine
-    from kwatch.store.problems import Investigation, StoredEvent
-    from kwatch.store.queue import QueuedJob
 
 TAGS_OF_A_TREE = 8
 JOBS_OF_A_PAGE = 40
@@ -173,7 +170,9 @@ def front(tx: Transaction) -> Front:
 def regression_line(tx: Transaction, regression: Regression) -> RegressionLine:
     """A regression as one line tells of it."""
     investigations = problems.investigations(tx, regression.id)
-    answers = [found.answer for found in investigations if found.answer and found.goal is Goal.CAUSE]
+    answers = [
+        found.answer for found in investigations if found.answer and found.goal is Goal.CAUSE
+    ]
     answer = answers[-1] if answers else None
     mails = overview.mails(tx, thread=f"regression:{regression.id}", limit=OBSERVATIONS_OF_A_PAGE)
     return RegressionLine(
@@ -202,19 +201,17 @@ def regression_story(tx: Transaction, number: int) -> RegressionStory | None:
         return None
     line = regression_line(tx, problems.regression(tx, number))
     regression = line.regression
-    roles = {commit: "culprit" if len(line.culprits) == 1 else "suspect" for commit in line.culprits}
+    roles = {
+        commit: "culprit" if len(line.culprits) == 1 else "suspect" for commit in line.culprits
+    }
     roles[regression.good.commit] = f"last good, {regression.good.tag}"
     bad = f"first bad, {regression.bad.tag}"
-    roles[regression.bad.commit] = (
-        f"culprit and {bad}" if regression.bad.commit in roles else bad
-    )
+    roles[regression.bad.commit] = f"culprit and {bad}" if regression.bad.commit in roles else bad
     return RegressionStory(
         line=line,
         timeline=problems.timeline(tx, number),
         inquiries=tuple(_inquiry(tx, found) for found in problems.investigations(tx, number)),
-        letters=tuple(
-            found for mail in line.mails if (found := letter(tx, mail.id)) is not None
-        ),
+        letters=tuple(found for mail in line.mails if (found := letter(tx, mail.id)) is not None),
         roles=roles,
     )
 

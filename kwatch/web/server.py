@@ -25,13 +25,13 @@ from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME, READ_BLOB, Clock, 
 from kwatch.web.rendering import FILTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Callable, Collection
+
+    from aiohttp.typedefs import Handler, Middleware
 
     from kwatch.store.database import Database
     from kwatch.web.health import Liveness
 
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-    Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +122,9 @@ async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamR
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response
     except (InfraError, TimeoutError) as error:
-        log.warning("%s %s: %s", request.method, request.path, error or "took too long")
-        return _failure(request, 503, str(error) or "this took too long: ask for less")
+        message = str(error) or "this took too long: ask for less"
+        log.warning("%s %s: %s", request.method, request.path, message)
+        return _failure(request, 503, message)
     except Exception:
         log.exception("%s %s", request.method, request.path)
         return _failure(request, 500, "kwatch failed to answer; the journal says why")
