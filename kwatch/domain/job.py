@@ -116,19 +116,22 @@ class Job:
     handle: Handle | None = None
 
 
-# Attempts that fail before the job is given up. Sources are asked again by the next tick anyway,
-# and a mail is worth days of trying.
+_NEVER = 1_000_000
+# Attempts that fail before the job is given up. Only a step may fail for good, for INFRA is an
+# answer too. A source is looked at for ever, and so is what nobody would ask for again: a tag that
+# is never planned or judged, an investigation without an answer, a mail that is never written.
+# A mail that is written is worth days of trying.
 GIVE_UP_AFTER: Mapping[JobKind, int] = {
-    JobKind.WATCH: 1_000_000,
-    JobKind.LISTEN: 1_000_000,
-    JobKind.PLAN: 10,
+    JobKind.WATCH: _NEVER,
+    JobKind.LISTEN: _NEVER,
+    JobKind.PLAN: _NEVER,
     JobKind.CHECKOUT: 6,
     JobKind.BUILD: 6,
     JobKind.BOOT: 6,
     JobKind.COLLECT: 6,
-    JobKind.JUDGE: 10,
-    JobKind.INVESTIGATE: 10,
-    JobKind.REPORT: 10,
+    JobKind.JUDGE: _NEVER,
+    JobKind.INVESTIGATE: _NEVER,
+    JobKind.REPORT: _NEVER,
     JobKind.SEND: 200,
     JobKind.COMMAND: 3,
 }
