@@ -119,7 +119,7 @@ async def test_the_front_page_shows_the_lab_in_one_look(tmp_path: Path) -> None:
         assert shown.rindex("next-20261120 5 h ago") < shown.index("next-20261119 2 days ago")
         assert "bisect, 5 suspects left" in shown
         assert f"series {history.culprit[:12]}" in shown
-        assert "41.3 +0.6" in shown
+        assert "+0.6 41.3" in shown
         assert "running build next-20261120 x86_64 without the series build1" in shown
         assert "queued checkout" in shown
         assert "the git server does not answer" in shown
