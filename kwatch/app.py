@@ -57,10 +57,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
+    from kwatch.config.settings import Settings
     from kwatch.domain.command import Command
     from kwatch.domain.posting import SeriesRule
     from kwatch.domain.report import Correspondence
-    from kwatch.settings import Settings
 
 log = logging.getLogger(__name__)
 

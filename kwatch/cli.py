@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kwatch import __version__, app, config, journal, listing
+from kwatch import __version__, app, journal, listing
 from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
+from kwatch.config.load import load
 from kwatch.domain.command import Command, Verb
 from kwatch.errors import ConfigError, KwatchError
 from kwatch.store.database import reading
@@ -21,7 +22,7 @@ from kwatch.store.database import reading
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kwatch.settings import Settings
+    from kwatch.config.settings import Settings
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -109,17 +110,17 @@ class _Verb:
 
 
 def _run(words: argparse.Namespace) -> int:
-    asyncio.run(app.run(config.load(words.config)))
+    asyncio.run(app.run(load(words.config)))
     return DONE
 
 
 def _once(words: argparse.Namespace) -> int:
-    asyncio.run(app.once(config.load(words.config), patience=words.patience))
+    asyncio.run(app.once(load(words.config), patience=words.patience))
     return DONE
 
 
 def _check_config(words: argparse.Namespace) -> int:
-    settings = config.load(words.file)
+    settings = load(words.file)
     print(
         f"{words.file}: good: {len(settings.trees)} trees, {len(settings.variants)} variants,"
         f" {len(settings.hosts)} hosts"
@@ -138,7 +139,7 @@ def _show(words: argparse.Namespace) -> int:
 def _hosts(words: argparse.Namespace) -> int:
     if words.action == "list":
         return _print(words, listing.hosts)
-    settings = config.load(words.config)
+    settings = load(words.config)
     troubles = asyncio.run(_check_hosts(settings))
     for host in settings.hosts:
         print(f"{host.name}: {troubles.get(host.name, 'ok')}")
@@ -172,7 +173,7 @@ def _report(words: argparse.Namespace) -> int:
 
 
 def _trees(words: argparse.Namespace) -> int:
-    settings = config.load(words.config)
+    settings = load(words.config)
     if words.name not in {tree.name for tree in settings.trees}:
         raise ConfigError(f"{words.config}: there is no tree {words.name}")
     if not words.source.exists():
@@ -192,7 +193,7 @@ def _order(words: argparse.Namespace, verb: Verb, argument: str | None, needed: 
     """Give a command to the daemon, or carry it out here where none runs."""
     if not argument:
         raise ConfigError(f"{words.action} needs {needed}")
-    settings = config.load(words.config)
+    settings = load(words.config)
     command = Command(sender="the command line", verb=verb, argument=argument)
     is_done, answer = asyncio.run(app.order(settings, command))
     print(answer)
@@ -203,7 +204,7 @@ def _print(
     words: argparse.Namespace, query: Callable[..., listing.Listing], *arguments: str
 ) -> int:
     """Read the history, without disturbing the daemon, and print what was asked."""
-    settings = config.load(words.config)
+    settings = load(words.config)
     with reading(settings.state_directory / app.DATABASE) as connection:
         found = query(connection, *arguments)
     if words.json:

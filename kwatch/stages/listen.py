@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kwatch.adapters.lore import Lore
+    from kwatch.config.settings import MailingList
     from kwatch.domain.job import Job
     from kwatch.domain.posting import Posting, SeriesRule
-    from kwatch.settings import MailingList
     from kwatch.store.database import Database
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
-from kwatch import configmodel as model
 from kwatch.adapters.smtp import Security
-from kwatch.config import ConfigProblems, Problem, Secrets, Settings, load
-from kwatch.configread import ARRAYS, TABLES, fields_of
+from kwatch.config import model
+from kwatch.config.assemble import Secrets
+from kwatch.config.load import load
+from kwatch.config.problem import ConfigProblems, Problem
+from kwatch.config.read import ARRAYS, TABLES, fields_of
+from kwatch.config.settings import Settings
 from kwatch.domain.boot import Accelerator
 from kwatch.domain.guest import Counters
 from kwatch.domain.host import Slot

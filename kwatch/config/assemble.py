@@ -11,9 +11,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.smtp import Security, SmtpSettings
-from kwatch.configmodel import CREDENTIAL, Blobs, Web
-from kwatch.configmodel import Schedule as ScheduleSection
-from kwatch.configproblem import shown
+from kwatch.config.model import CREDENTIAL, Blobs, Web
+from kwatch.config.model import Schedule as ScheduleSection
+from kwatch.config.problem import shown
+from kwatch.config.settings import (
+    MailingList,
+    Schedule,
+    Settings,
+    WatchedSeries,
+    WebSettings,
+)
 from kwatch.domain.boot import Accelerator, BootProfile, Deadlines
 from kwatch.domain.guest import Counters
 from kwatch.domain.host import HostSpec, Slot
@@ -24,20 +31,13 @@ from kwatch.domain.report import Correspondence, Release
 from kwatch.domain.revision import Tree
 from kwatch.domain.toolchain import Toolchain
 from kwatch.domain.variant import VariantSpec
-from kwatch.settings import (
-    MailingList,
-    Schedule,
-    Settings,
-    WatchedSeries,
-    WebSettings,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kwatch import configmodel as model
-    from kwatch.configproblem import ProblemList
-    from kwatch.configread import Document
+    from kwatch.config import model
+    from kwatch.config.problem import ProblemList
+    from kwatch.config.read import Document
 
 MAX_TEXT = 4 << 20
 """Bytes of a kernel configuration; a whole one has about 200,000."""

@@ -9,14 +9,14 @@ import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from kwatch.configproblem import did_you_mean, shown
+from kwatch.config.problem import did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kwatch import configmodel as model
-    from kwatch.configproblem import ProblemList
-    from kwatch.configread import Document
+    from kwatch.config import model
+    from kwatch.config.problem import ProblemList
+    from kwatch.config.read import Document
 
 _KEY = re.compile(r"(?:\S+\s+)?((?:ssh|ecdsa|sk)-[a-z0-9@.-]+)\s+(\S+)(?:\s.*)?")
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from kwatch import configmodel as model
-from kwatch.configproblem import ProblemList, did_you_mean, shown
+from kwatch.config import model
+from kwatch.config.problem import ProblemList, did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

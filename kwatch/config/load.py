@@ -5,32 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kwatch.configassemble import Secrets, assemble
-from kwatch.configcheck import check
-from kwatch.configproblem import ConfigProblems, Problem, ProblemList
-from kwatch.configread import read
-from kwatch.settings import (
-    MailingList,
-    Schedule,
-    Settings,
-    WatchedSeries,
-    WebSettings,
-)
+from kwatch.config.assemble import Secrets, assemble
+from kwatch.config.check import check
+from kwatch.config.problem import ConfigProblems, ProblemList
+from kwatch.config.read import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = [
-    "ConfigProblems",
-    "MailingList",
-    "Problem",
-    "Schedule",
-    "Secrets",
-    "Settings",
-    "WatchedSeries",
-    "WebSettings",
-    "load",
-]
+    from kwatch.config.settings import Settings
 
 
 def load(path: Path, *, secrets: Secrets = Secrets.USED) -> Settings:
