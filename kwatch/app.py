@@ -12,7 +12,10 @@ import secrets
 import shutil
 import signal
 import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -49,18 +52,18 @@ from kwatch.store import commands, history, hosts, lock, queue, record
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
 from kwatch.web.control import make_control
-from kwatch.web.health import Liveness
+from kwatch.web.health import LONGEST_BEAT, Liveness
 from kwatch.web.server import make_application
 from kwatch.worker import Stage, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-    from pathlib import Path
 
     from kwatch.config.settings import Settings
     from kwatch.domain.command import Command
     from kwatch.domain.posting import SeriesRule
     from kwatch.domain.report import Correspondence
+    from kwatch.store.database import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +144,17 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
         )
         worker = Worker(
             database=database,
-            stages=_stages(settings, database, git, pool, blobs, lore, scratch),
+            stages=_stages(
+                settings,
+                _Ports(
+                    database=database,
+                    git=git,
+                    pool=pool,
+                    blobs=blobs,
+                    lore=lore,
+                    scratch=scratch,
+                ),
+            ),
             slots=settings.slots,
             clock=time.time,
             jitter=random.random,
@@ -149,26 +162,29 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
         yield Lab(settings=settings, database=database, blobs=blobs, pool=pool, worker=worker)
 
 
-def _stages(
-    settings: Settings,
-    database: Database,
-    git: Git,
-    pool: Pool,
-    blobs: Blobs,
-    lore: Lore,
-    scratch: Path,
-) -> Mapping[JobKind, Stage]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ports:
+    """The doors and stores that stages work with."""
+
+    database: Database
+    git: Git
+    pool: Pool
+    blobs: Blobs
+    lore: Lore
+    scratch: Path
+
+
+def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
     """Every stage with the ports it needs."""
     trees = {tree.name: tree for tree in settings.trees}
-    busybox = settings.busybox.read_bytes()
-    host_work = {"pool": pool, "blobs": blobs, "database": database, "scratch": scratch}
+    database, git, scratch = ports.database, ports.git, ports.scratch
     return {
         JobKind.WATCH: partial(watch.run, trees=trees, git=git, database=database, clock=time.time),
         JobKind.LISTEN: partial(
             listen.run,
             lists={one.name: one for one in settings.lists},
             rules=_rules(settings),
-            lore=lore,
+            lore=ports.lore,
             database=database,
             clock=time.time,
         ),
@@ -176,9 +192,26 @@ def _stages(
         JobKind.CHECKOUT: partial(
             checkout.run, git=git, scratch=scratch / "source", database=database
         ),
-        JobKind.BUILD: partial(build.run, git=git, **host_work),
-        JobKind.BOOT: partial(boot.run, busybox=busybox, **host_work),
-        JobKind.COLLECT: partial(collect.run, **host_work),
+        JobKind.BUILD: partial(
+            build.run,
+            git=git,
+            pool=ports.pool,
+            blobs=ports.blobs,
+            database=database,
+            scratch=scratch,
+        ),
+        JobKind.BOOT: partial(
+            boot.run,
+            pool=ports.pool,
+            blobs=ports.blobs,
+            database=database,
+            scratch=scratch,
+            busybox=settings.busybox.read_bytes(),
+            accelerators=boot.Accelerators(),
+        ),
+        JobKind.COLLECT: partial(
+            collect.run, pool=ports.pool, blobs=ports.blobs, database=database, scratch=scratch
+        ),
         JobKind.JUDGE: partial(judge.run, database=database),
         JobKind.INVESTIGATE: partial(investigate.run, git=git, database=database),
         JobKind.REPORT: partial(
@@ -231,7 +264,7 @@ async def _series_from_files(settings: Settings, database: Database) -> None:
         await database.write(_put_series, series, mbox)
 
 
-def _put_series(tx: record.Transaction, series: Series, mbox: bytes) -> None:
+def _put_series(tx: Transaction, series: Series, mbox: bytes) -> None:
     if history.put_series(tx, series, mbox):
         record.plan_newest(tx, now=series.posted_at)
 
@@ -267,11 +300,11 @@ async def run(settings: Settings) -> None:
                 *(group.create_task(_welcome(lab, host), name=f"host-{host.name}")
                   for host in lab.pool.hosts.values()),
             ]  # fmt: skip
-            with Schedule(lab.ticks(), put=lab.put):
-                systemd.notify("READY=1")
+            with Schedule(lab.ticks(), put=lab.put, now=datetime.fromtimestamp(started, UTC)):
+                systemd.ready()
                 log.info("lab %s is up", settings.name)
                 await stop.wait()
-                systemd.notify("STOPPING=1")
+                systemd.stopping()
                 log.info("stopping: what runs is put back and goes on at the next start")
             for task in tasks:
                 task.cancel()
@@ -285,13 +318,16 @@ async def once(settings: Settings, *, patience: float) -> None:
             await _welcome(lab, host)
         for tick in lab.ticks():
             await lab.put(tick.kind, tick.key)
-        while not await lab.worker.is_idle(patience=patience):
+        while not await lab.worker.is_idle(patience=patience):  # noqa: ASYNC110 - two sources
             await asyncio.sleep(0.2)
         task.cancel()
 
 
 async def order(settings: Settings, given: Command) -> tuple[bool, str]:
-    """Have a command carried out, by the daemon if one runs; whether it was done, and the answer."""
+    """Have a command carried out, by the daemon if one runs.
+
+    Whether it was done, and the answer.
+    """
     path = settings.state_directory / CONTROL
     if path.exists():
         try:
@@ -396,8 +432,9 @@ async def _welcome(lab: Lab, host: Host) -> None:
 
 async def _feed_watchdog(lab: Lab) -> None:
     """Tell systemd that we live, as long as the worker really goes round."""
+    interval = systemd.watchdog_interval() or BEAT_SECONDS
     while True:
-        alive = time.time() - lab.worker.beat < 60
-        if alive:
-            systemd.notify(f"WATCHDOG=1\nSTATUS={len(lab.worker.running)} jobs running")
-        await asyncio.sleep(BEAT_SECONDS)
+        if time.time() - lab.worker.beat < LONGEST_BEAT:
+            systemd.alive()
+            systemd.status(f"{len(lab.worker.running)} jobs running")
+        await asyncio.sleep(interval)

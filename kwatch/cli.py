@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kwatch import __version__, app, journal, listing
 from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
+from kwatch.config.assemble import Secrets
 from kwatch.config.load import load
 from kwatch.domain.command import Command, Verb
 from kwatch.errors import ConfigError, KwatchError
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="wait for work that is put off by no more than this (default: 60)",
     )  # fmt: skip
     check = verb("check-config", _check_config, "tell every mistake in a configuration file")
-    check.option("file", type=Path, metavar="FILE")
+    check.option("file", type=Path, nargs="?", metavar="FILE").config()
     verb("status", _status, "what the lab is at").config().json()
     show = verb("show", _show, "everything that is known of one thing")
     show.option("what", choices=sorted(listing.SHOWN)).option("name", nargs="+", metavar="NAME")
@@ -83,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     report = verb("report", _report, "list the mails, show one, or release one that is held")
     report.option("action", choices=("list", "show", "release"), nargs="?", default="list")
     report.option("number", nargs="?").config().json()
+    look = verb("look", _look, "look at a tree or a list now")
+    look.option("source", metavar="tree:NAME|list:NAME").config()
     trees = verb("trees", _trees, "seed a tree's first clone from a local repository or bundle")
     trees.option("action", choices=("seed",)).option("name", metavar="TREE")
     trees.option("--from", dest="source", type=Path, required=True, metavar="PATH").config()
@@ -109,6 +112,11 @@ class _Verb:
         return self.option("--json", action="store_true", help="print JSON, as the HTTP API does")
 
 
+def _settings(words: argparse.Namespace) -> Settings:
+    """The configuration for a verb that connects to nobody: keys and passwords are not read."""
+    return load(words.config, secrets=Secrets.UNUSED)
+
+
 def _run(words: argparse.Namespace) -> int:
     asyncio.run(app.run(load(words.config)))
     return DONE
@@ -120,9 +128,9 @@ def _once(words: argparse.Namespace) -> int:
 
 
 def _check_config(words: argparse.Namespace) -> int:
-    settings = load(words.file)
+    settings = load(words.file or words.config, secrets=Secrets.UNUSED)
     print(
-        f"{words.file}: good: {len(settings.trees)} trees, {len(settings.variants)} variants,"
+        f"{words.file or words.config}: good: {len(settings.trees)} trees, {len(settings.variants)} variants,"
         f" {len(settings.hosts)} hosts"
     )
     return DONE
@@ -172,8 +180,12 @@ def _report(words: argparse.Namespace) -> int:
     return _order(words, Verb.RELEASE_MAIL, words.number, "the number of the mail")
 
 
+def _look(words: argparse.Namespace) -> int:
+    return _order(words, Verb.LOOK, words.source, "a source")
+
+
 def _trees(words: argparse.Namespace) -> int:
-    settings = load(words.config)
+    settings = _settings(words)
     if words.name not in {tree.name for tree in settings.trees}:
         raise ConfigError(f"{words.config}: there is no tree {words.name}")
     if not words.source.exists():
@@ -192,8 +204,8 @@ async def _seed(settings: Settings, tree: str, source: Path) -> None:
 def _order(words: argparse.Namespace, verb: Verb, argument: str | None, needed: str) -> int:
     """Give a command to the daemon, or carry it out here where none runs."""
     if not argument:
-        raise ConfigError(f"{words.action} needs {needed}")
-    settings = load(words.config)
+        raise ConfigError(f"name {needed}")
+    settings = _settings(words)
     command = Command(sender="the command line", verb=verb, argument=argument)
     is_done, answer = asyncio.run(app.order(settings, command))
     print(answer)
@@ -204,7 +216,7 @@ def _print(
     words: argparse.Namespace, query: Callable[..., listing.Listing], *arguments: str
 ) -> int:
     """Read the history, without disturbing the daemon, and print what was asked."""
-    settings = load(words.config)
+    settings = _settings(words)
     with reading(settings.state_directory / app.DATABASE) as connection:
         found = query(connection, *arguments)
     if words.json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kwatch.errors import ConfigError, KwatchError
 from kwatch.store import figures, history, overview, problems
+from kwatch.store import hosts as hosts_store
 from kwatch.web import documents
 from kwatch.web import reading as stories
 
@@ -61,7 +62,7 @@ def status(tx: Transaction) -> Listing:
 
 def hosts(tx: Transaction) -> Listing:
     """The hosts as they were last seen."""
-    found = overview.hosts(tx)
+    found = hosts_store.seen(tx)
     return Listing(
         lines=tuple(
             f"{host.name}: {host.state.health.value} {host.state.reason}".rstrip() for host in found

@@ -35,11 +35,15 @@ class Tick:
 class Schedule:
     """Ticks for as long as it is entered as a context manager.
 
-    ``put`` gets (kind, key) at each tick, the first one at once: a restart looks at everything.
+    ``put`` gets (kind, key) at each tick, the first one ``now``: a restart looks at everything.
     """
 
     def __init__(
-        self, ticks: Iterable[Tick], *, put: Callable[[JobKind, str], Awaitable[None]]
+        self,
+        ticks: Iterable[Tick],
+        *,
+        put: Callable[[JobKind, str], Awaitable[None]],
+        now: datetime,
     ) -> None:
         # The default grace time of one second would skip a tick whenever the loop is busy.
         self._scheduler = AsyncIOScheduler(
@@ -55,7 +59,7 @@ class Schedule:
                 seconds=tick.every,
                 jitter=tick.every * JITTER,
                 id=f"{tick.kind}:{tick.key}",
-                next_run_time=datetime.fromtimestamp(0, UTC),
+                next_run_time=now,
             )
 
     def __enter__(self) -> None:

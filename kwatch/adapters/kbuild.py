@@ -55,11 +55,11 @@ GIT_INDEX_FILE="$2" git --git-dir="$0" --work-tree="$1" read-tree --reset -u "$3
 echo "$3" >"$4"
 """
 
-# $0 slot folder, $1 output folder, $2 how many to keep, $3 fresh or keep
+# $0 slot folder, $1 output folder, $2 how many to keep (plus one), $3 fresh or keep, $4 ccache
 _MAKE_OUTPUT = """
 set -e
 if test "$3" = fresh; then rm -rf "$1"; fi
-mkdir -p "$1"
+mkdir -p "$1" "$4"
 touch "$1"
 ls -1dt "$0"/out-* | tail -n +"$2" | while read -r old; do rm -rf "$old"; done
 """
@@ -69,6 +69,7 @@ ls -1dt "$0"/out-* | tail -n +"$2" | while read -r old; do rm -rf "$old"; done
 class BuildSlot:
     """The folders of one slot on a host, as absolute paths there."""
 
+    folder: str
     source: str
     output: str
     ccache: str
@@ -137,31 +138,31 @@ async def push(git: Git, host: Host, commit: str) -> str:
     return repository
 
 
-async def prepare_slot(
-    host: Host, slot: int, repository: str, commit: str, *, recipe: str, is_fresh: bool
-) -> BuildSlot:
-    """Check ``commit`` out into a slot; ``recipe`` names the kind of build (its output folder).
-
-    ``is_fresh`` empties the output folder first.
-    """
-    folder = await host.path(f"slots/{slot}")
-    found = BuildSlot(
+async def slot(host: Host, number: int, *, recipe: str) -> BuildSlot:
+    """The folders of a slot; ``recipe`` names the kind of build (its output folder)."""
+    folder = await host.path(f"slots/{number}")
+    return BuildSlot(
+        folder=folder,
         source=f"{folder}/src",
         output=f"{folder}/out-{recipe}",
         ccache=await host.path("ccache"),
     )
+
+
+async def fill(
+    host: Host, slot: BuildSlot, repository: str, commit: str, *, is_fresh: bool
+) -> None:
+    """Check ``commit`` out into a slot. ``is_fresh`` empties the output folder first."""
     await host.run(
-        ["sh", "-c", _MAKE_OUTPUT, folder, found.output, str(OUTPUTS_KEPT + 1),
-         "fresh" if is_fresh else "keep"],
+        ["sh", "-c", _MAKE_OUTPUT, slot.folder, slot.output, str(OUTPUTS_KEPT + 1),
+         "fresh" if is_fresh else "keep", slot.ccache],
         timeout=SHORT * 5,
     )  # fmt: skip
-    await host.run(["mkdir", "-p", found.ccache], timeout=SHORT)
     await host.run(
-        [*_environment(), "sh", "-c", _CHECK_OUT, repository, found.source, f"{folder}/index",
-         commit, f"{folder}/commit"],
+        [*_environment(), "sh", "-c", _CHECK_OUT, repository, slot.source,
+         f"{slot.folder}/index", commit, f"{slot.folder}/commit"],
         timeout=SHORT * 10,
     )  # fmt: skip
-    return found
 
 
 def _environment() -> tuple[str, ...]:

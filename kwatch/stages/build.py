@@ -40,9 +40,11 @@ log = logging.getLogger(__name__)
 MIB = 1 << 20
 LOG_LIMIT = 256 * MIB
 FILE_LIMIT = 4096 * MIB
-CONFIG_DEADLINE = 900.0
-BUILD_DEADLINE = 4 * 3600.0
+CONFIG_LIMIT = 8 * MIB
+DEADLINE = 4 * 3600.0
 SHORT = 60.0
+# The phase of a build that is worth waiting for after a restart.
+MAKE = "make"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +76,11 @@ async def run(
     async with pool.lease(need, prefer=job.handle) as lease:
         versions = await probe_toolchain(lease.host, inputs.variant.toolchain)
         builder = _Builder(job=job, lease=lease, inputs=inputs, database=database)
-        slot = await builder.prepare(git)
-        made = await builder.make(slot)
+        slot = await builder.slot()
+        made = await builder.adopt(slot)
+        if made is None:
+            await builder.fill(slot, git)
+            made = await builder.make(slot)
         artifacts = {LOG: await blobs.put(made.log)}
         if made.config is not None:
             artifacts["config"] = await blobs.put(made.config.encode())
@@ -126,31 +131,45 @@ class _Builder:
     def __init__(self, *, job: Job, lease: Lease, inputs: _Inputs, database: Database) -> None:
         self._job = job
         self._host = lease.host
-        self._slot = lease.slot
+        self._number = lease.slot
         self._inputs = inputs
         self._database = database
+        self._processors: int | None = None
         self._log: list[bytes] = []
 
-    async def prepare(self, git: Git) -> BuildSlot:
+    async def slot(self) -> BuildSlot:
+        """Where the build is made: an output folder for each kind of build."""
+        variant = self._inputs.variant
+        recipe = {
+            "kconfig": variant.kconfig.digest,
+            "arch": variant.arch,
+            "toolchain": variant.toolchain,
+            "series": variant.series is not None,
+        }
+        return await kbuild.slot(self._host, self._number, recipe=digest_of(recipe)[:12])
+
+    async def adopt(self, slot: BuildSlot) -> _Made | None:
+        """Wait for a ``make`` that the daemon started before it was killed, if it still runs."""
+        handle = self._job.handle
+        if handle is None or handle.host != self._host.name or handle.slot != self._number:
+            return None
+        if not handle.run_id.endswith(MAKE) or handle.run_id not in await self._host.runs():
+            return None
+        log.info("%s: going on with %s", self._host.name, handle.run_id)
+        # Should this fail as well, the next attempt starts from the beginning.
+        await self._database.write(queue.remember, self._job, None)
+        return await self._made(slot, await self._supervise(handle.run_id, argv=()))
+
+    async def fill(self, slot: BuildSlot, git: Git) -> None:
         """Have the source in the slot."""
-        variant, commit = self._inputs.variant, self._inputs.commit
-        repository = await kbuild.push(git, self._host, commit)
-        return await kbuild.prepare_slot(
+        repository = await kbuild.push(git, self._host, self._inputs.commit)
+        await kbuild.fill(
             self._host,
-            self._slot,
+            slot,
             repository,
-            commit,
-            recipe=digest_of(
-                {
-                    "kconfig": variant.kconfig.digest,
-                    "arch": variant.arch,
-                    "toolchain": variant.toolchain,
-                    "series": variant.series is not None,
-                }
-            )[:12],
-            # A rebuild is made from nothing; so is one that takes up where a killed one stopped
-            # in the middle of writing, which make cannot tell from a whole one.
-            is_fresh=self._inputs.trial.rebuild > 0,
+            self._inputs.commit,
+            # What a killed make was writing cannot be told from what is whole.
+            is_fresh=self._inputs.trial.rebuild > 0 or self._job.handle is not None,
         )
 
     async def make(self, slot: BuildSlot) -> _Made:
@@ -158,52 +177,58 @@ class _Builder:
         variant = self._inputs.variant
         base = variant.kconfig.base
         if isinstance(base, str):
-            if (await self._run(slot, "base", base, deadline=CONFIG_DEADLINE)).status != 0:
+            if (await self._run(slot, "base", base)).status != 0:
                 return self._failed(Milestone.CHECKOUT)
-            text = (await self._host.read(f"{slot.output}/.config", 8 * MIB)).decode()
+            text = (await self._host.read(f"{slot.output}/.config", CONFIG_LIMIT)).decode()
         else:
             text = base.text
         await self._host.write(
             f"{slot.output}/.config", merge(text, variant.kconfig.fragments).encode()
         )
-        if (await self._run(slot, "config", "olddefconfig", deadline=CONFIG_DEADLINE)).status != 0:
+        if (await self._run(slot, "config", "olddefconfig")).status != 0:
             return self._failed(Milestone.CHECKOUT)
-        config = (await self._host.read(f"{slot.output}/.config", 8 * MIB)).decode()
-        targets = (kbuild.IMAGE_TARGETS[variant.arch], "vmlinux")
-        end = await self._run(slot, "make", *targets, deadline=BUILD_DEADLINE)
+        end = await self._run(slot, MAKE, kbuild.IMAGE_TARGETS[variant.arch], "vmlinux")
+        return await self._made(slot, end)
+
+    async def _made(self, slot: BuildSlot, end: RunEnd) -> _Made:
+        config = (await self._host.read(f"{slot.output}/.config", CONFIG_LIMIT)).decode()
         if end.status != 0:
             return self._failed(Milestone.CONFIG, config=config)
         return _Made(
             milestone=Milestone.LINKED, finding=None, log=b"".join(self._log), config=config
         )
 
-    async def _run(self, slot: BuildSlot, phase: str, *targets: str, deadline: float) -> RunEnd:
+    async def _run(self, slot: BuildSlot, phase: str, *targets: str) -> RunEnd:
         """One ``make``, supervised; its output goes into the log."""
-        host = self._host
-        facts = await host.probe()
         argv = slot.sandbox().command(
             kbuild.make_command(
                 self._inputs.variant.toolchain,
                 self._inputs.variant.arch,
                 *targets,
-                jobs=max(1, int(facts["nproc"]) // host.spec.slots.get(Slot.BUILD, 1)),
+                jobs=await self._jobs(),
                 has_ccache=True,
             )
         )
         run_id = f"build-{self._job.id}-{self._job.attempt}-{phase}"
-        handle = Handle(host=host.name, run_id=run_id, slot=self._slot)
+        handle = Handle(host=self._host.name, run_id=run_id, slot=self._number)
         await self._database.write(queue.remember, self._job, handle)
-        end = await host.supervised(
-            run_id,
-            RunSpec(argv=argv, deadline=deadline, limits={LOG: LOG_LIMIT}, nice=5),
-            self._hear,
-            on_cancel=OnCancel.STOP,
-        )
+        return await self._supervise(run_id, argv)
+
+    async def _jobs(self) -> int:
+        """How many compilers at a time: the host's processors, shared by its build slots."""
+        if self._processors is None:
+            self._processors = int((await self._host.probe())["cpus"])
+        return max(1, self._processors // self._host.spec.slots.get(Slot.BUILD, 1))
+
+    async def _supervise(self, run_id: str, argv: tuple[str, ...]) -> RunEnd:
+        spec = RunSpec(argv=argv, deadline=DEADLINE, limits={LOG: LOG_LIMIT}, nice=5)
+        end = await self._host.supervised(run_id, spec, self._hear, on_cancel=OnCancel.STOP)
+        await self._host.discard(run_id)
         if end.reason is not RunReason.EXITED:
             raise InfraError(
-                f"{host.name}: make {' '.join(targets)} was ended by the lab ({end.reason.value}"
+                f"{self._host.name}: {run_id} was ended by the lab ({end.reason.value}"
                 f"{': ' + end.detail if end.detail else ''}) after {end.took:.0f} s",
-                host=host.name,
+                host=self._host.name,
             )
         return end
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -157,7 +158,9 @@ async def _story(case: _Case, event: StoredEvent, kind: ReportKind, tree: Tree, 
         verdict=answer.verdict if answer else None,
         culprit=culprit,
         candidates=() if culprit else tuple(infos),
-        proof=_proof(case, culprit.parents if culprit else (), commits, fixed and fixed.commit),
+        proof=_proof(
+            case, culprit.parents if culprit else (), commits, fixed.commit if fixed else None
+        ),
         suspects=len(suspects),
         steps=await _steps(case, git, suspects) if kind is not ReportKind.NEW else (),
         fixed=fixed,
@@ -249,11 +252,13 @@ def _configuration(case: _Case) -> Configuration:
 def _boot_command(case: _Case) -> str | None:
     if case.accelerator is None:
         return None
-    return qemu.command_for_people(
-        case.variant.profile,
-        Accelerator(case.accelerator),
-        kernel=kbuild.IMAGES[case.variant.arch],
-        initramfs="initramfs.cpio.gz",
+    return shlex.join(
+        qemu.command(
+            case.variant.profile,
+            Accelerator(case.accelerator),
+            kernel=kbuild.IMAGES[case.variant.arch],
+            initramfs="initramfs.cpio.gz",
+        )
     )
 
 

@@ -202,7 +202,8 @@ def build(tx: Transaction, key: str | None) -> BuildResult | None:
     """The build with this key, if it was made."""
     row = tx.execute(
         "SELECT result, NOT EXISTS (SELECT 1 FROM blob_ref LEFT JOIN blob USING (digest)"
-        " WHERE owner_kind = 'build' AND owner_key = build.key AND blob.digest IS NULL)"
+        " WHERE owner_kind = 'build' AND owner_key = build.key"
+        " AND name IN ('image', 'vmlinux') AND blob.digest IS NULL)"
         " AS available FROM build WHERE key = ?",
         (key,),
     ).fetchone()
@@ -282,7 +283,11 @@ def put_collection(tx: Transaction, result: Collection, *, now: float) -> None:
 
 
 def put_artifacts(tx: Transaction, kind: JobKind, key: str, artifacts: Mapping[str, str]) -> None:
-    """Say whose blobs these are, so that the disk budget knows what it takes from whom."""
+    """Say whose blobs these are, so that the disk budget knows what it takes from whom.
+
+    What a result made before had and this one has not is forgotten.
+    """
+    tx.execute("DELETE FROM blob_ref WHERE owner_kind = ? AND owner_key = ?", (kind, key))
     tx.executemany(
         "INSERT OR REPLACE INTO blob_ref (owner_kind, owner_key, name, digest) VALUES (?, ?, ?, ?)",
         [(kind, key, name, digest) for name, digest in artifacts.items()],

@@ -130,6 +130,14 @@ def note_deliveries(
     return state is MailState.READY
 
 
+def abandon(tx: Transaction, number: int) -> None:
+    """No server took the mail for as long as it is worth trying."""
+    tx.execute(
+        "UPDATE mail SET state = ? WHERE id = ? AND state IN (?, ?)",
+        (MailState.FAILED, number, MailState.READY, MailState.SENDING),
+    )
+
+
 def thread(tx: Transaction, name: str) -> tuple[StoredMail, ...]:
     """The mails of a thread, the root first."""
     rows = tx.execute("SELECT * FROM mail WHERE thread = ? ORDER BY id", (name,)).fetchall()

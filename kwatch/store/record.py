@@ -96,6 +96,8 @@ def record(tx: Transaction, job: Job, facts: Facts, *, now: float) -> None:
 
 def give_up(tx: Transaction, job: Job, *, now: float) -> None:
     """A job is given up: what waited for it ends as INFRA, which says nothing of a kernel."""
+    if job.kind is JobKind.SEND:
+        mail.abandon(tx, int(job.key))
     if job.kind not in STEPS:
         return
     for observation in history.waiting(tx, job.kind, job.key):
@@ -245,15 +247,16 @@ def _judged(tx: Transaction, facts: Judged, *, now: float) -> None:
             queue.enqueue(tx, JobKind.INVESTIGATE, str(opened), now=now)
 
 
-# What an answer makes of its regression. NOT_FIXED changes nothing.
-_CONSEQUENCES: Mapping[Verdict, RegressionEvent] = {
-    Verdict.FOUND: RegressionEvent.BISECT,
-    Verdict.AMBIGUOUS: RegressionEvent.INCONCLUSIVE,
-    Verdict.CONTRADICTED: RegressionEvent.INCONCLUSIVE,
-    Verdict.NOT_REPRODUCED: RegressionEvent.RETRACT,
-    Verdict.BASELINE_FAILS: RegressionEvent.RETRACT,
-    Verdict.NO_EVIDENCE: RegressionEvent.RETRACT,
-    Verdict.FIXED: RegressionEvent.FIX,
+# What an answer makes of its regression. A fix that is not confirmed, for what reason ever, changes
+# nothing: the next tag that passes asks again.
+_CONSEQUENCES: Mapping[tuple[Goal, Verdict], RegressionEvent] = {
+    (Goal.CAUSE, Verdict.FOUND): RegressionEvent.BISECT,
+    (Goal.CAUSE, Verdict.AMBIGUOUS): RegressionEvent.INCONCLUSIVE,
+    (Goal.CAUSE, Verdict.CONTRADICTED): RegressionEvent.INCONCLUSIVE,
+    (Goal.CAUSE, Verdict.NOT_REPRODUCED): RegressionEvent.RETRACT,
+    (Goal.CAUSE, Verdict.BASELINE_FAILS): RegressionEvent.RETRACT,
+    (Goal.CAUSE, Verdict.NO_EVIDENCE): RegressionEvent.RETRACT,
+    (Goal.FIX, Verdict.FIXED): RegressionEvent.FIX,
 }
 
 
@@ -283,7 +286,7 @@ def _investigated(tx: Transaction, facts: Investigated, *, now: float) -> None:
             now=now,
         )
     if isinstance(facts.result, Answer):
-        event = _CONSEQUENCES.get(facts.result.verdict)
+        event = _CONSEQUENCES.get((investigation.goal, facts.result.verdict))
         if event is not None:
             problems.advance(tx, number, event, {"investigation": investigation.id}, now=now)
     queue.enqueue(tx, JobKind.REPORT, str(number), now=now)

@@ -117,6 +117,8 @@ class SshHost:
             f"MaxSessions 100\n"
             f"UseDNS no\n"
             f"PrintMotd no\n"
+            # bash then takes itself for a nested shell and leaves root's .bashrc alone.
+            f"SetEnv SHLVL=5\n"
             f"Subsystem sftp internal-sftp\n"
             f"{keys}"
         )

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""boot: start a kernel in QEMU on a host, watch it, and keep what it said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kwatch.adapters import qemu
+from kwatch.adapters.accelerator import probe_accelerators
+from kwatch.adapters.initramfs import build_initramfs
+from kwatch.adapters.qmp import Qmp
+from kwatch.domain.autopsy import examine
+from kwatch.domain.boot import (
+    Accelerator,
+    BootProfile,
+    BootVerdict,
+    Continue,
+    Decision,
+    End,
+    QmpEvent,
+    Sample,
+    Watch,
+)
+from kwatch.domain.guest import BlobChunk, BlobDone, BlobStarted, ChannelReader, Integrity
+from kwatch.domain.guest import End as CommandEnd
+from kwatch.domain.host import Need, Slot
+from kwatch.domain.job import Handle, JobKind
+from kwatch.domain.observation import BootResult, BuildResult, Trial
+from kwatch.domain.run import LOG, Alive, Ended, Output
+from kwatch.domain.variant import Variant
+from kwatch.domain.vcpu import VcpuSample
+from kwatch.errors import InfraError
+from kwatch.store import history, queue
+
+if TYPE_CHECKING:
+    from kwatch.adapters.host import Host
+    from kwatch.adapters.pool import Lease, Pool
+    from kwatch.adapters.transport import Duplex
+    from kwatch.domain.job import Job
+    from kwatch.store.blobs import Blobs
+    from kwatch.store.database import Database, Transaction
+
+log = logging.getLogger(__name__)
+
+PROFILE = "profraw"
+# QEMU makes its socket a moment after it was started.
+SOCKET_PAUSE = 0.05
+SOCKET_TRIES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    build: BuildResult
+    trial: Trial
+    variant: Variant
+
+
+@dataclass(slots=True, kw_only=True)
+class _Recording:
+    """What a guest has said so far."""
+
+    console: bytearray = field(default_factory=bytearray)
+    log: bytearray = field(default_factory=bytearray)
+    profile: bytearray = field(default_factory=bytearray)
+    is_profile: bool = False
+    is_intact: bool = False
+    statuses: dict[int, int] = field(default_factory=dict)
+
+
+async def run(
+    job: Job,
+    *,
+    pool: Pool,
+    blobs: Blobs,
+    database: Database,
+    scratch: Path,
+    busybox: bytes,
+    accelerators: Accelerators,
+) -> BootResult | None:
+    """Boot the kernel that ``job.key`` names."""
+    inputs = await database.read(_inputs, job.key)
+    if inputs is None:
+        return None
+    profile = inputs.variant.profile
+    need = Need(
+        slot=Slot.BOOT,
+        arch=profile.arch,
+        accelerator=None if profile.accelerator is Accelerator.AUTO else profile.accelerator,
+        host=inputs.trial.host,
+    )
+    async with pool.lease(need, prefer=job.handle) as lease:
+        accelerator = await accelerators.best(lease.host, profile)
+        kernel = await _image(lease.host, inputs.build.artifacts["image"], blobs, scratch)
+        initramfs = await lease.host.put_bytes(
+            await asyncio.to_thread(_initramfs, profile, busybox)
+        )
+        session = _Session(lease=lease, job=job, profile=profile, accelerator=accelerator)
+        verdict, heard = await session.run(database, kernel=kernel, initramfs=initramfs)
+    if verdict.end.is_infra:
+        said = heard.log[-1000:].decode("utf-8", "replace").strip()
+        raise InfraError(
+            f"{lease.host.name}: {verdict.reason}{': ' + said if said else ''}",
+            host=lease.host.name,
+        )
+    artifacts = {qemu.CONSOLE: await blobs.put(bytes(heard.console))}
+    if heard.is_intact:
+        artifacts["profile"] = await blobs.put(bytes(heard.profile))
+    log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
+    return BootResult(
+        key=job.key,
+        build_key=inputs.build.key,
+        end=verdict.end,
+        milestone=verdict.milestone,
+        finding=examine(verdict, bytes(heard.console), heard.statuses),
+        artifacts=artifacts,
+        host=lease.host.name,
+        accelerator=accelerator,
+        took=verdict.took,
+        boot_seconds=verdict.boot_seconds,
+    )
+
+
+class _Session:
+    """One guest on one host, from its start until nothing of it is left."""
+
+    def __init__(
+        self, *, lease: Lease, job: Job, profile: BootProfile, accelerator: Accelerator
+    ) -> None:
+        self._host = lease.host
+        self._slot = lease.slot
+        self._job = job
+        self._profile = profile
+        self._accelerator = accelerator
+        self._heard = _Recording()
+        self._channel = ChannelReader(max_blob=profile.channel_limit)
+
+    async def run(
+        self, database: Database, *, kernel: str, initramfs: str
+    ) -> tuple[BootVerdict, _Recording]:
+        """Start the guest and watch it to its end."""
+        run_id = f"boot-{self._job.id}-{self._job.attempt}"
+        folder = await self._host.run_directory(run_id)
+        handle = Handle(host=self._host.name, run_id=run_id, slot=self._slot)
+        await database.write(queue.remember, self._job, handle)
+        spec = qemu.run_spec(self._profile, self._accelerator, kernel=kernel, initramfs=initramfs)
+        try:
+            await self._host.start(run_id, spec)
+            verdict = await self._watch(run_id, f"{folder}/{qemu.QMP}")
+        finally:
+            # Also when the boot is over: the guest may sit in its halt loop for ever.
+            with contextlib.suppress(InfraError):
+                await asyncio.shield(self._host.discard(run_id))
+        return verdict, self._heard
+
+    async def _watch(self, run_id: str, socket: str) -> BootVerdict:
+        """Feed everything that happens into the domain's Watch until it says End."""
+        watch = Watch(self._profile, self._accelerator, time.monotonic())
+        happenings: asyncio.Queue[object] = asyncio.Queue(maxsize=64)
+        wants_sample = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._follow(run_id, happenings)),
+                    group.create_task(self._converse(socket, happenings, wants_sample)),
+                ]
+                decision: Decision = Continue()
+                while not isinstance(decision, End):
+                    if isinstance(decision, Sample):
+                        wants_sample.set()
+                    happening = await _next(happenings, watch.next_wakeup(time.monotonic()))
+                    decision = self._tell(watch, happening, time.monotonic())
+                for task in tasks:
+                    task.cancel()
+        except* InfraError as errors:
+            raise errors.exceptions[0] from None
+        return decision.verdict
+
+    def _tell(self, watch: Watch, happening: object, now: float) -> Decision:
+        match happening:
+            case Output(file=qemu.CONSOLE, data=data):
+                self._heard.console += data
+                return watch.receive_console(data, now)
+            case Output(file=qemu.CHANNEL, data=data):
+                events = self._channel.feed(data)
+                for event in events:
+                    self._remember(event)
+                return watch.receive_channel(events, now)
+            case Output(data=data):
+                self._heard.log += data
+            case QmpEvent():
+                return watch.receive_qmp(happening, now)
+            case [*samples]:
+                return watch.receive_samples(
+                    [one for one in samples if isinstance(one, VcpuSample)], now
+                )
+            case Ended(end=end):
+                return watch.ended(end, now)
+            case _:
+                pass
+        return watch.tick(now)
+
+    def _remember(self, event: object) -> None:
+        heard = self._heard
+        match event:
+            case BlobStarted(name=name):
+                heard.is_profile = name == PROFILE
+                if heard.is_profile:
+                    heard.profile.clear()
+                    heard.is_intact = False
+            case BlobChunk(data=data) if heard.is_profile:
+                heard.profile += data
+            case BlobDone(name=name, integrity=integrity) if name == PROFILE:
+                heard.is_intact = integrity is Integrity.INTACT
+            case CommandEnd(index=index, status=status):
+                heard.statuses[index] = status
+            case _:
+                pass
+
+    async def _follow(self, run_id: str, happenings: asyncio.Queue[object]) -> None:
+        """Everything that the supervisor tells."""
+        offsets = dict.fromkeys((LOG, qemu.CONSOLE, qemu.CHANNEL), 0)
+        async with contextlib.aclosing(self._host.attach(run_id, offsets)) as frames:
+            async for frame in frames:
+                if not isinstance(frame, Alive):
+                    await happenings.put(frame)
+
+    async def _converse(
+        self, socket: str, happenings: asyncio.Queue[object], wants_sample: asyncio.Event
+    ) -> None:
+        """Events of the machine, and the registers when they are asked for.
+
+        The machine's side channel is a help and no need: without it the console still tells.
+        """
+        try:
+            async with Qmp(await self._connect(socket)) as machine, asyncio.TaskGroup() as group:
+                group.create_task(_forward(machine, happenings))
+                while True:
+                    await wants_sample.wait()
+                    wants_sample.clear()
+                    await happenings.put(await machine.vcpus())
+        except* InfraError as errors:
+            log.debug("no control of the machine: %s", errors.exceptions[0])
+
+    async def _connect(self, socket: str) -> Duplex:
+        for _ in range(SOCKET_TRIES):
+            try:
+                return await self._host.connect_unix(socket)
+            except InfraError:
+                await asyncio.sleep(SOCKET_PAUSE)
+        return await self._host.connect_unix(socket)
+
+
+class Accelerators:
+    """Which accelerators really work on each host: probed once for each machine and CPU."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str | None], Accelerator] = {}
+        self._probing = asyncio.Lock()
+
+    async def best(self, host: Host, profile: BootProfile) -> Accelerator:
+        """The accelerator for ``profile``: what it asks for, or the best that the host can do.
+
+        Raises InfraError, with the reasons, where none works.
+        """
+        if profile.accelerator is not Accelerator.AUTO:
+            return profile.accelerator
+        key = (host.name, profile.machine, profile.cpu)
+        async with self._probing:
+            if key not in self._known:
+                found = await probe_accelerators(host, profile)
+                for accelerator, reason in found.items():
+                    log.info("%s: %s %s", host.name, accelerator, reason or "works")
+                works = [accelerator for accelerator, reason in found.items() if reason is None]
+                if not works:
+                    reasons = "; ".join(f"{name}: {reason}" for name, reason in found.items())
+                    raise InfraError(f"{host.name} cannot run a guest ({reasons})", host=host.name)
+                self._known[key] = works[0]
+        return self._known[key]
+
+
+async def _forward(machine: Qmp, happenings: asyncio.Queue[object]) -> None:
+    while (event := await machine.next_event()) is not None:
+        await happenings.put(event)
+
+
+async def _next(happenings: asyncio.Queue[object], until: float) -> object:
+    """The next thing that happens, or None at the time ``until``."""
+    try:
+        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            return await happenings.get()
+    except TimeoutError:
+        return None
+
+
+def _inputs(tx: Transaction, key: str) -> _Inputs | None:
+    observation = history.wanted(tx, JobKind.BOOT, key)
+    if observation is None:
+        return None
+    build = history.build(tx, observation.build_key)
+    if build is None or not build.available:
+        return None
+    return _Inputs(
+        build=build,
+        trial=observation.trial,
+        variant=history.variant(tx, observation.trial.variant),
+    )
+
+
+async def _image(host: Host, digest: str, blobs: Blobs, scratch: Path) -> str:
+    """The path of a kernel image on ``host``, where it is put if it is not there."""
+    known = await host.cached(digest)
+    if known is not None:
+        return known
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="boot-") as folder:
+        image = Path(folder) / "image"
+        await blobs.copy(digest, image)
+        return await host.put(digest, image)
+
+
+def _initramfs(profile: BootProfile, busybox: bytes) -> bytes:
+    return build_initramfs(
+        busybox=busybox,
+        commands=profile.commands,
+        counters=profile.counters,
+        command_timeout=timedelta(seconds=profile.command_timeout),
+    )
