@@ -143,7 +143,8 @@ LONGEST_DELAY = 1800.0
 
 def delay_after(failures: int, *, jitter: float) -> float:
     """Seconds to wait after the n-th failure in a row; ``jitter`` in [0, 1) spreads the herd."""
-    capped = min(FIRST_DELAY * 2.0 ** (max(failures, 1) - 1), LONGEST_DELAY)
+    doublings = min(max(failures, 1) - 1, 32)  # a float ends at 1024
+    capped = min(FIRST_DELAY * 2.0**doublings, LONGEST_DELAY)
     return capped * (0.75 + 0.5 * jitter)
 
 
