@@ -62,7 +62,8 @@ class Database:
         """Finish what is under way and close every connection."""
         self._readers.shutdown(wait=True)
         self._writer.shutdown(wait=True)
-        for connection in self._connections:
+        # The writer's is the oldest and goes last: only it can put the WAL into the database.
+        for connection in reversed(self._connections):
             connection.close()
         self._connections.clear()
 
@@ -95,7 +96,13 @@ class Database:
 
     def _prepare(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        migrate(self._connection(read_only=False), self.path)
+        try:
+            migrate(self._connection(read_only=False), self.path)
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(
+                f"{self.path} cannot be opened ({error}): see that it is kwatch's own, writable and"
+                " whole, or put a backup in its place"
+            ) from error
 
     def _connection(self, *, read_only: bool) -> sqlite3.Connection:
         """The connection of the running thread, made at its first use."""

@@ -28,7 +28,6 @@ CREATE TABLE revision (
     tag TEXT NOT NULL,
     commit_id TEXT NOT NULL,
     seen_at REAL NOT NULL,
-    planned_at REAL,
     UNIQUE (tree, tag, commit_id)
 ) STRICT;
 
@@ -187,6 +186,8 @@ CREATE TABLE investigation (
     ended_at REAL
 ) STRICT;
 
+CREATE INDEX investigation_regression ON investigation (regression_id);
+
 CREATE TABLE mail (
     id INTEGER PRIMARY KEY,
     message_id TEXT NOT NULL UNIQUE,
@@ -201,6 +202,10 @@ CREATE TABLE mail (
     created_at REAL NOT NULL,
     sent_at REAL
 ) STRICT;
+
+CREATE INDEX mail_thread ON mail (thread);
+
+CREATE INDEX regression_event_regression ON regression_event (regression_id);
 
 CREATE TABLE recipient (
     mail_id INTEGER NOT NULL REFERENCES mail (id),

@@ -43,7 +43,8 @@ def claim(tx: Transaction, kinds: Iterable[JobKind], *, now: float) -> Job | Non
     """Take the next job of ``kinds`` that is due, for one lease.
 
     Jobs that were interrupted with a command under way come first, so that it is adopted before
-    anything else takes its slot; then the stages near the end of the way, then by age.
+    anything else takes its slot; then by age. (The partial index job_alive serves only a
+    statement that repeats its condition.)
     """
     wanted = list(kinds)
     row = tx.execute(
@@ -54,7 +55,8 @@ def claim(tx: Transaction, kinds: Iterable[JobKind], *, now: float) -> Job | Non
             SELECT id FROM job AS candidate
             WHERE state = 'queued' AND run_after <= ? AND kind IN ({marks(wanted)})
                 AND NOT EXISTS (
-                    SELECT 1 FROM job AS other WHERE other.state = 'running'
+                    SELECT 1 FROM job AS other
+                    WHERE other.state IN ('queued', 'running') AND other.state = 'running'
                         AND other.kind = candidate.kind AND other.key = candidate.key)
             ORDER BY handle IS NULL, run_after, id LIMIT 1)
         RETURNING *
@@ -143,8 +145,8 @@ def next_due(tx: Transaction, kinds: Iterable[JobKind]) -> float | None:
     row = tx.execute(
         f"SELECT min(run_after) AS due FROM job AS candidate WHERE state = 'queued'"
         f" AND kind IN ({marks(wanted)}) AND NOT EXISTS (SELECT 1 FROM job AS other"
-        f" WHERE other.state = 'running' AND other.kind = candidate.kind"
-        f" AND other.key = candidate.key)",
+        f" WHERE other.state IN ('queued', 'running') AND other.state = 'running'"
+        f" AND other.kind = candidate.kind AND other.key = candidate.key)",
         wanted,
     ).fetchone()
     due: float | None = row["due"]
