@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -28,7 +29,7 @@ from tests.lab.smtpd import MailServer
 from tests.lab.sshd import SshHost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 SERIES_LIST = "llvm-cov"
@@ -60,7 +61,13 @@ class Box:
     """The lab below ``directory``. Use as ``async with``; the daemon is started apart."""
 
     def __init__(
-        self, directory: Path, kernel: Kernel, *, user: str, slots: int = 1, reset: bool = True
+        self,
+        directory: Path,
+        kernel: Kernel,
+        *,
+        user: str | None,
+        slots: int = 1,
+        host_directory: str = "kwatch",
     ) -> None:
         self.directory = directory
         self.kernel = kernel
@@ -69,10 +76,11 @@ class Box:
         self.config = directory / "config.toml"
         self.web_port = free_port()
         self._slots = slots
+        self._host_directory = host_directory
         self._daemon: Server | None = None
         self._stack = contextlib.AsyncExitStack()
         self.gitd = GitServer(directory / "git")
-        self.inbox = Inbox(directory / "inbox", [SERIES_LIST, REPORT_LIST], reset=reset)
+        self.inbox = Inbox(directory / "inbox", [SERIES_LIST, REPORT_LIST], reset=True)
         self.smtpd = MailServer(directory / "smtp", inbox=self.inbox)
         self.sshd = SshHost(directory / "ssh", user=user)
 
@@ -264,6 +272,7 @@ port = {self.sshd.port}
 user = "{self.sshd.user}"
 key_file = "{self.sshd.client_key}"
 known_hosts = '''{self.sshd.host_key_line}'''
+directory = "{self._host_directory}"
 accelerators = ["kvm", "tcg"]
 slots = {{ build = {self._slots}, boot = {self._slots} }}
 
