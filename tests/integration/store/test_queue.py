@@ -104,7 +104,8 @@ def test_a_job_that_fails_comes_back_later_and_later_until_it_is_given_up(
     tx: sqlite3.Connection,
 ) -> None:
     queue.enqueue(tx, JobKind.BUILD, "k", now=0.0)
-    now, waits = 0.0, []
+    now = 0.0
+    waits: list[float] = []
     while not fail(tx, job := claimed(tx, now), now=now):
         assert job.failures == len(waits)
         due = queue.next_due(tx, KINDS)

@@ -1,0 +1,242 @@
+CREATE TABLE blob (
+    digest TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    stored INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    used_at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE blob_ref (
+    owner_kind TEXT NOT NULL,
+    owner_key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (owner_kind, owner_key, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX blob_ref_digest ON blob_ref (digest)
+;
+
+CREATE TABLE boot (
+    key TEXT PRIMARY KEY,
+    build_key TEXT NOT NULL REFERENCES build (key),
+    host TEXT NOT NULL,
+    milestone INTEGER NOT NULL,
+    took REAL NOT NULL,
+    result TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE build (
+    key TEXT PRIMARY KEY,
+    host TEXT NOT NULL,
+    milestone INTEGER NOT NULL,
+    took REAL NOT NULL,
+    result TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE checkout (
+    key TEXT PRIMARY KEY,
+    result TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE collection (
+    key TEXT PRIMARY KEY REFERENCES boot (key),
+    finding TEXT,
+    totals TEXT,
+    took REAL NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE command (
+    id INTEGER PRIMARY KEY,
+    sender TEXT NOT NULL,
+    verb TEXT NOT NULL,
+    arguments TEXT NOT NULL,
+    state TEXT NOT NULL,
+    answer TEXT,
+    at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE coverage (
+    boot_key TEXT NOT NULL REFERENCES boot (key),
+    origin TEXT NOT NULL,
+    path TEXT NOT NULL,
+    lines_covered INTEGER NOT NULL, lines_total INTEGER NOT NULL,
+    functions_covered INTEGER NOT NULL, functions_total INTEGER NOT NULL,
+    branches_covered INTEGER NOT NULL, branches_total INTEGER NOT NULL,
+    mcdc_covered INTEGER NOT NULL, mcdc_total INTEGER NOT NULL,
+    PRIMARY KEY (boot_key, origin, path)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE cursor (
+    source TEXT PRIMARY KEY,
+    value TEXT,
+    looked_at REAL,
+    error TEXT
+) STRICT;
+
+CREATE TABLE environment (
+    id TEXT PRIMARY KEY,
+    description TEXT NOT NULL,
+    seen_at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE host (
+    name TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    reason TEXT,
+    checked_at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE investigation (
+    id INTEGER PRIMARY KEY,
+    regression_id INTEGER NOT NULL REFERENCES regression (id),
+    goal TEXT NOT NULL,
+    fixed TEXT,
+    phase TEXT NOT NULL,
+    remaining INTEGER,
+    answer TEXT,
+    opened_at REAL NOT NULL,
+    ended_at REAL
+) STRICT;
+
+CREATE INDEX investigation_regression ON investigation (regression_id);
+
+CREATE TABLE job (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    run_after REAL NOT NULL,
+    lease_until REAL,
+    handle TEXT,
+    error TEXT,
+    created_at REAL NOT NULL,
+    started_at REAL,
+    ended_at REAL
+) STRICT;
+
+CREATE INDEX job_alive ON job (state, kind, run_after) WHERE state IN ('queued', 'running');
+
+CREATE UNIQUE INDEX job_queued ON job (kind, key) WHERE state = 'queued';
+
+CREATE TABLE mail (
+    id INTEGER PRIMARY KEY,
+    message_id TEXT NOT NULL UNIQUE,
+    thread TEXT NOT NULL,
+    event_id INTEGER UNIQUE REFERENCES regression_event (id),
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    envelope_from TEXT NOT NULL,
+    message BLOB NOT NULL,
+    state TEXT NOT NULL,
+    error TEXT,
+    created_at REAL NOT NULL,
+    sent_at REAL
+) STRICT;
+
+CREATE INDEX mail_thread ON mail (thread);
+
+CREATE TABLE observation (
+    id INTEGER PRIMARY KEY,
+    commit_id TEXT NOT NULL,
+    variant TEXT NOT NULL REFERENCES variant (digest),
+    rebuild INTEGER NOT NULL,
+    repeat INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    waits_kind TEXT,
+    waits_key TEXT,
+    checkout_key TEXT,
+    build_key TEXT,
+    boot_key TEXT,
+    outcome TEXT,
+    milestone INTEGER NOT NULL DEFAULT 0,
+    fingerprint TEXT,
+    finding TEXT,
+    created_at REAL NOT NULL,
+    settled_at REAL,
+    UNIQUE (commit_id, variant, rebuild, repeat, host)
+) STRICT;
+
+CREATE INDEX observation_waits ON observation (waits_kind, waits_key) WHERE outcome IS NULL;
+
+CREATE TABLE posting_mail (
+    message_id TEXT PRIMARY KEY,
+    list TEXT NOT NULL,
+    received_at REAL NOT NULL,
+    raw BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE recipient (
+    mail_id INTEGER NOT NULL REFERENCES mail (id),
+    address TEXT NOT NULL,
+    state TEXT NOT NULL,
+    answer TEXT,
+    PRIMARY KEY (mail_id, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE regression (
+    id INTEGER PRIMARY KEY,
+    tree TEXT NOT NULL,
+    variant TEXT NOT NULL REFERENCES variant (digest),
+    variant_name TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    milestone INTEGER NOT NULL,
+    finding TEXT NOT NULL,
+    good TEXT NOT NULL,
+    bad TEXT NOT NULL,
+    state TEXT NOT NULL,
+    opened_at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE regression_event (
+    id INTEGER PRIMARY KEY,
+    regression_id INTEGER NOT NULL REFERENCES regression (id),
+    kind TEXT NOT NULL,
+    at REAL NOT NULL,
+    detail TEXT NOT NULL,
+    reported_at REAL
+) STRICT;
+
+CREATE INDEX regression_event_regression ON regression_event (regression_id);
+
+CREATE TABLE revision (
+    id INTEGER PRIMARY KEY,
+    tree TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    commit_id TEXT NOT NULL,
+    seen_at REAL NOT NULL,
+    UNIQUE (tree, tag, commit_id)
+) STRICT;
+
+CREATE TABLE series (
+    digest TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    title TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    patches INTEGER NOT NULL,
+    accepted_by TEXT,
+    posted_at REAL NOT NULL,
+    mbox BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE variant (
+    digest TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    variant TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE want (
+    observation_id INTEGER NOT NULL REFERENCES observation (id),
+    asker_kind TEXT NOT NULL,
+    asker_key TEXT NOT NULL,
+    PRIMARY KEY (observation_id, asker_kind, asker_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX want_asker ON want (asker_kind, asker_key);
+
