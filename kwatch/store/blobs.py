@@ -9,7 +9,6 @@ byte for byte, so nothing is ever lost but time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import hashlib
 import os
@@ -33,6 +32,10 @@ CHUNK = 1 << 20
 COMPRESSION_LEVEL = 3
 # What was used this recently is never taken away: somebody is about to read it.
 KEEP_SECONDS = 3600.0
+
+
+class _GoneError(InfraError):
+    """A blob is not what it was, or not there: whatever can make it again must do so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,41 +62,45 @@ class Blobs:
         self.budget = budget
         self._database = database
         self._clock = clock
+        # What the budget takes may be put again at that moment: a row must not lose its file.
+        self._changing = asyncio.Lock()
 
     async def put(self, source: Path | bytes) -> str:
         """Keep a file or bytes; the SHA-256. DiskFullError if there is no room."""
-        stored = await asyncio.to_thread(self._store, source)
-        await self._database.write(_add, stored, now=self._clock())
-        await self._shrink()
+        async with self._changing:
+            stored = await asyncio.to_thread(self._store, source)
+            await self._database.write(_add, stored, now=self._clock())
+            await self._shrink()
         return stored.digest
 
     async def read(self, digest: str, *, limit: int = 256 * CHUNK) -> bytes:
-        """The content of a blob of at most ``limit`` bytes."""
-        await self._touch(digest)
+        """The content of a blob of at most ``limit`` bytes.
 
-        def load() -> bytes:
-            with self._reader(digest) as stream:
-                data = stream.read(limit + 1)
+        InfraError if it is larger, gone, or not the content that was put.
+        """
+        data = bytearray()
+
+        def keep(chunk: bytes) -> None:
+            data.extend(chunk)
             if len(data) > limit:
                 raise InfraError(f"blob {digest[:12]} is larger than {limit} bytes")
-            return data
 
-        return await asyncio.to_thread(load)
+        await self._load(digest, lambda: self._decompress(digest, keep))
+        return bytes(data)
 
     async def copy(self, digest: str, target: Path) -> None:
-        """Write a blob's content to ``target``."""
-        await self._touch(digest)
+        """Write a blob's content to ``target``. InfraError as with :meth:`read`."""
 
         def write() -> None:
-            with self._reader(digest) as stream, target.open("wb") as out:
-                while chunk := stream.read(CHUNK):
-                    out.write(chunk)
+            with target.open("wb") as out:
+                self._decompress(digest, out.write)
 
-        await asyncio.to_thread(no_room(write))
+        await self._load(digest, write)
 
     async def sweep(self) -> int:
-        """Remove what a crash left half written; how many files."""
-        return await asyncio.to_thread(self._sweep)
+        """At the start: remove files that a crash left half written, or unknown; how many."""
+        known = await self._database.read(_digests)
+        return await asyncio.to_thread(self._sweep, known)
 
     def path(self, digest: str) -> Path:
         """Where a blob lies."""
@@ -127,28 +134,47 @@ class Blobs:
             raise
         return Stored(digest=digest.hexdigest(), size=size, stored=stored)
 
-    @contextlib.contextmanager
-    def _reader(self, digest: str) -> Iterator[zstandard.ZstdDecompressionReader]:
+    async def _load(self, digest: str, work: Callable[[], None]) -> None:
+        """Run ``work`` in a thread; a blob that it finds gone is gone for all."""
+        await self._database.write(_touch, digest, now=self._clock())
         try:
-            source = self.path(digest).open("rb")
+            await asyncio.to_thread(no_room(work))
+        except _GoneError:
+            async with self._changing:
+                await self._database.write(_forget, digest)
+                await asyncio.to_thread(self.path(digest).unlink, missing_ok=True)
+            raise
+
+    def _decompress(self, digest: str, use: Callable[[bytes], object]) -> None:
+        found = hashlib.sha256()
+        try:
+            with (
+                self.path(digest).open("rb") as source,
+                zstandard.ZstdDecompressor().stream_reader(source) as stream,
+            ):
+                while chunk := stream.read(CHUNK):
+                    found.update(chunk)
+                    use(chunk)
         except FileNotFoundError:
-            raise InfraError(
+            raise _GoneError(
                 f"blob {digest[:12]} is gone from {self.directory}: the disk budget took it, or"
                 " somebody else did"
             ) from None
-        with source, zstandard.ZstdDecompressor().stream_reader(source) as stream:
-            yield stream
+        except zstandard.ZstdError as error:
+            raise _damaged(digest, self.directory) from error
+        if found.hexdigest() != digest:
+            raise _damaged(digest, self.directory)
 
-    def _sweep(self) -> int:
+    def _sweep(self, known: frozenset[str]) -> int:
         if not self.directory.exists():
             return 0
-        parts = list(self.directory.glob("part-*"))
-        for part in parts:
-            part.unlink(missing_ok=True)
-        return len(parts)
-
-    async def _touch(self, digest: str) -> None:
-        await self._database.write(_touch, digest, now=self._clock())
+        left = [
+            *self.directory.glob("part-*"),
+            *(path for path in self.directory.glob("??/*.zst") if path.stem not in known),
+        ]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
 
     async def _shrink(self) -> None:
         victims = await self._database.write(_evict, self.budget, now=self._clock())
@@ -173,6 +199,13 @@ def no_room(work: Callable[[], T]) -> Callable[[], T]:
     return attempt
 
 
+def _damaged(digest: str, directory: Path) -> _GoneError:
+    return _GoneError(
+        f"blob {digest[:12]} in {directory} is damaged: see that the disk is well (dmesg,"
+        " smartctl); what can be made again will be"
+    )
+
+
 def _chunks(source: Path | bytes) -> Iterator[bytes]:
     if isinstance(source, bytes):
         yield source
@@ -192,6 +225,14 @@ def _add(tx: Transaction, stored: Stored, *, now: float) -> None:
 
 def _touch(tx: Transaction, digest: str, *, now: float) -> None:
     tx.execute("UPDATE blob SET used_at = ? WHERE digest = ?", (now, digest))
+
+
+def _forget(tx: Transaction, digest: str) -> None:
+    tx.execute("DELETE FROM blob WHERE digest = ?", (digest,))
+
+
+def _digests(tx: Transaction) -> frozenset[str]:
+    return frozenset(row["digest"] for row in tx.execute("SELECT digest FROM blob"))
 
 
 def _evict(tx: Transaction, budget: int, *, now: float) -> list[str]:

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from kwatch.domain.job import JobKind
+from kwatch.errors import DiskFullError, InfraError
+from kwatch.store import history
+from kwatch.store.blobs import CHUNK, KEEP_SECONDS, Blobs
+from kwatch.store.database import Database
+from tests.unit.domain import trials
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+KIB = 1024
+
+
+@dataclass(slots=True, kw_only=True)
+class Clock:
+    now: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest_asyncio.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = await Database.open(tmp_path / "kwatch.db")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path, database: Database, clock: Clock) -> Blobs:
+    return Blobs(tmp_path / "blobs", database=database, budget=10 * KIB, clock=clock)
+
+
+def noise(number: int, size: int = KIB) -> bytes:
+    """Bytes that cannot be compressed."""
+    return random.Random(number).randbytes(size)  # noqa: S311 - a test wants to be repeatable
+
+
+async def known(database: Database) -> set[str]:
+    rows = await database.read(lambda tx: tx.execute("SELECT digest FROM blob").fetchall())
+    return {row["digest"] for row in rows}
+
+
+def files(blobs: Blobs) -> set[str]:
+    return {path.name.removesuffix(".zst") for path in blobs.directory.glob("*/*")}
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"line\n" * 100_000, noise(1, 3 * CHUNK + 1)])
+async def test_what_is_kept_comes_back(blobs: Blobs, tmp_path: Path, content: bytes) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(content)
+    digest = await blobs.put(source)
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert await blobs.put(content) == digest
+    assert await blobs.read(digest) == content
+    await blobs.copy(digest, target)
+    assert target.read_bytes() == content
+    assert files(blobs) == {digest}
+
+
+async def test_a_blob_that_is_larger_than_the_reader_can_hold_is_refused(blobs: Blobs) -> None:
+    digest = await blobs.put(b"0" * CHUNK)
+    with pytest.raises(InfraError, match="larger than 100 bytes"):
+        await blobs.read(digest, limit=100)
+    assert len(await blobs.read(digest, limit=CHUNK)) == CHUNK
+
+
+async def test_images_go_before_logs_and_the_oldest_first(
+    blobs: Blobs, database: Database, clock: Clock
+) -> None:
+    digests = {}
+    for number, name in enumerate(["log", "image", "console", "vmlinux", "nobody's"]):
+        digests[name] = await blobs.put(noise(number, 2 * KIB - 64))
+        clock.now += 1
+    await database.write(
+        history.put_artifacts,
+        JobKind.BUILD,
+        "k",
+        {name: digests[name] for name in ("log", "image", "vmlinux")},
+    )
+    await database.write(history.put_artifacts, JobKind.BOOT, "k", {"console": digests["console"]})
+    # Reading is using: the image was read after the vmlinux.
+    await blobs.read(digests["image"])
+    order = []
+    for number in range(10, 15):
+        clock.now += KEEP_SECONDS + 1
+        before = await known(database)
+        await blobs.put(noise(number, 2 * KIB - 64))
+        gone = before - await known(database)
+        order += [name for name, digest in digests.items() if digest in gone]
+        assert files(blobs) == await known(database)
+    assert order[:3] == ["vmlinux", "nobody's", "image"]
+    # From here on the new ones, which belong to nobody, go before the logs.
+    assert not {"log", "console"}.intersection(order)
+
+
+async def test_nothing_that_was_used_within_the_hour_is_taken(
+    blobs: Blobs, database: Database, clock: Clock
+) -> None:
+    first = await blobs.put(noise(1, 8 * KIB))
+    clock.now += KEEP_SECONDS - 1
+    second = await blobs.put(noise(2, 8 * KIB))
+    assert await known(database) == {first, second}
+    clock.now += 2
+    third = await blobs.put(noise(3, 8 * KIB))
+    assert await known(database) == {second, third}
+    assert files(blobs) == {second, third}
+
+
+async def test_a_build_knows_when_its_image_is_gone(
+    blobs: Blobs, database: Database, clock: Clock
+) -> None:
+    artifacts = {"image": await blobs.put(noise(1)), "log": await blobs.put(noise(2))}
+    result = trials.build("k", artifacts=artifacts)
+    await database.write(history.put_build, result, now=clock.now)
+
+    async def is_available() -> bool:
+        found = await database.read(history.build, "k")
+        assert found is not None
+        return found.available
+
+    assert await is_available()
+    clock.now += KEEP_SECONDS + 1
+    await blobs.put(noise(3, 9 * KIB - 256))
+    assert not await is_available()
+    assert artifacts["log"] in await known(database)
+    assert await blobs.put(noise(1)) == artifacts["image"]
+    assert await is_available()
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def scramble(path: Path) -> None:
+    path.write_bytes(b"no zstandard frame at all")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, scramble, remove])
+@pytest.mark.parametrize("content", [noise(7, 3 * KIB), b"some text\n" * 1000])
+async def test_what_is_damaged_is_never_taken_for_what_was_kept(
+    blobs: Blobs, database: Database, tmp_path: Path, damage: object, content: bytes
+) -> None:
+    assert callable(damage)
+    digest = await blobs.put(content)
+    damage(blobs.path(digest))
+    with pytest.raises(InfraError, match=digest[:12]):
+        await blobs.read(digest)
+    digest = await blobs.put(content)
+    damage(blobs.path(digest))
+    with pytest.raises(InfraError, match=digest[:12]):
+        await blobs.copy(digest, tmp_path / "copy")
+    # It counts as gone, so that a kernel is built again; and that makes it whole.
+    assert digest not in await known(database)
+    await blobs.put(content)
+    assert await blobs.read(digest) == content
+
+
+async def test_a_blob_that_never_was_is_trouble_of_the_lab(blobs: Blobs) -> None:
+    with pytest.raises(InfraError, match="disk budget"):
+        await blobs.read("0" * 64)
+
+
+async def test_what_a_crash_left_is_swept(blobs: Blobs, database: Database, clock: Clock) -> None:
+    assert await blobs.sweep() == 0
+    kept = await blobs.put(noise(1))
+    (blobs.directory / "part-abc").write_bytes(b"half")
+    # Killed between the file and its row: nothing would ever take it away.
+    orphan = blobs.path("ab" * 32)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"whole")
+    assert await blobs.sweep() == 2
+    assert files(blobs) == {kept} == await known(database)
+    assert list(blobs.directory.glob("part-*")) == []
+
+
+async def test_every_row_has_its_file_whatever_happens_at_once(
+    blobs: Blobs, database: Database, clock: Clock
+) -> None:
+    """What the budget takes may be what somebody puts again at that very moment."""
+    contents = [noise(number, 3 * KIB) for number in range(6)]
+    for _ in range(15):
+        clock.now += KEEP_SECONDS + 1
+        async with asyncio.TaskGroup() as group:
+            for content in contents:
+                group.create_task(blobs.put(content))
+        assert files(blobs) == await known(database)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("nothing may be mounted here")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+async def test_a_full_disk_is_told_and_leaves_nothing_behind(
+    tiny_disk: Path, tmp_path: Path, database: Database, clock: Clock
+) -> None:
+    blobs = Blobs(tiny_disk / "blobs", database=database, budget=1 << 30, clock=clock)
+    kept = await blobs.put(noise(1, 300 * KIB))
+    with pytest.raises(DiskFullError, match="make room"):
+        await blobs.put(noise(2, 2048 * KIB))
+    assert [path.name for path in blobs.directory.iterdir() if path.is_file()] == []
+    assert files(blobs) == {kept} == await known(database)
+    assert await blobs.read(kept) == noise(1, 300 * KIB)
+    big = Blobs(tmp_path / "big", database=database, budget=1 << 30, clock=clock)
+    digest = await big.put(noise(3, 2048 * KIB))
+    with pytest.raises(DiskFullError):
+        await big.copy(digest, tiny_disk / "copy")
+    assert digest in await known(database)
