@@ -130,8 +130,8 @@ def _once(words: argparse.Namespace) -> int:
 def _check_config(words: argparse.Namespace) -> int:
     settings = load(words.file or words.config, secrets=Secrets.UNUSED)
     print(
-        f"{words.file or words.config}: good: {len(settings.trees)} trees, {len(settings.variants)} variants,"
-        f" {len(settings.hosts)} hosts"
+        f"{words.file or words.config}: good: {len(settings.trees)} trees,"
+        f" {len(settings.variants)} variants, {len(settings.hosts)} hosts"
     )
     return DONE
 

@@ -55,12 +55,13 @@ GIT_INDEX_FILE="$2" git --git-dir="$0" --work-tree="$1" read-tree --reset -u "$3
 echo "$3" >"$4"
 """
 
-# $0 slot folder, $1 output folder, $2 how many to keep (plus one), $3 fresh or keep, $4 ccache
+# $0 slot folder, $1 output folder, $2 how many to keep (plus one), $3 fresh or keep, $4 ccache,
+# $5 marker of a build under way: what a killed make was writing cannot be told from what is whole.
 _MAKE_OUTPUT = """
 set -e
-if test "$3" = fresh; then rm -rf "$1"; fi
+if test "$3" = fresh || test -e "$5"; then rm -rf "$1"; fi
 mkdir -p "$1" "$4"
-touch "$1"
+touch "$1" "$5"
 ls -1dt "$0"/out-* | tail -n +"$2" | while read -r old; do rm -rf "$old"; done
 """
 
@@ -72,6 +73,7 @@ class BuildSlot:
     folder: str
     source: str
     output: str
+    marker: str
     ccache: str
 
     def sandbox(self) -> Sandbox:
@@ -145,6 +147,7 @@ async def slot(host: Host, number: int, *, recipe: str) -> BuildSlot:
         folder=folder,
         source=f"{folder}/src",
         output=f"{folder}/out-{recipe}",
+        marker=f"{folder}/unfinished-{recipe}",
         ccache=await host.path("ccache"),
     )
 
@@ -155,7 +158,7 @@ async def fill(
     """Check ``commit`` out into a slot. ``is_fresh`` empties the output folder first."""
     await host.run(
         ["sh", "-c", _MAKE_OUTPUT, slot.folder, slot.output, str(OUTPUTS_KEPT + 1),
-         "fresh" if is_fresh else "keep", slot.ccache],
+         "fresh" if is_fresh else "keep", slot.ccache, slot.marker],
         timeout=SHORT * 5,
     )  # fmt: skip
     await host.run(
@@ -163,6 +166,11 @@ async def fill(
          f"{slot.folder}/index", commit, f"{slot.folder}/commit"],
         timeout=SHORT * 10,
     )  # fmt: skip
+
+
+async def finish(host: Host, slot: BuildSlot) -> None:
+    """``make`` came to its end by itself: what it left can be built upon."""
+    await host.run(["rm", "-f", "--", slot.marker], timeout=SHORT)
 
 
 def _environment() -> tuple[str, ...]:

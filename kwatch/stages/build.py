@@ -168,8 +168,7 @@ class _Builder:
             slot,
             repository,
             self._inputs.commit,
-            # What a killed make was writing cannot be told from what is whole.
-            is_fresh=self._inputs.trial.rebuild > 0 or self._job.handle is not None,
+            is_fresh=self._inputs.trial.rebuild > 0,
         )
 
     async def make(self, slot: BuildSlot) -> _Made:
@@ -191,6 +190,7 @@ class _Builder:
         return await self._made(slot, end)
 
     async def _made(self, slot: BuildSlot, end: RunEnd) -> _Made:
+        await kbuild.finish(self._host, slot)
         config = (await self._host.read(f"{slot.output}/.config", CONFIG_LIMIT)).decode()
         if end.status != 0:
             return self._failed(Milestone.CONFIG, config=config)

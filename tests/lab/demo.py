@@ -59,8 +59,7 @@ async def _demo(directory: Path, *, serve: bool) -> int:
         progress = Progress(box)
         tree = directory / "tree.git"
         await asyncio.to_thread(make_tree, tree, TARBALL, progress=progress.say)
-        await box.start()
-        progress.say(f"kwatch is up: http://127.0.0.1:{box.web_port}/")
+        progress.say(f"the status page will be at http://127.0.0.1:{box.web_port}/")
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(progress.run())
 

@@ -47,15 +47,17 @@ async def tell(
     publish: Callable[[str], None],
     during: Callable[[Chapter], Awaitable[None]] | None = None,
 ) -> Outcome:
-    """Post the series, then reveal one tag after the other to a running daemon.
+    """Post the series, then reveal one tag after the other to the daemon.
 
-    ``publish`` reveals a tag; ``during`` is called once a tag is out (to watch, or to disturb).
+    The daemon is started once there is something to watch. ``publish`` reveals a tag; ``during`` is called once a tag is out (to watch, or to disturb).
     """
     outcome = Outcome()
     await box.post_series()
     for chapter in chapters:
         started = time.monotonic()
         publish(chapter.tag)
+        if not box.is_running:
+            await box.start()
         if during is not None:
             await during(chapter)
         await box.until(
@@ -65,8 +67,7 @@ async def tell(
         )
         outcome.took[chapter.tag] = time.monotonic() - started
     outcome.mails = [
-        email.message_from_bytes(raw, policy=email.policy.default)  # type: ignore[arg-type]
-        for raw in box.reports()
+        email.message_from_bytes(raw, policy=email.policy.default) for raw in box.reports()
     ]
     return outcome
 
