@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kwatch import journal
-from kwatch.domain.job import RESOURCE, STEPS, Job, JobKind, Resource
+from kwatch.domain.job import RESOURCE, STEPS, Job, JobKind, JobState, Resource
 from kwatch.errors import DiskFullError, InfraError, KwatchError, LeaseLostError
 from kwatch.store import cursors, history, queue, record
 
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 RENEW_SECONDS = 20.0
 LONGEST_SLEEP = 30.0
 DISK_FULL_SECONDS = 60.0
+# Between two tries of a database that has no room, or that somebody else has locked.
+RETRY_SECONDS = 5.0
 
 
 class Stage(Protocol):
@@ -72,16 +74,21 @@ class Worker:
             while True:
                 self.beat = self._clock()
                 self._wake.clear()
-                with contextlib.suppress(DiskFullError):
+                try:
                     await self._start_all(group)
+                except InfraError as error:
+                    log.error("%s", error)  # noqa: TRY400 - the message says it all
+                    await asyncio.sleep(RETRY_SECONDS)
                 await self._sleep()
 
     async def is_idle(self, *, patience: float) -> bool:
         """Whether nothing runs and nothing is due within ``patience`` seconds."""
         if self.running:
             return False
-        due = await self._database.read(queue.next_due, list(JobKind))
-        return due is None or due > self._clock() + patience
+        # A job that was claimed this instant is running in the database only.
+        jobs = await self._database.read(queue.alive)
+        limit = self._clock() + patience
+        return all(job.state == JobState.QUEUED and job.run_after > limit for job in jobs)
 
     async def _start_all(self, group: asyncio.TaskGroup) -> None:
         while kinds := self._claimable():
@@ -128,17 +135,19 @@ class Worker:
         started = self._clock()
         try:
             facts = await self._under_lease(job)
+            await self._persist(partial(_end, job=job, facts=facts))
+        except LeaseLostError:
+            raise
         except InfraError as error:
             await self._failed(job, error, after=_retry_after(error))
             return
         except Exception as error:
-            # A stage that breaks must not take the daemon with it; it is tried again and then
-            # given up, with the whole traceback in the journal.
+            # A stage that breaks, or finds what the store refuses, must not take the daemon with
+            # it; it is tried again and then given up, with the whole traceback in the journal.
             log.exception("stage failed")
             await self._failed(job, error, after=None)
             return
         log.info("done in %.1f s", self._clock() - started)
-        await self._persist(partial(_end, job=job, facts=facts))
 
     async def _under_lease(self, job: Job) -> Facts | None:
         """Run the stage while its lease is renewed; None if nobody wants it any more."""
@@ -177,13 +186,13 @@ class Worker:
             await self._database.write(queue.release, job, now=self._clock())
 
     async def _persist(self, work: Callable[..., T]) -> T:
-        """Write, and wait for room for as long as the disk is full: the result is not lost."""
+        """Write, and wait for as long as the database cannot: the result is not lost."""
         while True:
             try:
                 return await self._database.write(partial(work, now=self._clock()))
-            except DiskFullError as error:
+            except InfraError as error:
                 log.error("%s", error)  # noqa: TRY400 - the message says it all
-                await asyncio.sleep(5)
+                await asyncio.sleep(RETRY_SECONDS)
 
 
 def _end(tx: Transaction, job: Job, facts: Facts | None, *, now: float) -> None:
