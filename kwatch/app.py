@@ -32,7 +32,7 @@ from kwatch.domain.facts import CommandState
 from kwatch.domain.host import Health, HostState
 from kwatch.domain.job import JobKind
 from kwatch.domain.series import Series, series_digest
-from kwatch.errors import ConfigError, InfraError
+from kwatch.errors import ConfigError, InfraError, KwatchError
 from kwatch.schedule import Schedule, Tick
 from kwatch.stages import (
     boot,
@@ -290,16 +290,14 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_lab(settings) as lab:
-        started = time.time()
-        async with asyncio.TaskGroup() as group:
+    try:
+        async with open_lab(settings) as lab, asyncio.TaskGroup() as group:
+            started = time.time()
             tasks = [
-                group.create_task(lab.worker.run(), name="worker"),
+                *_work(lab, group),
                 group.create_task(serve(lab, started), name="web"),
                 group.create_task(_feed_watchdog(lab), name="watchdog"),
-                *(group.create_task(_welcome(lab, host), name=f"host-{host.name}")
-                  for host in lab.pool.hosts.values()),
-            ]  # fmt: skip
+            ]
             with Schedule(lab.ticks(), put=lab.put, now=datetime.fromtimestamp(started, UTC)):
                 systemd.ready()
                 log.info("lab %s is up", settings.name)
@@ -308,19 +306,34 @@ async def run(settings: Settings) -> None:
                 log.info("stopping: what runs is put back and goes on at the next start")
             for task in tasks:
                 task.cancel()
+    except* KwatchError as errors:
+        raise errors.exceptions[0] from None
 
 
 async def once(settings: Settings, *, patience: float) -> None:
     """Look at every source once and work until nothing is left to do within ``patience`` s."""
-    async with open_lab(settings) as lab, asyncio.TaskGroup() as group:
-        task = group.create_task(lab.worker.run(), name="worker")
-        for host in lab.pool.hosts.values():
-            await _welcome(lab, host)
-        for tick in lab.ticks():
-            await lab.put(tick.kind, tick.key)
-        while not await lab.worker.is_idle(patience=patience):  # noqa: ASYNC110 - two sources
-            await asyncio.sleep(0.2)
-        task.cancel()
+    try:
+        async with open_lab(settings) as lab, asyncio.TaskGroup() as group:
+            for tick in lab.ticks():
+                await lab.put(tick.kind, tick.key)
+            tasks = _work(lab, group)
+            while not await lab.worker.is_idle(patience=patience):  # noqa: ASYNC110 - two sources
+                await asyncio.sleep(0.2)
+            for task in tasks:
+                task.cancel()
+    except* KwatchError as errors:
+        raise errors.exceptions[0] from None
+
+
+def _work(lab: Lab, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    """The tasks that do the lab's work."""
+    return [
+        group.create_task(lab.worker.run(), name="worker"),
+        *(
+            group.create_task(_welcome(lab, host), name=f"host-{host.name}")
+            for host in lab.pool.hosts.values()
+        ),
+    ]
 
 
 async def order(settings: Settings, given: Command) -> tuple[bool, str]:
@@ -411,7 +424,7 @@ async def serve(lab: Lab, started_at: float) -> None:
 
 
 async def _welcome(lab: Lab, host: Host) -> None:
-    """End what nobody owns on a host; again later for as long as the host is away."""
+    """End what nobody owns on a host, then admit it; again later for as long as it is away."""
     pause = FIRST_PAUSE
     while True:
         try:
@@ -425,6 +438,7 @@ async def _welcome(lab: Lab, host: Host) -> None:
             if ended:
                 log.info("%s: ended what was left: %s", host.name, ", ".join(ended))
             await lab.database.write(hosts.note, host.name, HostState(), now=time.time())
+            await lab.pool.admit(host.name)
             return
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)

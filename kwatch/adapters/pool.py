@@ -53,10 +53,19 @@ class Pool:
         self._clock = clock
         self._breakers = {name: _Breaker() for name in self.hosts}
         self._used: dict[tuple[str, Slot], set[int]] = {}
+        self._admitted: set[str] = set()
         self._changed = asyncio.Condition()
+
+    async def admit(self, name: str) -> None:
+        """Give a host work from now on: what an earlier daemon left there is cleared away."""
+        self._admitted.add(name)
+        async with self._changed:
+            self._changed.notify_all()
 
     def state(self, name: str) -> HostState:
         """Whether a host gets work now, and why not."""
+        if name not in self._admitted:
+            return HostState(health=Health.UNREACHABLE, reason="not reached yet")
         breaker = self._breakers[name]
         if breaker.until > self._clock():
             return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
@@ -116,7 +125,7 @@ class Pool:
             ) from None
 
     def _pick(self, need: Need, specs: Sequence[HostSpec], prefer: Handle | None) -> Lease | None:
-        if prefer is not None and prefer.host in self.hosts:
+        if prefer is not None and prefer.host in self._admitted:
             used = self._used.setdefault((prefer.host, need.slot), set())
             if prefer.slot not in used:
                 used.add(prefer.slot)
