@@ -409,8 +409,8 @@ COMMITS: tuple[Commit, ...] = (
         body=(
             "parent() tests a bit with a mask, but __ffs() returns the number of that\n"
             "bit. The walk up the heap then misses its end and leaves the array. The\n"
-            "first to be sorted is the e820 table, before there is a console, so\n"
-            "nothing is seen of it.\n"
+            "first to be sorted are the sites of static calls, before there is a\n"
+            "console, so nothing is seen of it.\n"
             "\n"
             'Fixes: {culprit} ("' + CULPRIT_SUBJECT + '")'
         ),
