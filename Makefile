@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 PREFIX ?= /opt/kwatch
 SERVE ?=
+DEMO ?= /var/tmp/kwatch-demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -14,7 +15,7 @@ setup: ## install what the lab needs (the others do it by themselves)
 	@tests/lab/setup.sh
 
 demo: setup ## a lab in a box on real Linux: three tags, three mails (SERVE=1: leave the pages up)
-	@.venv/bin/python -u -m tests.lab.demo $(if $(SERVE),--serve)
+	@.venv/bin/python -u -m tests.lab.demo --directory $(DEMO) $(if $(SERVE),--serve)
 
 test: setup ## everything: lint, unit, integration, lab, story
 	@tests/suites.sh lint unit integration lab story

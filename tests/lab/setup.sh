@@ -68,7 +68,7 @@ make_environment() {
     local pip=(.venv/bin/python -m pip --quiet --disable-pip-version-check install --no-deps)
     "${pip[@]}" --require-hashes --requirement requirements-dev.txt
     "${pip[@]}" --no-build-isolation --no-index --editable .
-    .venv/bin/python -m pip --quiet check
+    .venv/bin/python -m pip check >/dev/null
     printf '%s\n' "$wanted" >$stamp
 }
 
