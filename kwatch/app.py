@@ -221,6 +221,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             git=git,
             database=database,
             token=partial(secrets.token_hex, 4),
+            status_url=settings.web.url,
         ),
         JobKind.SEND: partial(send.run, smtp=Smtp(settings.smtp), database=database),
         JobKind.COMMAND: partial(command.run, database=database, clock=time.time),

@@ -7,6 +7,7 @@ broken connection, and a guest never waits for a reader. Options: QEMU's qemu(1)
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from kwatch.domain.boot import Accelerator
@@ -66,6 +67,20 @@ def command(
         "-qmp", f"unix:{QMP},server=on,wait=off",
         "-kernel", kernel, "-initrd", initramfs,
         "-append", f"{CMDLINE} {profile.cmdline}".rstrip(),
+    )  # fmt: skip
+
+
+def command_for_people(profile: BootProfile, accelerator: Accelerator, *, kernel: str) -> str:
+    """The same machine as a shell line for a report, with the console on the terminal."""
+    words = machine(profile, accelerator, memory_mib=profile.memory_mib, cpus=profile.cpus)
+    shown = [word for word in words[: words.index("-chardev")] if word not in CONFINED]
+    shown.remove("-no-user-config")
+    return shlex.join(
+        (
+            *(word.removesuffix(",dump-guest-core=off") for word in shown),
+            "-serial", "stdio", "-kernel", kernel, "-append",
+            f"{CMDLINE} {profile.cmdline}".rstrip(),
+        )
     )  # fmt: skip
 
 

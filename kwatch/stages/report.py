@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import kbuild, qemu
@@ -71,6 +71,7 @@ async def run(
     git: Git,
     database: Database,
     token: Callable[[], str],
+    status_url: str | None,
 ) -> Written:
     """Write what is to be told of the regression that ``job.key`` numbers."""
     number = int(job.key)
@@ -89,6 +90,7 @@ async def run(
         story = await _story(case, event, kind, trees[case.regression.tree], git)
         story = replace(
             story,
+            status_url=f"{status_url.rstrip('/')}/regression/{number}" if status_url else None,
             thread=(*story.thread, *(_as_thread_mail(letter) for letter in letters)),
             told=tuple(dict.fromkeys(
                 (*story.told, *(one for letter in letters for one in letter.recipients)))),
@@ -242,8 +244,8 @@ async def _steps(
 def _configuration(case: _Case) -> Configuration:
     recipe = case.variant.kconfig
     return Configuration(
-        base=recipe.base if isinstance(recipe.base, str) else recipe.base.name,
-        fragments=tuple(fragment.name for fragment in recipe.fragments),
+        base=recipe.base if isinstance(recipe.base, str) else PurePath(recipe.base.name).name,
+        fragments=tuple(PurePath(fragment.name).name for fragment in recipe.fragments),
         digest=case.build.config_digest if case.build else None,
         dropped=case.build.dropped if case.build else (),
     )
@@ -252,27 +254,24 @@ def _configuration(case: _Case) -> Configuration:
 def _boot_command(case: _Case) -> str | None:
     if case.accelerator is None:
         return None
-    return shlex.join(
-        qemu.command(
-            case.variant.profile,
-            Accelerator(case.accelerator),
-            kernel=kbuild.IMAGES[case.variant.arch],
-            initramfs="initramfs.cpio.gz",
-        )
+    return qemu.command_for_people(
+        case.variant.profile,
+        Accelerator(case.accelerator),
+        kernel=kbuild.IMAGES[case.variant.arch],
     )
 
 
 def _reproduce(case: _Case, tree: Tree, commit: str) -> tuple[str, ...]:
     """Shell lines from a clone of the tree to the failure."""
     variant = case.variant
-    lines = [f"git fetch {tree.url} {case.regression.bad.tag}", f"git checkout {commit}"]
+    lines = [f"git fetch {tree.url} tag {case.regression.bad.tag}", f"git checkout {commit}"]
     if variant.series and _blame(case, None) is not Blame.TREE:
         lines.append(f"b4 shazam {variant.series.origin}")
     base = variant.kconfig.base
     make = f"make LLVM={variant.toolchain.llvm_suffix or 1}"
     lines += [
-        f"{make} {base}" if isinstance(base, str) else f"cp {base.name} .config",
-        *(f"cat {fragment.name} >>.config" for fragment in variant.kconfig.fragments),
+        f"{make} {base}" if isinstance(base, str) else f"cp {PurePath(base.name).name} .config",
+        *(f"cat {PurePath(one.name).name} >>.config" for one in variant.kconfig.fragments),
         f"{make} olddefconfig",
         f"{make} -j$(nproc) {kbuild.IMAGE_TARGETS[variant.arch]}",
     ]

@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kwatch.errors import ConfigError
+from kwatch.store import lock
 from tests.lab.box import Box
 from tests.lab.linux.history import make_tree, publish
 from tests.lab.linux.topics import CULPRIT_SUBJECT, Tag
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = parser.parse_args(arguments)
     try:
         return asyncio.run(_demo(words.directory.absolute(), serve=words.serve))
-    except (LabError, OSError) as error:
+    except (LabError, ConfigError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -85,21 +87,27 @@ async def linux_box(directory: Path) -> AsyncIterator[Box]:
     """A lab for the real kernel below ``directory``, without the results of earlier runs."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o755)
+    with lock.hold(directory):
+        _forget(directory)
+        user: str | None = None
+        host = directory / "host"
+        host.mkdir(exist_ok=True)
+        if os.geteuid() == 0:
+            user = USER
+            await ensure_user(USER)
+            shutil.chown(host, USER, USER)
+        async with Box(directory, KERNEL, user=user, host_directory=str(host)) as box:
+            yield box
+
+
+def _forget(directory: Path) -> None:
+    """Remove the results of an earlier run, and nothing else."""
     for name in ("state", "git", "daemon.log", "daemons.log", "smtp"):
         path = directory / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    user: str | None = None
-    host = directory / "host"
-    host.mkdir(exist_ok=True)
-    if os.geteuid() == 0:
-        user = USER
-        await ensure_user(USER)
-        shutil.chown(host, USER, USER)
-    async with Box(directory, KERNEL, user=user, host_directory=str(host)) as box:
-        yield box
 
 
 def check(box: Box, outcome: Outcome) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(3600)
 
-DIRECTORY = Path(os.environ.get("KWATCH_LAB", "/var/tmp/kwatch-lab"))
+DIRECTORY = Path(os.environ.get("KWATCH_LAB", "/var/tmp/kwatch-demo"))
 
 # The stage in whose middle the daemon is killed, by chapter, and seconds after its start.
 KILLS = {Tag.GOOD: ("build", 15.0), Tag.BROKEN: ("boot", 1.0), Tag.REPAIRED: ("collect", 0.1)}
