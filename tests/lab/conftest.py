@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the tests of the whole daemon share: a user for the lab's host, and one undisturbed run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from tests.lab import toytree
+from tests.lab.sshd import ensure_user, remove_user
+from tests.lab.toy import history
+from tests.lab.toytree import push, settle, toy_box
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from tests.lab.box import Box
+
+TAGS = ("next-20261116", "next-20261117", "next-20261118")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def user() -> AsyncIterator[str]:
+    """A user of this machine for the lab's host: what runs as it is the lab's."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a user for the lab's host")
+    name = f"kwatch-t{os.getpid()}"
+    await ensure_user(name)
+    yield name
+    await remove_user(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Three tags that went through a lab: good, silent, good again. The daemon still runs."""
+
+    box: Box
+    source: Path
+    ids: Mapping[str, str]
+    outcomes: Mapping[tuple[str, bool, int, int], tuple[str, int, str | None]]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def undisturbed(tmp_path_factory: pytest.TempPathFactory, user: str) -> AsyncIterator[Run]:
+    """One run that nobody disturbs, shared by all that looks at its results."""
+    directory = tmp_path_factory.mktemp("lab")
+    source = directory / "source"
+    ids = history.three_tags(source, plant="silent", fixed=True)
+    async with toy_box(directory, user) as box:
+        await box.post_series()
+        await box.start()
+        for tag in TAGS:
+            push(box, source, tag)
+            await settle(box, tag, timeout=150)
+        yield Run(box=box, source=source, ids=ids, outcomes=toytree.outcomes(box))
+        assert await box.stop() == 0
