@@ -127,6 +127,8 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
         )
         git = Git(state / "linux.git")
         await git.create()
+        for repository in (git.directory, *(state / "lore").glob("*/*.git")):
+            await Git(repository).clear_locks()
         scratch = state / "scratch"
         await asyncio.to_thread(_clear, scratch)
         await blobs.sweep()

@@ -71,10 +71,18 @@ def _environment() -> Mapping[str, str]:
 GIT_ENVIRONMENT: Mapping[str, str] = _environment()
 
 
+# Where a git that is killed leaves a lock or half a pack, below the git directory.
+_LEFTOVERS = (
+    "*.lock", "refs/**/*.lock", "worktrees/*/*.lock", "objects/info/**/*.lock",
+    "objects/**/tmp_*",
+)  # fmt: skip
+
+
 def _unlock(git_directory: Path) -> None:
-    """Remove the locks of a git that was killed; nobody else works in a scratch worktree."""
-    for name in ("index.lock", "HEAD.lock"):
-        (git_directory / name).unlink(missing_ok=True)
+    """Remove what a git that was killed left behind; nobody else may work there."""
+    for pattern in _LEFTOVERS:
+        for left in git_directory.glob(pattern):
+            left.unlink(missing_ok=True)
 
 
 # Commit, subject, author, parents, Signed-off-by lines.
@@ -111,6 +119,10 @@ class Git:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         await self.run("init", "--quiet", "--bare", ".")
+
+    async def clear_locks(self) -> None:
+        """Let go of what a killed git was holding. Only where nobody else works here now."""
+        await asyncio.to_thread(_unlock, self.directory)
 
     async def resolve(self, name: str) -> str | None:
         """The object id that ``name`` stands for, or None."""
