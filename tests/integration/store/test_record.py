@@ -10,7 +10,7 @@ from kwatch.domain.job import GIVE_UP_AFTER, Job, JobKind
 from kwatch.domain.observation import Outcome, Trial
 from kwatch.domain.regression import RegressionState
 from kwatch.domain.report import DeliveryState
-from kwatch.store import history, mail, problems, queue
+from kwatch.store import history, mail, problems, queue, record
 from kwatch.store.database import transaction
 from tests.integration.store.bench_lab import Lab, Trouble, Truth
 from tests.unit.domain import trials
@@ -108,6 +108,27 @@ def test_a_fix_that_cannot_be_repeated_leaves_the_regression_open(lab: Lab) -> N
     lab.grow([Truth()])
     settle(lab)
     assert problems.regression(lab.connection, regression.id).state is RegressionState.FIXED
+
+
+def test_a_trial_that_is_settled_already_wakes_whoever_asks_for_it(lab: Lab) -> None:
+    lab.grow([Truth()])
+    settle(lab)
+    trial = Trial(commit=lab.commits[0], variant=VARIANT.digest)
+    with transaction(lab.connection):
+        record.want(lab.connection, trial, JobKind.INVESTIGATE, "7", now=lab.now)
+    assert [(job.kind, job.key) for job in queue.alive(lab.connection)] == [("investigate", "7")]
+
+
+def test_an_event_has_one_mail_whatever_its_identity(lab: Lab) -> None:
+    for truths in ([Truth()], [HANG]):
+        lab.grow(truths)
+        settle(lab)
+    with transaction(lab.connection):
+        lab.connection.execute("UPDATE regression_event SET reported_at = NULL")
+        queue.enqueue(lab.connection, JobKind.REPORT, "1", now=lab.now)
+    before = mail.outbox(lab.connection)
+    settle(lab)
+    assert mail.outbox(lab.connection) == before
 
 
 def test_a_mail_that_no_server_takes_ends_as_failed(lab: Lab) -> None:
