@@ -97,9 +97,9 @@ async def run(
 ) -> Completed:
     """Run ``argv`` to its end and return what it said.
 
-    ``env`` replaces the whole environment. Output over ``limit`` bytes a stream, a program that
-    is missing, and one that outlives ``timeout`` seconds raise InfraError; so does an exit status
-    other than 0 where ``check`` is set.
+    ``env`` replaces the whole environment. Output over ``limit`` bytes a stream and a program that
+    outlives ``timeout`` seconds raise InfraError; so does an exit status other than 0 where
+    ``check`` is set. A program that is missing ends with status 127, as in a shell.
     """
     words = tuple(str(word) for word in argv)
     started = time.monotonic()
@@ -152,9 +152,22 @@ async def spawn(
         # Even after the leader ended, others of its group may live on.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        _hang_up(process)
         await asyncio.shield(process.wait())
         # A pipe left open would warn when it is collected; closing it is all that is left.
         process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _hang_up(process: asyncio.subprocess.Process) -> None:
+    """Let go of the pipes: wait() is for them as well, and what left the group may keep them."""
+    transport = process._transport  # type: ignore[attr-defined]  # noqa: SLF001
+    for number in range(3):
+        pipe = transport.get_pipe_transport(number)
+        if not isinstance(pipe, asyncio.WriteTransport):
+            if pipe is not None:
+                pipe.close()
+        elif not pipe.is_closing() or pipe.get_write_buffer_size():
+            pipe.abort()
 
 
 async def _converse(
