@@ -7,6 +7,7 @@ the other would take from git, make or QEMU.
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import sqlite3
 import tempfile
@@ -89,6 +90,7 @@ def template() -> Path:
     """An empty database, migrated once."""
     if not _TEMPLATE:
         folder = Path(tempfile.mkdtemp(prefix="kwatch-template-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         path = folder / "template.db"
         connection = connect(path, read_only=False)
         migrate(connection, path)
