@@ -4,115 +4,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import json
 
 import pytest
 
-from tests.lab import demo
-from tests.lab.linux.history import make_tree, publish
+from tests.lab.disturbed import Kill, Told, tell_disturbed
 from tests.lab.linux.topics import CULPRIT_SUBJECT, Tag
-from tests.lab.linuxkernel import TARBALL
-from tests.lab.story import Chapter, Outcome, tell
-
-if TYPE_CHECKING:
-    from tests.lab.box import Box
 
 pytestmark = pytest.mark.timeout(3600)
 
-DIRECTORY = Path(os.environ.get("KWATCH_LAB", "/var/tmp/kwatch-demo"))
-
-# The stage in whose middle the daemon is killed, by chapter, and seconds after its start.
-KILLS = {Tag.GOOD: ("build", 15.0), Tag.BROKEN: ("boot", 1.0), Tag.REPAIRED: ("collect", 0.1)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What is left of the story once its lab is gone."""
-
-    outcome: Outcome
-    problems: list[str]
-    observations: list[dict[str, Any]]
-    mails: list[dict[str, Any]]
-    pages: dict[str, int]
-    kills: int
-    stop_status: int | None
-    stop_seconds: float
-    left: str
+KILLS = {
+    Tag.GOOD: [Kill(kind="build", after=15.0)],
+    Tag.BROKEN: [Kill(kind="boot", after=1.0)],
+    Tag.REPAIRED: [Kill(kind="collect", after=0.1)],
+}
 
 
 @pytest.fixture(scope="module")
 def told() -> Told:
-    return asyncio.run(_tell())
-
-
-async def _tell() -> Told:
-    kills = 0
-    async with demo.linux_box(DIRECTORY) as box:
-        tree = DIRECTORY / "tree.git"
-        await asyncio.to_thread(make_tree, tree, TARBALL, progress=print)
-
-        async def disturb(chapter: Chapter) -> None:
-            nonlocal kills
-            await _kill_in(box, *KILLS[Tag(chapter.tag)])
-            kills += 1
-
-        outcome = await tell(
-            box,
-            demo.CHAPTERS,
-            publish=lambda tag: publish(tree, box.public, Tag(tag)),
-            during=disturb,
-        )
-        pages = {
-            path: (await box.get(path))[0]
-            for path in ("/", "/healthz", "/readyz", "/metrics", "/api/v1/status", "/regression/1")
-        }
-        problems = demo.check(box, outcome)
-        observations = box.query("SELECT * FROM observation")
-        mails = box.query("SELECT * FROM mail ORDER BY id")
-        started = time.monotonic()
-        status = await box.stop()
-        seconds = time.monotonic() - started
-        left = await _processes(demo.USER) if os.geteuid() == 0 else ""
-    return Told(
-        outcome=outcome,
-        problems=problems,
-        observations=observations,
-        mails=mails,
-        pages=pages,
-        kills=kills,
-        stop_status=status,
-        stop_seconds=seconds,
-        left=left,
-    )
-
-
-async def _kill_in(box: Box, kind: str, after: float) -> None:
-    """Kill the daemon with SIGKILL in the middle of a job of ``kind``, and start it again."""
-    running = "SELECT 1 FROM job WHERE state = 'running' AND kind = ?"
-    database = box.state / "history.sqlite"
-    await box.until(
-        lambda: database.exists() and bool(box.query(running, kind)),
-        timeout=1800,
-        what=f"{kind} to kill",
-        pause=0.05,
-    )
-    await asyncio.sleep(after)
-    await box.kill()
-    await box.start()
-
-
-async def _processes(user: str) -> str:
-    """What still runs as ``user``."""
-    listed = await asyncio.create_subprocess_exec(
-        "ps", "-u", user, "-o", "comm=", stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await listed.communicate()
-    names = [line for line in output.decode().split() if not line.startswith("sshd")]
-    return " ".join(names)
+    return asyncio.run(tell_disturbed(KILLS))
 
 
 def test_kwatch_does_its_job_in_spite_of_three_kills(told: Told) -> None:
@@ -168,3 +78,23 @@ def test_the_daemon_stops_within_ten_seconds_and_leaves_nothing(told: Told) -> N
     assert told.stop_status == 0
     assert told.stop_seconds < 10
     assert told.left == ""
+
+
+def test_the_same_inputs_give_the_same_kernel_byte_for_byte(told: Told) -> None:
+    rebuilt = {row["commit_id"] for row in told.builds if row["rebuild"]}
+    twice = [commit for commit in rebuilt if _builds(told, commit) == 2]
+    assert twice
+    assert all(len(_vmlinux(told, commit)) == 1 for commit in twice)
+
+
+def _builds(told: Told, commit: str) -> int:
+    return sum(row["commit_id"] == commit for row in told.builds)
+
+
+def _vmlinux(told: Told, commit: str) -> set[str]:
+    """The digests of all kernels that were built of a commit."""
+    return {
+        json.loads(row["result"])["artifacts"]["vmlinux"]
+        for row in told.builds
+        if row["commit_id"] == commit
+    }
