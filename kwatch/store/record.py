@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.facts import (
     Answered,
+    CommandState,
     Facts,
     Heard,
     Investigated,
@@ -98,6 +99,11 @@ def give_up(tx: Transaction, job: Job, *, now: float) -> None:
     """A job is given up: what waited for it ends as INFRA, which says nothing of a kernel."""
     if job.kind is JobKind.SEND:
         mail.abandon(tx, int(job.key))
+    if job.kind is JobKind.COMMAND:
+        tx.execute(
+            "UPDATE command SET state = ?, answer = ? WHERE id = ?",
+            (CommandState.REFUSED, "it could not be carried out; the journal says why", job.key),
+        )
     if job.kind not in STEPS:
         return
     for observation in history.waiting(tx, job.kind, job.key):
@@ -277,14 +283,16 @@ def _investigated(tx: Transaction, facts: Investigated, *, now: float) -> None:
         case _:
             assert_never(facts.result)
     number = investigation.regression
-    if blame is not None:
-        problems.advance(
-            tx,
-            number,
-            RegressionEvent.CONFIRM,
-            {"blame": blame, "investigation": investigation.id},
-            now=now,
-        )
+    if blame is not None and problems.advance(
+        tx,
+        number,
+        RegressionEvent.CONFIRM,
+        {"blame": blame, "investigation": investigation.id},
+        now=now,
+    ):
+        # A tag that passed meanwhile was not held against what was only suspected then.
+        regression = problems.regression(tx, number)
+        queue.enqueue(tx, JobKind.JUDGE, judge_key(regression.tree, regression.variant), now=now)
     if isinstance(facts.result, Answer):
         event = _CONSEQUENCES.get((investigation.goal, facts.result.verdict))
         if event is not None:
