@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
-from email.utils import parseaddr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,31 @@ def _unlock(git_directory: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def _clear(git_directory: Path) -> None:
+    """Make a worktree one where nothing is under way.
+
+    ``am --abort`` would read the state of the broken ``am``, and refuse where that is half written.
+    """
+    _unlock(git_directory)
+    shutil.rmtree(git_directory / "rebase-apply", ignore_errors=True)
+
+
+def _reading(url: str) -> tuple[str, ...]:
+    """How to read a repository on this machine, whoever owns it: an operator seeds from a clone.
+
+    The git that does so is a child without our configuration, and would refuse it.
+    """
+    return ("--upload-pack=git -c 'safe.directory=*' upload-pack",) if url.startswith("/") else ()
+
+
+def _signer(line: str) -> tuple[str, str] | None:
+    """The name and address of a trailer; people write commas and remarks, unlike in mail."""
+    found = _SIGNER.search(line)
+    return None if found is None else ((found[1] or "").strip(' "'), found[2] or found[3])
+
+
+_SIGNER = re.compile(r"([^<]*)<([^<>@\s]+@[^<>@\s]+)>|^\s*([^<>@\s]+@[^<>@\s]+)\s*$")
+
 # Commit, subject, author, parents, Signed-off-by lines.
 _COMMIT_FORMAT = "%H%x00%s%x00%an%x00%ae%x00%P%x00%(trailers:key=Signed-off-by,valueonly,unfold)"
 
@@ -114,10 +139,11 @@ class Git:
         )
 
     async def create(self) -> None:
-        """Make the directory a bare repository unless it is one."""
-        if (self.directory / "HEAD").exists():
-            return
+        """Make the directory a bare repository unless it is one; finish one that is half made."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        if (await self.run("rev-parse", "--resolve-git-dir", ".", check=False)).status == 0:
+            return
+        await self.clear_locks()
         await self.run("init", "--quiet", "--bare", ".")
 
     async def clear_locks(self) -> None:
@@ -145,8 +171,10 @@ class Git:
 
         An annotated tag comes twice: as itself, and as ``NAME^{}`` with the commit it leads to.
         """
+        # A pattern without a star at its end would not match what the tag leads to.
+        both = [name for pattern in patterns for name in (pattern, f"{pattern}^{{}}")]
         listed = await self.run(
-            "ls-remote", "--quiet", "--end-of-options", url, *patterns, timeout=120
+            "ls-remote", "--quiet", *_reading(url), "--end-of-options", url, *both, timeout=120
         )
         pairs = (line.split("\t", 1) for line in listed.text().splitlines())
         return {ref: object_id for object_id, ref in pairs}
@@ -160,8 +188,7 @@ class Git:
         if (directory / ".git").exists():
             known = await tree.run("rev-parse", "--git-dir", check=False)
             if known.status == 0:
-                await asyncio.to_thread(_unlock, Path(known.text()))
-                await tree.run("am", "--abort", check=False)
+                await asyncio.to_thread(_clear, Path(known.text()))
                 done = await tree.run("checkout", "--force", "--quiet", "--detach", commit,
                                       check=False)  # fmt: skip
                 if done.status == 0:
@@ -181,8 +208,8 @@ class Git:
     ) -> None:
         """Fetch ``refspecs`` from ``url``: no tags but those asked for, nothing guessed."""
         await self.run(
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", url,
-            *refspecs, timeout=timeout,
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *_reading(url),
+            "--end-of-options", url, *refspecs, timeout=timeout,
         )  # fmt: skip
 
     async def suspects(self, bad: str, good: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -194,22 +221,25 @@ class Git:
         return {row[0]: tuple(row[1:]) for row in rows}
 
     async def commit_info(self, commit: str) -> CommitInfo:
-        """Subject, author, signers, parents and touched files of a commit."""
+        """Subject, author, signers, parents and touched files of a commit.
+
+        The files of a merge are those that it brings to its first parent.
+        """
         shown = await self.run("log", "-1", f"--format={_COMMIT_FORMAT}", commit)
         fields = shown.text().split("\0")
         touched = await self.run(
-            "diff-tree", "--no-commit-id", "--name-only", "-r", "-m", "--first-parent", "--root",
-            commit,
+            "diff-tree", "--no-commit-id", "--name-only", "-z", "-r",
+            "--diff-merges=first-parent", "--root", commit,
         )  # fmt: skip
-        signers = [parseaddr(line) for line in fields[5].splitlines()]
+        signers = [_signer(line) for line in fields[5].splitlines()]
         return CommitInfo(
             commit=fields[0],
             subject=fields[1],
             author_name=fields[2],
             author_address=fields[3],
             parents=tuple(fields[4].split()),
-            signers=tuple((name, address) for name, address in signers if address),
-            files=tuple(touched.text().splitlines()),
+            signers=tuple(signer for signer in signers if signer is not None),
+            files=tuple(touched.text().split("\0")[:-1]),
         )
 
     async def pack(self, wanted: Sequence[str], have: Sequence[str]) -> AsyncIterator[bytes]:
