@@ -117,6 +117,8 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
     a newer kwatch.
     """
     check_tools()
+    # A key or a pinned host key that cannot be used is found here.
+    pool = Pool([Host(spec) for spec in settings.hosts], clock=time.time)
     state = settings.state_directory
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(lock.hold(state))
@@ -136,7 +138,6 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
         if recovered:
             log.info("going on with %d jobs of the last run", recovered)
         await _series_from_files(settings, database)
-        pool = Pool([Host(spec) for spec in settings.hosts], clock=time.time)
         stack.push_async_callback(pool.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         lore = Lore(
@@ -294,11 +295,14 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with open_lab(settings) as lab, asyncio.TaskGroup() as group:
-            started = time.time()
+        started = time.time()
+        async with (
+            open_lab(settings) as lab,
+            serve(lab, started),
+            asyncio.TaskGroup() as group,
+        ):
             tasks = [
                 *_work(lab, group),
-                group.create_task(serve(lab, started), name="web"),
                 group.create_task(_feed_watchdog(lab), name="watchdog"),
             ]
             with Schedule(lab.ticks(), put=lab.put, now=datetime.fromtimestamp(started, UTC)):
@@ -375,8 +379,12 @@ async def _ask(path: Path, given: Command) -> tuple[bool, str]:
     return answer["state"] == CommandState.DONE, answer["answer"]
 
 
-async def serve(lab: Lab, started_at: float) -> None:
-    """Serve the status pages over TCP, and commands on the control socket, until cancelled."""
+@contextlib.asynccontextmanager
+async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
+    """Serve the status pages over TCP, and commands on the control socket.
+
+    Raises ConfigError, before anything is served, where the port cannot be had.
+    """
     settings = lab.settings
 
     def liveness() -> Liveness:
@@ -419,7 +427,7 @@ async def serve(lab: Lab, started_at: float) -> None:
         path.unlink(missing_ok=True)
         await web.UnixSite(control, str(path)).start()
         path.chmod(0o660)
-        await asyncio.Event().wait()
+        yield
     finally:
         await pages.cleanup()
         await control.cleanup()

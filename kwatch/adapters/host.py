@@ -58,6 +58,11 @@ WRITE = 'umask 077; mkdir -p "$(dirname "$0")" && cat >"$0.$1.part" && mv -f "$0
 ADOPT = (
     'test "$(sha256sum <"$0" | cut -c1-64)" = "$2" && mv -f "$0" "$1" && exit 0; rm -f "$0"; exit 9'
 )
+# A copy, and no link: a later build may write into the same file.
+KEEP = (
+    'part="$1/$2.part"; cp -- "$0" "$part" && digest=$(sha256sum <"$part" | cut -c1-64) && '
+    'mv -f "$part" "$1/$digest" && echo "$digest"'
+)
 LIST_CACHE = "date +%s; find \"$0\" -type f -printf '%T@ %s %p\\n'"
 
 
@@ -166,6 +171,15 @@ class Host:
         """The absolute path of ``name`` below kwatch's folder on the host."""
         root = await self.prepare()
         return name if name.startswith("/") else f"{root}/{name}"
+
+    async def keep(self, path: str) -> str:
+        """Copy a file that was made on the host into the cache there; its SHA-256 (hex)."""
+        folder = await self.path("cache/sha256")
+        kept = await self.run(
+            ["sh", "-c", KEEP, await self.path(path), folder, secrets.token_hex(4)],
+            timeout=TRANSFER,
+        )
+        return kept.text().strip()
 
     async def cached(self, digest: str) -> str | None:
         """The path of the file with this SHA-256 (hex) if the host has it; it then stays on."""

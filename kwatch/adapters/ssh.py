@@ -70,6 +70,7 @@ class SshTransport:
         self._pause = FIRST_PAUSE
         self._not_before = 0.0
         self._last_error = ""
+        self._keys()
 
     async def run(  # noqa: D102 - see Transport
         self,

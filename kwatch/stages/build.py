@@ -263,7 +263,14 @@ def _inputs(tx: Transaction, key: str) -> _Inputs | None:
 
 
 async def _keep(host: Host, path: str, blobs: Blobs, scratch: Path) -> str:
-    """Fetch a file from the host and keep it; its SHA-256."""
+    """Keep a file of the host; its SHA-256. What is known already does not travel again.
+
+    The host keeps a copy as well: it is asked for the coverage of what it built, and often boots
+    it.
+    """
+    digest = await host.keep(path)
+    if await blobs.has(digest):
+        return digest
     with tempfile.TemporaryDirectory(dir=scratch, prefix="fetch-") as folder:
         target = Path(folder) / "file"
         await host.get(path, target, FILE_LIMIT)

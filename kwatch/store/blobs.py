@@ -73,6 +73,10 @@ class Blobs:
             await self._shrink()
         return stored.digest
 
+    async def has(self, digest: str) -> bool:
+        """Whether the blob is there; it then counts as used now."""
+        return await self._database.write(_touch, digest, now=self._clock())
+
     async def read(self, digest: str, *, limit: int = 256 * CHUNK) -> bytes:
         """The content of a blob of at most ``limit`` bytes.
 
@@ -223,8 +227,9 @@ def _add(tx: Transaction, stored: Stored, *, now: float) -> None:
     )
 
 
-def _touch(tx: Transaction, digest: str, *, now: float) -> None:
-    tx.execute("UPDATE blob SET used_at = ? WHERE digest = ?", (now, digest))
+def _touch(tx: Transaction, digest: str, *, now: float) -> bool:
+    touched = tx.execute("UPDATE blob SET used_at = ? WHERE digest = ?", (now, digest))
+    return touched.rowcount > 0
 
 
 def _forget(tx: Transaction, digest: str) -> None:
