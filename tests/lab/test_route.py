@@ -215,14 +215,14 @@ async def test_a_build_error_is_bisected(tree: ToyTree) -> None:
 
 async def test_a_failure_that_does_not_come_again_is_told_to_nobody(tree: ToyTree) -> None:
     before, known = len(letters(tree.box)), len(tree.box.query("SELECT 1 FROM regression"))
-    window = 45
+    window = 25
     edits = _dies_until(time.time() + window)
     until = time.monotonic() + window + 2
     tree.commit(edits)
     tag = tree.publish()
     await tree.box.until(
         lambda: len(tree.box.query("SELECT 1 FROM regression")) > known,
-        timeout=window - 5, what="regression", pause=0.02,
+        timeout=window, what="regression", pause=0.02,
     )  # fmt: skip
     assert await tree.box.stop() == 0
     await asyncio.sleep(max(0.0, until - time.monotonic()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -100,8 +101,15 @@ async def test_an_unreadable_key_is_named(box: Box) -> None:
 async def test_a_key_that_is_none_is_named(box: Box) -> None:
     box.sshd.client_key.write_text("-----BEGIN NOTHING-----\n")
     for words in (("run",), ("once",)):
-        _is_refused(_kwatch(box, *words), "key_file", str(box.sshd.client_key))
+        _is_refused(_kwatch(box, *words), "host kvm1", str(box.sshd.client_key))
     assert not box.state.exists()
+
+
+async def test_a_port_in_use_is_named(box: Box) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", box.web_port))
+        taken.listen()
+        _is_refused(_kwatch(box, "run"), f"cannot listen on 127.0.0.1:{box.web_port}", "[web]")
 
 
 async def test_a_newer_database_is_left_alone(box: Box) -> None:

@@ -33,6 +33,13 @@ TOPICS = (
      {"mm/page.c": ("void *page_alloc(", "/* Or NULL. */\nvoid *page_alloc(")}),
 )  # fmt: skip
 BRANCHES = ("mm", "lib", "drivers")
+SLOW_BUILD: Edits = {
+    "Makefile": (
+        "VERSION = 6\n",
+        "VERSION = 6\nWAITED := $(if $(filter vmlinux,$(MAKECMDGOALS)),$(shell sleep 2))\n",
+    )
+}
+"""A build that takes its time, in the middle."""
 CULPRIT = "toy: new defaults for the lab"
 
 
@@ -109,8 +116,9 @@ async def settle(box: Box, tag: str, *, timeout: float = 90) -> None:
 
 
 _SETTLED = """
-SELECT EXISTS (SELECT 1 FROM revision JOIN observation USING (commit_id) WHERE tag = ?)
-    AND NOT EXISTS (SELECT 1 FROM observation WHERE outcome IS NULL)
+SELECT EXISTS (SELECT 1 FROM revision JOIN observation USING (commit_id)
+               WHERE tag = ? AND outcome IS NOT NULL)
+    AND NOT EXISTS (SELECT 1 FROM investigation WHERE ended_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM job WHERE state IN ('queued', 'running')
                     AND kind NOT IN ('watch', 'listen')) AS settled
 """
@@ -122,11 +130,11 @@ def is_settled(box: Box, tag: str) -> bool:
 
 
 def outcomes(box: Box) -> dict[tuple[str, bool, int, int], tuple[str, int, str | None]]:
-    """What every trial gave: (commit, is control, rebuild, repeat) -> (outcome, milestone, what)."""
+    """What the trials gave: (commit, is control, rebuild, repeat) -> (outcome, milestone, what)."""
     rows = box.query(
         "SELECT observation.*, json_extract(variant.variant, '$.series') IS NULL AS control,"
         " json_extract(finding, '$.title') AS title"
-        " FROM observation JOIN variant ON digest = observation.variant"
+        " FROM observation JOIN variant ON digest = observation.variant WHERE outcome IS NOT NULL"
     )
     return {
         (row["commit_id"], bool(row["control"]), row["rebuild"], row["repeat"]): (

@@ -436,9 +436,8 @@ async def test_only_the_pinned_host_key_is_accepted(sshd: SshHost, tmp_path: Pat
                 await host.prepare()
             assert failed.value.host == "there"
             assert "there" in str(failed.value)
-    async with Host(dataclasses.replace(spec, known_hosts="# none\n")) as host:
-        with pytest.raises(ConfigError, match="no host key is pinned"):
-            await host.prepare()
+    with pytest.raises(ConfigError, match="no host key is pinned"):
+        Host(dataclasses.replace(spec, known_hosts="# none\n"))
     bare = sshd.host_key_line.split(maxsplit=1)[1]
     async with Host(dataclasses.replace(spec, known_hosts=bare)) as host:
         assert await host.prepare() == str(tmp_path / "there")
@@ -446,9 +445,8 @@ async def test_only_the_pinned_host_key_is_accepted(sshd: SshHost, tmp_path: Pat
 
 async def test_our_own_key_must_be_readable_and_accepted(sshd: SshHost, tmp_path: Path) -> None:
     spec = ssh_spec(sshd, tmp_path / "there")
-    async with Host(dataclasses.replace(spec, key_file=tmp_path / "missing")) as host:
-        with pytest.raises(ConfigError, match="cannot be used"):
-            await host.prepare()
+    with pytest.raises(ConfigError, match="cannot be used"):
+        Host(dataclasses.replace(spec, key_file=tmp_path / "missing"))
     await call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")])
     async with Host(dataclasses.replace(spec, key_file=tmp_path / "other")) as host:
         with pytest.raises(InfraError, match="authorized_keys"):
