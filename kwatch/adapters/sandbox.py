@@ -43,6 +43,8 @@ class Sandbox:
     def command(self, argv: Sequence[str]) -> tuple[str, ...]:
         """The whole argument vector that runs ``argv`` inside."""
         words = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+        # Where root runs it, which it should not, it would keep root's powers, mount among them.
+        words += ["--cap-drop", "ALL"]
         words += _SYSTEM
         for inside, outside in self.read_only.items():
             words += ["--ro-bind", outside, inside]
