@@ -72,6 +72,7 @@ CONTROL = "control.sock"
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 600.0
 BEAT_SECONDS = 10.0
+HEALTH_SECONDS = 2.0
 MIB = 1 << 20
 
 
@@ -444,15 +445,30 @@ async def _welcome(lab: Lab, host: Host) -> None:
         except InfraError as error:
             log.warning("%s", error)
             state = HostState(health=Health.UNREACHABLE, reason=str(error).splitlines()[0])
-            await lab.database.write(hosts.note, host.name, state, now=time.time())
+            await _note(lab, host, state)
         else:
             if ended:
                 log.info("%s: ended what was left: %s", host.name, ", ".join(ended))
-            await lab.database.write(hosts.note, host.name, HostState(), now=time.time())
             await lab.pool.admit(host.name)
-            return
+            break
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
+    noted = None
+    while True:
+        state = lab.pool.seen(host.name)
+        if state != noted and await _note(lab, host, state):
+            noted = state
+        await asyncio.sleep(HEALTH_SECONDS)
+
+
+async def _note(lab: Lab, host: Host, state: HostState) -> bool:
+    """Keep what ``kwatch hosts`` shows; whether that was possible."""
+    try:
+        await lab.database.write(hosts.note, host.name, state, now=time.time())
+    except InfraError as error:
+        log.warning("%s", error)
+        return False
+    return True
 
 
 async def _feed_watchdog(lab: Lab) -> None:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 900.0
-# How long a job waits for a slot before it goes back to the queue.
+# How long a job waits for a slot before it goes back to the queue, and how often it looks.
 WAIT_SECONDS = 60.0
+LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,13 @@ class Pool:
             return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
         return HostState()
 
+    def seen(self, name: str) -> HostState:
+        """How an admitted host last did: a failure counts until something succeeds there."""
+        breaker = self._breakers[name]
+        if breaker.failures:
+            return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
+        return HostState()
+
     @contextlib.asynccontextmanager
     async def lease(self, need: Need, *, prefer: Handle | None = None) -> AsyncIterator[Lease]:
         """Hold a slot that serves ``need``; the one of ``prefer`` if that can be had.
@@ -112,7 +120,10 @@ class Pool:
                     lease = self._pick(need, specs, prefer)
                     if lease is not None:
                         return lease
-                    await self._changed.wait()
+                    # A host that rests comes back by the clock, and nobody tells.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_SECONDS):
+                            await self._changed.wait()
         except TimeoutError:
             reasons = "; ".join(
                 f"{spec.name}: {self.state(spec.name).reason or 'busy'}"
