@@ -6,13 +6,14 @@ SHELL := /bin/bash
 
 PREFIX ?= /opt/kwatch
 SERVE ?=
+SETUP ?= tests/lab/setup.sh
 DEMO ?= /var/tmp/kwatch-demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## install what the lab needs (the others do it by themselves)
-	@tests/lab/setup.sh
+	@$(SETUP)
 
 demo: setup ## a lab in a box on real Linux: three tags, three mails (SERVE=1: leave the pages up)
 	@.venv/bin/python -u -m tests.lab.demo --directory $(DEMO) $(if $(SERVE),--serve)
@@ -38,7 +39,8 @@ lint: setup ## formatting, ruff, mypy, and who may import what
 format: setup ## format the sources, and mend what ruff can mend
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-install: setup ## install the daemon into PREFIX (/opt/kwatch)
+install: ## install the daemon into PREFIX (/opt/kwatch)
+	@$(SETUP) environment
 	@rm -rf dist/wheel
 	/usr/bin/python3 -m venv $(PREFIX)
 	$(PREFIX)/bin/python -m pip --quiet install --no-deps --require-hashes -r requirements.txt

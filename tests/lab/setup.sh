@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Makes this machine ready for the lab: Debian packages, and a virtual environment in .venv.
+# With "environment" as its argument it leaves the packages alone.
 #
 # Does nothing, in a moment, when all is there. What is cut off half-way is made anew the next time.
 # Exit status 2: a package is missing and only root can install it, or no source of packages has it.
@@ -72,7 +73,7 @@ make_environment() {
     printf '%s\n' "$wanted" >$stamp
 }
 
-install_packages
+[[ ${1:-} == environment ]] || install_packages
 # Two commands at the same time make one environment.
 exec 9<requirements-dev.txt
 flock 9

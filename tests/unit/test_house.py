@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def named(path: Path) -> str:
     return str(path.relative_to(PROJECT))
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Every module of kwatch by its path."""
     return {
