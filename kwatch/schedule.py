@@ -12,6 +12,7 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from kwatch.domain.job import JobKind
+from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -53,9 +54,9 @@ class Schedule:
         self._scheduler.add_listener(_complain, EVENT_JOB_ERROR | EVENT_JOB_MISSED)
         for tick in ticks:
             self._scheduler.add_job(
-                put,
+                _tick,
                 "interval",
-                args=(tick.kind, tick.key),
+                args=(put, tick),
                 seconds=tick.every,
                 jitter=tick.every * JITTER,
                 id=f"{tick.kind}:{tick.key}",
@@ -67,6 +68,14 @@ class Schedule:
 
     def __exit__(self, *_: object) -> None:
         self._scheduler.shutdown(wait=False)
+
+
+async def _tick(put: Callable[[JobKind, str], Awaitable[None]], tick: Tick) -> None:
+    """One tick; where the lab fails it is left out, for the next one asks the same."""
+    try:
+        await put(tick.kind, tick.key)
+    except InfraError as error:
+        log.error("no look at %s now: %s", tick.key, error)  # noqa: TRY400 - it says it all
 
 
 def _complain(event: Any) -> None:  # noqa: ANN401 - APScheduler ships no types

@@ -4,22 +4,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
 from tests.lab import toytree
+from tests.lab.box import Box
 from tests.lab.sshd import ensure_user, remove_user
 from tests.lab.toy import history
 from tests.lab.toytree import push, settle, toy_box
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
-
-    from tests.lab.box import Box
+    from collections.abc import AsyncIterator
 
 TAGS = ("next-20261116", "next-20261117", "next-20261118")
 

@@ -42,8 +42,11 @@ DEVELOPER = "developer@example.org"
 SERIES_PANIC: Edits = {
     "init/main.c": (
         "\tplant_boot();\n",
-        '\tplant_boot();\n#ifdef CONFIG_LLVM_COV_KERNEL\n\tpanic("the counters cannot be written");'
-        "\n#endif\n",
+        """\tplant_boot();
+#ifdef CONFIG_LLVM_COV_KERNEL
+	panic("the counters cannot be written");
+#endif
+""",
     )
 }
 

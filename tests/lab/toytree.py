@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A tree of toy kernels that grows while a lab watches it, and waiting for what the lab makes of it.
+"""A tree of toy kernels that grows while a lab watches it, and waiting for what comes of it.
 
 Each tag is published only when a test asks for it, as linux-next publishes one a day.
 """
@@ -21,6 +21,7 @@ from tests.lab.toykernel import KERNEL
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from email.message import EmailMessage
+
     from tests.lab.toy.history import Edits
 
 POLL = 'tree_poll = "1 s"\nlist_poll = "1 s"'
@@ -40,6 +41,24 @@ SLOW_BUILD: Edits = {
     )
 }
 """A build that takes its time, in the middle."""
+SLOW_BOOT: Edits = {
+    "init/main.c": (
+        "\tplant_boot();\n",
+        """\tplant_boot();
+	for (int changes = 0, last = -1; changes < 4;) {
+		uint8_t value = 0;
+
+		__asm__ volatile("outb %0, $0x70; inb $0x71, %0" : "+a"(value));
+		if (value != last) {
+			printk("it is %x seconds past", value);
+			last = value;
+			changes++;
+		}
+	}
+""",
+    )
+}
+"""A guest that waits until its clock has shown four seconds."""
 CULPRIT = "toy: new defaults for the lab"
 
 
