@@ -55,6 +55,10 @@ MAKE_ROOT = (
     'python3 -I -S -c "$2" && if test -e "$1"; then echo present; else echo absent; fi'
 )
 WRITE = 'umask 077; mkdir -p "$(dirname "$0")" && cat >"$0.$1.part" && mv -f "$0.$1.part" "$0"'
+READ = (
+    'test -f "$0" && ! test -L "$0" || { echo "$0 is no regular file" >&2; exit 1; }; '
+    'exec cat <"$0"'
+)
 ADOPT = (
     'test "$(sha256sum <"$0" | cut -c1-64)" = "$2" && mv -f "$0" "$1" && exit 0; rm -f "$0"; exit 9'
 )
@@ -163,8 +167,12 @@ class Host:
                        timeout=TRANSFER)  # fmt: skip
 
     async def read(self, path: str, limit: int) -> bytes:
-        """The content of a file; more than ``limit`` bytes, or no such file, raise InfraError."""
-        found = await self.run(["cat", "--", await self.path(path)], timeout=TRANSFER, limit=limit)
+        """The content of a regular file of at most ``limit`` bytes; anything else: InfraError.
+
+        A link is never followed: what a sandbox wrote could lead to what it cannot see.
+        """
+        found = await self.run(["sh", "-c", READ, await self.path(path)], timeout=TRANSFER,
+                               limit=limit)  # fmt: skip
         return found.stdout
 
     async def path(self, name: str) -> str:
