@@ -20,7 +20,7 @@ from kwatch.domain.report import CommitInfo
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from kwatch.adapters.process import Completed
 
@@ -242,8 +242,11 @@ class Git:
             files=tuple(touched.text().split("\0")[:-1]),
         )
 
-    async def pack(self, wanted: Sequence[str], have: Sequence[str]) -> AsyncIterator[bytes]:
-        """A thin pack, in pieces, of all that ``wanted`` needs and ``have`` lacks."""
+    async def pack(self, wanted: Sequence[str], have: Sequence[str]) -> AsyncGenerator[bytes]:
+        """A thin pack, in pieces, of all that ``wanted`` needs and ``have`` lacks.
+
+        Leave it by aclose(): the program that makes it lives until then.
+        """
         revisions = "\n".join([*wanted, *[f"^{commit}" for commit in have], ""]).encode()
         argv = ("git", "-C", str(self.directory), "pack-objects", "--revs", "--thin", "--stdout",
                 "--quiet", "--delta-base-offset", "--threads=2")  # fmt: skip

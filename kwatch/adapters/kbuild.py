@@ -8,6 +8,7 @@ what changed and no more.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,18 @@ SHORT = 120.0
 TRANSFER = 7200.0
 # Output folders that a slot keeps; each holds a gigabyte or two.
 OUTPUTS_KEPT = 4
+
+# Commits of a host that a pack may build upon: the newest are the most alike.
+KNOWN = 200
+
+# $0 git directory, $1 how many commits to tell. What is there already is left as it is, and what
+# was killed half made is finished.
+_OPEN = """
+set -e
+git init -q --bare "$0"
+git --git-dir="$0" for-each-ref --sort=-creatordate --count="$1" \
+    --format='%(objectname)' refs/kwatch/have
+"""
 
 # $0 git directory, $1 source folder, $2 index, $3 commit, $4 marker of a whole worktree
 _CHECK_OUT = """
@@ -120,20 +133,16 @@ async def push(git: Git, host: Host, commit: str) -> str:
     """
     repository = await host.path("linux.git")
     made = await host.run(
-        ["sh", "-c",
-         ('test -e "$0/HEAD" || git init -q --bare "$0"; git --git-dir="$0" for-each-ref'
-         " --format='%(objectname)' refs/kwatch/have | tail -n 200"), repository],
-        timeout=SHORT,
-    )  # fmt: skip
+        [*_environment(), "sh", "-c", _OPEN, repository, str(KNOWN)], timeout=SHORT
+    )
     have = made.text().split()
     if commit in have:
         return repository
     shared = [known for known in have if await git.resolve(f"{known}^{{commit}}")]
-    await host.run(
-        [*_git(repository), "index-pack", "--stdin", "--fix-thin"],
-        stdin=git.pack([commit], shared),
-        timeout=TRANSFER,
-    )
+    async with contextlib.aclosing(git.pack([commit], shared)) as pack:
+        await host.run(
+            [*_git(repository), "index-pack", "--stdin", "--fix-thin"], stdin=pack, timeout=TRANSFER
+        )
     await host.run(
         [*_git(repository), "update-ref", f"refs/kwatch/have/{commit}", commit], timeout=SHORT
     )

@@ -446,7 +446,7 @@ async def test_a_pack_that_nobody_reads_on_ends_its_program(source: Source, ours
     await fetched(ours, source)
     pieces = ours.pack([commit], [])
     assert await anext(pieces)
-    await pieces.aclose()  # type: ignore[attr-defined]
+    await pieces.aclose()
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     assert children == []
 
