@@ -27,6 +27,8 @@ LONGEST_PAUSE = 900.0
 # How long a job waits for a slot before it goes back to the queue, and how often it looks.
 WAIT_SECONDS = 60.0
 LOOK_SECONDS = 2.0
+# How long of that for a host that an earlier daemon had it on, and that is not reached yet.
+ARRIVAL_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,8 @@ class Pool:
             )
         try:
             async with asyncio.timeout(WAIT_SECONDS), self._changed:
+                if prefer is not None and prefer.host in self.hosts:
+                    await self._arrival(prefer.host)
                 while True:
                     lease = self._pick(need, specs, prefer)
                     if lease is not None:
@@ -134,6 +138,12 @@ class Pool:
                 f"no {need.slot.value} slot is free ({reasons})",
                 retry_after=timedelta(seconds=FIRST_PAUSE),
             ) from None
+
+    async def _arrival(self, name: str) -> None:
+        """Wait a while until a host is admitted: what runs there need not be done again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ARRIVAL_SECONDS):
+                await self._changed.wait_for(lambda: name in self._admitted)
 
     def _pick(self, need: Need, specs: Sequence[HostSpec], prefer: Handle | None) -> Lease | None:
         if prefer is not None and prefer.host in self._admitted:
