@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A one-file rebuild in a bisection, beside a build from nothing, in one run.
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One tag through kwatch, beside the same commands by hand, in one run.
 
@@ -128,7 +127,8 @@ def _hand(folder: Path, public: Path) -> dict[str, float]:
         )
     )
     step("qemu", "timeout 300 qemu-system-x86_64 -display none -nodefaults -M q35 -accel tcg"
-                 f" -cpu max -m 512M -no-reboot -serial file:{folder}/console -serial file:{folder}/channel"
+                 f" -cpu max -m 512M -no-reboot -serial file:{folder}/console"
+                 f" -serial file:{folder}/channel"
                  f" -kernel {out}/arch/x86/boot/bzImage -initrd {initramfs}"
                  " -append 'console=ttyS0 earlycon=uart8250,io,0x3f8 panic=-1'")  # fmt: skip
     events = ChannelReader().feed((folder / "channel").read_bytes())

@@ -110,7 +110,7 @@ def make_command(
     toolchain: Toolchain, arch: str, *targets: str, jobs: int, has_ccache: bool
 ) -> tuple[str, ...]:
     """``make`` of ``targets`` inside the sandbox."""
-    compiler = f"ccache {toolchain.compiler}" if has_ccache else toolchain.compiler
+    cache = "ccache " if has_ccache else ""
     return (
         "make",
         "-C",
@@ -118,7 +118,8 @@ def make_command(
         f"O={OUTPUT}",
         f"ARCH={KERNEL_ARCH[arch]}",
         f"LLVM={toolchain.llvm_suffix or 1}",
-        f"CC={compiler}",
+        f"CC={cache}{toolchain.compiler}",
+        f"HOSTCC={cache}{toolchain.compiler}",
         f"LD={toolchain.linker}",
         f"-j{jobs}",
         *REPRODUCIBLE,

@@ -49,7 +49,8 @@ async def tell(
 ) -> Outcome:
     """Post the series, then reveal one tag after the other to the daemon.
 
-    The daemon is started once there is something to watch. ``publish`` reveals a tag; ``during`` is called once a tag is out (to watch, or to disturb).
+    The daemon is started once there is something to watch. ``publish`` reveals a tag; ``during``
+    is called once a tag is out (to watch, or to disturb).
     """
     outcome = Outcome()
     await box.post_series()
