@@ -8,7 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kwatch.adapters import kbuild, llvm
 from kwatch.adapters.host import OnCancel
@@ -26,6 +26,8 @@ from kwatch.errors import DiskFullError, InfraError
 from kwatch.store import history, queue
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kwatch.adapters.git import Git
     from kwatch.adapters.host import Host
     from kwatch.adapters.kbuild import BuildSlot
@@ -134,7 +136,7 @@ class _Builder:
         self._number = lease.slot
         self._inputs = inputs
         self._database = database
-        self._processors: int | None = None
+        self._facts: Mapping[str, Any] | None = None
         self._log: list[bytes] = []
 
     async def slot(self) -> BuildSlot:
@@ -199,14 +201,18 @@ class _Builder:
         )
 
     async def _run(self, slot: BuildSlot, phase: str, *targets: str) -> RunEnd:
-        """One ``make``, supervised; its output goes into the log."""
+        """One ``make``, supervised; its output goes into the log.
+
+        The slots of a host share its processors.
+        """
+        facts = await self._probe()
         argv = slot.sandbox().command(
             kbuild.make_command(
                 self._inputs.variant.toolchain,
                 self._inputs.variant.arch,
                 *targets,
-                jobs=await self._jobs(),
-                has_ccache=True,
+                jobs=max(1, int(facts["cpus"]) // self._host.spec.slots.get(Slot.BUILD, 1)),
+                has_ccache="ccache" in facts["tools"],
             )
         )
         run_id = f"build-{self._job.id}-{self._job.attempt}-{phase}"
@@ -214,11 +220,11 @@ class _Builder:
         await self._database.write(queue.remember, self._job, handle)
         return await self._supervise(run_id, argv)
 
-    async def _jobs(self) -> int:
-        """How many compilers at a time: the host's processors, shared by its build slots."""
-        if self._processors is None:
-            self._processors = int((await self._host.probe())["cpus"])
-        return max(1, self._processors // self._host.spec.slots.get(Slot.BUILD, 1))
+    async def _probe(self) -> Mapping[str, Any]:
+        """What the host is and has, asked once."""
+        if self._facts is None:
+            self._facts = await self._host.probe()
+        return self._facts
 
     async def _supervise(self, run_id: str, argv: tuple[str, ...]) -> RunEnd:
         spec = RunSpec(argv=argv, deadline=DEADLINE, limits={LOG: LOG_LIMIT}, nice=5)
