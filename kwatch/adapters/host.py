@@ -40,6 +40,8 @@ TRANSFER = 1800.0
 # Seconds without a sign of life, of which an attached supervisor gives one each second.
 SILENCE = 15.0
 RENEW_EVERY = 0.8
+# Seconds that a cancelled start waits for its answer: a clean stop of the daemon has ten.
+START_ANSWER = 5.0
 # Seconds a host may stay away: less than the lease, so that nobody is killed behind our back.
 PATIENCE = 150.0
 # Seconds for which a file of the cache is never removed: somebody is about to use it.
@@ -263,7 +265,11 @@ class Host:
     # --- supervised runs --------------------------------------------------------------------------
 
     async def start(self, run_id: str, spec: RunSpec) -> None:
-        """Start a supervised run, unless this id was started before."""
+        """Start a supervised run, unless this id was started before.
+
+        To be cancelled waits for the answer: the host starts it all the same, and whoever then
+        stops the run must find it.
+        """
         request = {
             "argv": spec.argv,
             "cwd": spec.cwd,
@@ -273,7 +279,16 @@ class Host:
             "files": dict(spec.limits),
             "nice": spec.nice,
         }
-        await self._ask("start", run_id, request=request)
+        asking = asyncio.ensure_future(  # noqa: TID251 - it ends here in any case
+            self._ask("start", run_id, request=request)
+        )
+        try:
+            await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            await asyncio.wait({asking}, timeout=START_ANSWER)
+            if not asking.cancel():
+                asking.exception()
+            raise
 
     async def stop(self, run_id: str) -> RunEnd | None:
         """Kill the run and wait until nothing of it is left; None if it was never started."""
@@ -394,7 +409,8 @@ class Host:
         except asyncio.CancelledError:
             if on_cancel is OnCancel.STOP:
                 with contextlib.suppress(InfraError):
-                    await asyncio.shield(self.stop(run_id))
+                    # Without a folder, nobody takes it for one to go on with.
+                    await asyncio.shield(self.discard(run_id))
             raise
         raise InfraError(f"{self.name}: run {run_id} ended without saying how", host=self.name)
 
