@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A git repository that plays linux-next: Debian's kernel source, topic branches, daily tags.
 
-The tarball becomes the branch `stable`. The commits of `topics` grow on topic branches, and each
-tag is a fresh set of merges of these branches into `stable`, so no tag descends from another. All
-dates and people are fixed: one tarball gives the same commit ids on every machine.
+The tarball and opt-in.patch become the branch `stable`. The commits of `topics` grow on topic
+branches, and each tag is a fresh set of merges of these branches into `stable`, so no tag descends
+from another. All dates and people are fixed: one tarball gives the same commit ids on every machine.
 
-    refs/heads/stable             the tarball
+    refs/heads/stable             the tarball, and coverage of some directories
     refs/lab/branches/<branch>    topic branches, as of the last tag
     refs/lab/tags/<tag>           annotated tags, until publish() reveals them
     refs/lab/complete/<digest>    written last; names what the repository was made from
@@ -42,7 +42,7 @@ STABLE_DATE = datetime(2026, 11, 10, 12, tzinfo=UTC)
 BRANCHES = "refs/lab/branches"
 TAGS = "refs/lab/tags"
 COMPLETE = "refs/lab/complete"
-FORMAT = b"1"
+FORMAT = b"2"
 PIPE_BYTES = 1 << 20
 ABBREVIATION = 12
 
@@ -84,9 +84,9 @@ def make_tree(repository: Path, tarball: Path, *, progress: Callable[[str], None
     _git(repository, "symbolic-ref", "HEAD", STABLE)
     work = _Work(repository=repository, opt_in=opt_in)
     progress(f"importing {tarball}")
-    stable = _import_tarball(work, tarball)
+    stable = _commit_opt_in(work, _import_tarball(work, tarball))
+    _git(repository, "update-ref", STABLE, stable)
     progress("committing topics")
-    work.heads[Branch.LAB] = _commit_opt_in(work, stable)
     for tag in Tag:
         _commit_topics(work, tag, stable)
         _make_tag(work, tag, stable)
@@ -233,20 +233,23 @@ def _members(stream: IO[bytes]) -> Iterator[tuple[str, str, bytes]]:
                 raise LabTreeError(f"the tarball has {path!r}, which git cannot store")
 
 
-def _commit_opt_in(work: _Work, stable: str) -> str:
-    """Commit opt-in.patch on `stable` as the lab's maintainer; return the commit's id."""
+def _commit_opt_in(work: _Work, imported: str) -> str:
+    """Commit opt-in.patch on what was imported; return the commit's id.
+
+    All branches start from it, so that the coverage of every commit can be measured.
+    """
     message = work.repository / "lab-message"
     index = {"GIT_INDEX_FILE": str(work.repository / "lab-index")}
     patch = work.opt_in.read_bytes()
     info = _git(work.repository, "mailinfo", str(message), os.devnull, data=patch)
     subject = next(line for line in info.splitlines() if line.startswith("Subject: "))
-    _git(work.repository, "read-tree", stable, extra=index)
+    _git(work.repository, "read-tree", imported, extra=index)
     _git(work.repository, "apply", "--cached", data=patch, extra=index)
     tree = _git(work.repository, "write-tree", extra=index)
     text = f"{subject.removeprefix('Subject: ')}\n\n{message.read_text()}"
-    person = _identity(maintainer(Branch.LAB), _day(Tag.GOOD) - timedelta(days=1))
+    person = _identity(STABLE_MAINTAINER, STABLE_DATE + timedelta(hours=1))
     commit = _git(
-        work.repository, "commit-tree", tree, "-p", stable, data=text.encode(), extra=person
+        work.repository, "commit-tree", tree, "-p", imported, data=text.encode(), extra=person
     )
     (work.repository / "lab-index").unlink()
     message.unlink()

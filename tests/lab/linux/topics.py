@@ -15,7 +15,6 @@ from enum import StrEnum
 class Branch(StrEnum):
     """A topic branch, by the name that it has in the tree."""
 
-    LAB = "lab"
     MM = "mm"
     LIB = "lib"
     PRINTK = "printk"
