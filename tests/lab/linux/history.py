@@ -3,7 +3,7 @@
 
 The tarball and opt-in.patch become the branch `stable`. The commits of `topics` grow on topic
 branches, and each tag is a fresh set of merges of these branches into `stable`, so no tag descends
-from another. All dates and people are fixed: one tarball gives the same commit ids on every machine.
+from another. All dates and people are fixed: one tarball gives the same commits on every machine.
 
     refs/heads/stable             the tarball, and coverage of some directories
     refs/lab/branches/<branch>    topic branches, as of the last tag
