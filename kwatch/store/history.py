@@ -53,7 +53,9 @@ class StoredObservation:
 
 def known_tags(tx: Transaction, tree: str) -> dict[str, str]:
     """Each tag of a tree and the commit it was last seen at."""
-    rows = tx.execute("SELECT tag, commit_id FROM revision WHERE tree = ? ORDER BY id", (tree,))
+    rows = tx.execute(
+        "SELECT tag, commit_id FROM revision WHERE tree = ? ORDER BY seen_at, id", (tree,)
+    )
     return {row["tag"]: row["commit_id"] for row in rows}
 
 
@@ -80,13 +82,19 @@ def revisions(tx: Transaction, tree: str | None = None, limit: int = 50) -> tupl
 
 
 def add_revision(tx: Transaction, revision: Revision) -> int | None:
-    """Add a revision; its number, or None if it is known."""
+    """Add a revision; its number, or None if it is known: then the tag moved back to it."""
     row = tx.execute(
         "INSERT INTO revision (tree, tag, commit_id, seen_at) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING RETURNING id",
         (revision.tree, revision.tag, revision.commit, revision.seen_at),
     ).fetchone()
-    return None if row is None else int(row["id"])
+    if row is not None:
+        return int(row["id"])
+    tx.execute(
+        "UPDATE revision SET seen_at = ? WHERE tree = ? AND tag = ? AND commit_id = ?",
+        (revision.seen_at, revision.tree, revision.tag, revision.commit),
+    )
+    return None
 
 
 def _revision(row: sqlite3.Row) -> Revision:
