@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
 from typing import TYPE_CHECKING
 
+from kwatch.adapters.process import failure
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.job import JobKind
-from kwatch.domain.log.build import clean
+from kwatch.domain.log.build import clean, lab_trouble
 from kwatch.domain.message import Mail, parse
 from kwatch.domain.observation import CheckoutResult
 from kwatch.domain.series import PatchFate, PatchResult
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kwatch.adapters.git import Git
+    from kwatch.adapters.process import Completed
     from kwatch.domain.job import Job
     from kwatch.store.database import Database, Transaction
 
@@ -28,6 +32,10 @@ _IDENTITY = {
     "GIT_COMMITTER_EMAIL": "kwatch@localhost",
 }
 
+# What git am says of a file where there is no three-way merge that could leave conflicts.
+_REFUSED = re.compile(
+    r"^error: (?:patch failed: (.+):\d+|.* lacking or useless \((.+)\)\.)$", re.MULTILINE
+)
 
 _NO_PATCHES: tuple[PatchResult, ...] = ()
 
@@ -79,8 +87,10 @@ async def _apply(tree: Git, mbox: bytes) -> tuple[str, tuple[PatchResult, ...], 
     head = await tree.resolve("HEAD") or base
     if applied.status == 0:
         return head, _fates(subjects, len(subjects)), None
-    number = int((await tree.run("rev-list", "--count", f"{base}..HEAD")).text())
-    conflict = await _conflict(tree)
+    if applied.status < 0 or lab_trouble(applied.stderr.decode("utf-8", "replace")):
+        raise failure(applied)
+    number = await _applied(tree)
+    conflict = await _conflict(tree, applied)
     await tree.run("am", "--abort", check=False)
     said = [clean(line) for line in (applied.stdout + applied.stderr).decode(
         "utf-8", "replace").splitlines()]  # fmt: skip
@@ -94,10 +104,22 @@ async def _apply(tree: Git, mbox: bytes) -> tuple[str, tuple[PatchResult, ...], 
     return base, _fates(subjects, number), finding
 
 
-async def _conflict(tree: Git) -> list[str]:
-    """The files in which the three-way merge left conflicts."""
-    listed = await tree.run("diff", "--name-only", "--diff-filter=U", check=False)
-    return [clean(line) for line in listed.text().splitlines()[:20]]
+async def _applied(tree: Git) -> int:
+    """How many patches the ``am`` under way is through with: HEAD lacks those it could skip."""
+    counter = await tree.run("rev-parse", "--git-path", "rebase-apply/next")
+    with contextlib.suppress(OSError, ValueError):
+        return max(int((tree.directory / counter.text()).read_text()) - 1, 0)
+    return 0
+
+
+async def _conflict(tree: Git, applied: Completed) -> list[str]:
+    """The files in which the three-way merge left conflicts, or which there was none for."""
+    listed = await tree.run("diff", "--name-only", "--diff-filter=U", "-z", check=False)
+    files = listed.text().split("\0")[:-1] or [
+        merged or refused
+        for merged, refused in _REFUSED.findall(applied.stderr.decode("utf-8", "replace"))
+    ]
+    return [clean(name) for name in files[:20]]
 
 
 def _fates(subjects: list[str], applied: int) -> tuple[PatchResult, ...]:
@@ -111,8 +133,8 @@ def _fates(subjects: list[str], applied: int) -> tuple[PatchResult, ...]:
 
 
 def _subjects(mbox: bytes) -> list[str]:
-    """The titles of the patches of an mbox that we wrote ourselves."""
-    mails = [parse(raw) for raw in split(mbox)]
+    """The titles of the patches of a series. Those that the operator keeps were never mailed."""
+    mails = [parse(b"Message-ID: <never@mailed>\n" + raw) for raw in split(mbox)]
     return [mail.title if isinstance(mail, Mail) else "(unreadable)" for mail in mails]
 
 
