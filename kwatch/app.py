@@ -10,30 +10,24 @@ import logging
 import random
 import secrets
 import shutil
-import signal
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp import web
 
 from kwatch import __version__
-from kwatch.adapters import systemd
 from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
 from kwatch.adapters.lore import Lore
 from kwatch.adapters.pool import Pool
 from kwatch.adapters.smtp import Smtp
-from kwatch.domain.facts import CommandState
-from kwatch.domain.host import Health, HostState
 from kwatch.domain.job import JobKind
 from kwatch.domain.series import Series, series_digest
-from kwatch.errors import ConfigError, InfraError, KwatchError
-from kwatch.schedule import Schedule, Tick
+from kwatch.errors import ConfigError
+from kwatch.schedule import Tick
 from kwatch.stages import (
     boot,
     build,
@@ -48,19 +42,15 @@ from kwatch.stages import (
     send,
     watch,
 )
-from kwatch.store import commands, history, hosts, lock, queue, record
+from kwatch.store import history, lock, queue, record
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
-from kwatch.web.control import make_control
-from kwatch.web.health import LONGEST_BEAT, Liveness
-from kwatch.web.server import make_application
 from kwatch.worker import Stage, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from kwatch.config.settings import Settings
-    from kwatch.domain.command import Command
     from kwatch.domain.posting import SeriesRule
     from kwatch.domain.report import Correspondence
     from kwatch.store.database import Transaction
@@ -68,12 +58,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DATABASE = "history.sqlite"
-CONTROL = "control.sock"
-FIRST_PAUSE = 5.0
-LONGEST_PAUSE = 600.0
-BEAT_SECONDS = 10.0
-HEALTH_SECONDS = 2.0
-MIB = 1 << 20
 
 
 class Lab:
@@ -287,195 +271,3 @@ def _clear(scratch: Path) -> None:
     for left in scratch.iterdir():
         if left.name != "source":
             shutil.rmtree(left, ignore_errors=True)
-
-
-async def run(settings: Settings) -> None:
-    """Be the daemon, until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        started = time.time()
-        async with (
-            open_lab(settings) as lab,
-            serve(lab, started),
-            asyncio.TaskGroup() as group,
-        ):
-            tasks = [
-                *_work(lab, group),
-                group.create_task(_feed_watchdog(lab), name="watchdog"),
-            ]
-            with Schedule(lab.ticks(), put=lab.put, now=datetime.fromtimestamp(started, UTC)):
-                systemd.ready()
-                log.info("lab %s is up", settings.name)
-                await stop.wait()
-                systemd.stopping()
-                log.info("stopping: what runs is put back and goes on at the next start")
-            for task in tasks:
-                task.cancel()
-    except* KwatchError as errors:
-        raise errors.exceptions[0] from None
-
-
-async def once(settings: Settings, *, patience: float) -> None:
-    """Look at every source once and work until nothing is left to do within ``patience`` s."""
-    try:
-        async with open_lab(settings) as lab, asyncio.TaskGroup() as group:
-            for tick in lab.ticks():
-                await lab.put(tick.kind, tick.key)
-            tasks = _work(lab, group)
-            while not await lab.worker.is_idle(patience=patience):  # noqa: ASYNC110 - two sources
-                await asyncio.sleep(0.2)
-            for task in tasks:
-                task.cancel()
-    except* KwatchError as errors:
-        raise errors.exceptions[0] from None
-
-
-def _work(lab: Lab, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-    """The tasks that do the lab's work."""
-    return [
-        group.create_task(lab.worker.run(), name="worker"),
-        *(
-            group.create_task(_welcome(lab, host), name=f"host-{host.name}")
-            for host in lab.pool.hosts.values()
-        ),
-    ]
-
-
-async def order(settings: Settings, given: Command) -> tuple[bool, str]:
-    """Have a command carried out, by the daemon if one runs.
-
-    Whether it was done, and the answer.
-    """
-    path = settings.state_directory / CONTROL
-    if path.exists():
-        try:
-            return await _ask(path, given)
-        except aiohttp.ClientConnectionError:
-            log.debug("nobody listens on %s", path)
-    async with open_lab(settings) as lab:
-        number = await lab.database.write(commands.give, given, now=time.time())
-        job = await lab.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
-        while job is not None:
-            facts = await command.run(job, database=lab.database, clock=time.time)
-            if facts is not None:
-                await lab.database.write(record.record, job, facts, now=time.time())
-            job = await lab.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
-        stored = await lab.database.read(commands.load, number)
-    return stored.state is CommandState.DONE, stored.answer or ""
-
-
-async def _ask(path: Path, given: Command) -> tuple[bool, str]:
-    connector = aiohttp.UnixConnector(str(path))
-    body = {"verb": given.verb, "argument": given.argument}
-    async with (
-        aiohttp.ClientSession(connector=connector) as session,
-        session.post("http://localhost/command", json=body) as response,
-    ):
-        answer = await response.json()
-    if "error" in answer:
-        raise InfraError(f"the daemon refuses: {answer['error']}")
-    return answer["state"] == CommandState.DONE, answer["answer"]
-
-
-@contextlib.asynccontextmanager
-async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
-    """Serve the status pages over TCP, and commands on the control socket.
-
-    Raises ConfigError, before anything is served, where the port cannot be had.
-    """
-    settings = lab.settings
-
-    def liveness() -> Liveness:
-        return Liveness(
-            started_at=started_at,
-            beat=lab.worker.beat,
-            periods={
-                **{f"tree:{name}": every for name, every in settings.schedule.tree_poll.items()},
-                **{f"list:{name}": every for name, every in settings.schedule.list_poll.items()},
-            },
-        )
-
-    pages = web.AppRunner(
-        make_application(
-            database=lab.database,
-            liveness=liveness,
-            clock=time.time,
-            read_blob=lab.blobs.read,
-            name=settings.name,
-        ),
-        shutdown_timeout=2.0,
-        access_log=None,
-    )
-    control = web.AppRunner(
-        make_control(database=lab.database, wake=lab.worker.wake, clock=time.time),
-        shutdown_timeout=2.0,
-        access_log=None,
-    )
-    path = settings.state_directory / CONTROL
-    try:
-        await pages.setup()
-        await control.setup()
-        try:
-            await web.TCPSite(pages, settings.web.host, settings.web.port).start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {settings.web.host}:{settings.web.port}"
-                f" ({error.strerror}): correct [web]"
-            ) from error
-        path.unlink(missing_ok=True)
-        await web.UnixSite(control, str(path)).start()
-        path.chmod(0o660)
-        yield
-    finally:
-        await pages.cleanup()
-        await control.cleanup()
-        path.unlink(missing_ok=True)
-
-
-async def _welcome(lab: Lab, host: Host) -> None:
-    """End what nobody owns on a host, then admit it; again later for as long as it is away."""
-    pause = FIRST_PAUSE
-    while True:
-        try:
-            handles = await lab.database.read(queue.handles)
-            ended = await host.reap({handle.run_id for handle in handles})
-        except InfraError as error:
-            log.warning("%s", error)
-            state = HostState(health=Health.UNREACHABLE, reason=str(error).splitlines()[0])
-            await _note(lab, host, state)
-        else:
-            if ended:
-                log.info("%s: ended what was left: %s", host.name, ", ".join(ended))
-            await lab.pool.admit(host.name)
-            break
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
-    noted = None
-    while True:
-        state = lab.pool.seen(host.name)
-        if state != noted and await _note(lab, host, state):
-            noted = state
-        await asyncio.sleep(HEALTH_SECONDS)
-
-
-async def _note(lab: Lab, host: Host, state: HostState) -> bool:
-    """Keep what ``kwatch hosts`` shows; whether that was possible."""
-    try:
-        await lab.database.write(hosts.note, host.name, state, now=time.time())
-    except InfraError as error:
-        log.warning("%s", error)
-        return False
-    return True
-
-
-async def _feed_watchdog(lab: Lab) -> None:
-    """Tell systemd that we live, as long as the worker really goes round."""
-    interval = systemd.watchdog_interval() or BEAT_SECONDS
-    while True:
-        if time.time() - lab.worker.beat < LONGEST_BEAT:
-            systemd.alive()
-            systemd.status(f"{len(lab.worker.running)} jobs running")
-        await asyncio.sleep(interval)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kwatch import __version__, app, journal, listing
+from kwatch import __version__, app, daemon, journal, listing
 from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
 from kwatch.config.assemble import Secrets
@@ -118,12 +118,12 @@ def _settings(words: argparse.Namespace) -> Settings:
 
 
 def _run(words: argparse.Namespace) -> int:
-    asyncio.run(app.run(load(words.config)))
+    asyncio.run(daemon.run(load(words.config)))
     return DONE
 
 
 def _once(words: argparse.Namespace) -> int:
-    asyncio.run(app.once(load(words.config), patience=words.patience))
+    asyncio.run(daemon.once(load(words.config), patience=words.patience))
     return DONE
 
 
@@ -207,7 +207,7 @@ def _order(words: argparse.Namespace, verb: Verb, argument: str | None, needed: 
         raise ConfigError(f"name {needed}")
     settings = _settings(words)
     command = Command(sender="the command line", verb=verb, argument=argument)
-    is_done, answer = asyncio.run(app.order(settings, command))
+    is_done, answer = asyncio.run(daemon.order(settings, command))
     print(answer)
     return DONE if is_done else FAILED
 

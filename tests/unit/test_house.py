@@ -23,7 +23,6 @@ LONGER: dict[str, str] = {
     "kwatch/adapters/host.py": "a host and its supervised runs share one connection and its repair",
     "kwatch/adapters/lore.py": "the one reader of an archive, from the manifest to the mail",
     "kwatch/adapters/supervisor.py": "one file by design: it is uploaded to hosts as it is",
-    "kwatch/app.py": "the one place where everything is put together",
 }
 VAGUE = re.compile(r"(^|_)(util|utils|common|helper|helpers|misc)($|_)", re.IGNORECASE)
 LEFT_TO_DO = re.compile(r"\b(TODO|FIXME|XXX)\b")
