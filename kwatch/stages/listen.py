@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -47,17 +48,14 @@ async def run(
     known = await database.read(cursors.value, f"list:{job.key}")
     batch = await lore.poll(source.url, Cursor.from_json(known) if known else None, since=since)
     own = await database.read(mail.own_message_ids)
-    fresh = [kept for item in batch.mails if isinstance(item, RawMail)
+    watched = rules.get(job.key, ())
+    fresh = [kept for item in batch.mails if watched and isinstance(item, RawMail)
              and (kept := _kept(item, own))]  # fmt: skip
     posted: list[Posted] = []
     if fresh:
-        stored = await database.read(mail.posting_mails, job.key, since=(now - MEMORY).timestamp())
-        raws = {mail.message_id: mail.raw for mail in fresh}
-        for raw in stored:
-            parsed = parse(raw)
-            if isinstance(parsed, Mail):
-                raws.setdefault(parsed.message_id, raw)
-        posted = _postings(raws, rules.get(job.key, ()))
+        stored = await database.read(mail.posting_mails, since=(now - MEMORY).timestamp())
+        # A busy list has tens of thousands of patches in that time.
+        posted = await asyncio.to_thread(_postings, (*stored, *fresh), watched)
     return Heard(
         source=job.key,
         cursor=batch.cursor.to_json(),
@@ -80,10 +78,22 @@ def _kept(item: RawMail, own: frozenset[str]) -> ListMail | None:
     )
 
 
-def _postings(raws: Mapping[str, bytes], rules: Sequence[SeriesRule]) -> list[Posted]:
-    """Every complete posting among the mails that belongs to a watched series."""
-    mails = [parsed for raw in raws.values() if isinstance(parsed := parse(raw), Mail)]
-    postings = assemble(mails)
+def _postings(kept: Sequence[ListMail], rules: Sequence[SeriesRule]) -> list[Posted]:
+    """Every complete posting among the mails that belongs to a watched series.
+
+    Of mails with one Message-ID the first counts, or anybody could change a posting afterwards.
+    """
+    firsts: dict[str, ListMail] = {}
+    for one in kept:
+        firsts.setdefault(one.message_id, one)
+    raws = {one.message_id: one.raw for one in firsts.values()}
+    postings = assemble(
+        parsed
+        for one in firsts.values()
+        if isinstance(
+            parsed := parse(one.raw, received_at=datetime.fromtimestamp(one.received_at, UTC)), Mail
+        )
+    )
     found = []
     for rule in rules:
         members: list[Posting] = []

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kwatch.domain.facts import ListMail
 from kwatch.domain.report import DeliveryState, MailState, Release, ReportKind
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from kwatch.domain.facts import ListMail
     from kwatch.domain.report import Delivery, Letter
     from kwatch.store.database import Transaction
 
@@ -53,14 +53,20 @@ def keep_postings(tx: Transaction, source: str, mails: Sequence[ListMail]) -> No
     )
 
 
-def posting_mails(tx: Transaction, source: str, *, since: float) -> tuple[bytes, ...]:
-    """The patch mails of a list that came after ``since``, in the order they came."""
+def posting_mails(tx: Transaction, *, since: float) -> tuple[ListMail, ...]:
+    """The patch mails of all lists that came after ``since``, in the order they came.
+
+    What several lists carry is kept once, under whichever had it first.
+    """
     rows = tx.execute(
-        "SELECT raw FROM posting_mail WHERE list = ? AND received_at >= ?"
+        "SELECT message_id, received_at, raw FROM posting_mail WHERE received_at >= ?"
         " ORDER BY received_at, message_id",
-        (source, since),
+        (since,),
     )
-    return tuple(row["raw"] for row in rows)
+    return tuple(
+        ListMail(message_id=row["message_id"], received_at=row["received_at"], raw=row["raw"])
+        for row in rows
+    )
 
 
 def put_letter(tx: Transaction, letter: Letter, release: Release, *, now: float) -> int | None:
