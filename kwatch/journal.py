@@ -52,13 +52,24 @@ class _Formatter(logging.Formatter):
             return text
         # Every line needs its own priority, or a traceback is cut into lines of no importance.
         priority = _PRIORITIES.get(record.levelno, 6)
-        return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in text.splitlines() or [""])
+
+
+def _is_journal() -> bool:
+    """Whether standard error is the journal's: systemd.exec(5), $JOURNAL_STREAM.
+
+    A shell that runs below a service has the variable too, and a terminal for standard error.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        state = os.fstat(sys.stderr.fileno())
+        return os.environ.get("JOURNAL_STREAM") == f"{state.st_dev}:{state.st_ino}"
+    return False
 
 
 def start(level: int = logging.INFO) -> None:
     """Send all log lines to standard error, in the journal's form where that is the journal."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(is_journal="JOURNAL_STREAM" in os.environ))
+    handler.setFormatter(_Formatter(is_journal=_is_journal()))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
     logging.getLogger("apscheduler").setLevel(logging.WARNING)

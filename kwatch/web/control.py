@@ -37,7 +37,9 @@ def make_control(
             order = Command(
                 sender=_peer(request), verb=Verb(body["verb"]), argument=str(body["argument"])
             )
-        except (ValueError, KeyError, TypeError) as error:
+            # JSON can spell text that is none, and that no database takes.
+            order.argument.encode()
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             return web.json_response({"error": f"not a command: {error}"}, status=400)
         if len(order.argument) > LONGEST_ARGUMENT:
             return web.json_response({"error": "the argument is too long"}, status=400)
