@@ -19,7 +19,7 @@ from kwatch.app import open_lab
 from kwatch.domain.facts import CommandState
 from kwatch.domain.host import Health, HostState
 from kwatch.domain.job import JobKind
-from kwatch.errors import ConfigError, InfraError, KwatchError
+from kwatch.errors import ConfigError, InfraError, ungrouped
 from kwatch.schedule import Schedule
 from kwatch.stages import command
 from kwatch.store import commands, hosts, queue, record
@@ -51,8 +51,8 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    try:
-        started = time.time()
+    started = time.time()
+    with ungrouped():
         async with (
             open_lab(settings) as lab,
             serve(lab, started),
@@ -70,13 +70,11 @@ async def run(settings: Settings) -> None:
                 log.info("stopping: what runs is put back and goes on at the next start")
             for task in tasks:
                 task.cancel()
-    except* KwatchError as errors:
-        raise errors.exceptions[0] from None
 
 
 async def once(settings: Settings, *, patience: float) -> None:
     """Look at every source once and work until nothing is left to do within ``patience`` s."""
-    try:
+    with ungrouped():
         async with open_lab(settings) as lab, asyncio.TaskGroup() as group:
             for tick in lab.ticks():
                 await lab.put(tick.kind, tick.key)
@@ -85,8 +83,6 @@ async def once(settings: Settings, *, patience: float) -> None:
                 await asyncio.sleep(0.2)
             for task in tasks:
                 task.cancel()
-    except* KwatchError as errors:
-        raise errors.exceptions[0] from None
 
 
 def _work(lab: Lab, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:

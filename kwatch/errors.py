@@ -7,9 +7,11 @@ infrastructure failed, carries the evidence, and ends in a sentence on what to d
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import timedelta
 
 
@@ -41,3 +43,22 @@ class DiskFullError(InfraError):
 
 class LeaseLostError(KwatchError):
     """Another attempt owns the job now; whatever this one found is discarded."""
+
+
+@contextlib.contextmanager
+def ungrouped() -> Iterator[None]:
+    """Let the first failure of a task group inside be raised as itself.
+
+    A group that also holds something that is no KwatchError is a defect, and stays as it is.
+    (Python before 3.11.4 wraps whatever leaves an ``except*`` block in another group.)
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        expected, others = group.split(KwatchError)
+        if expected is None or others is not None:
+            raise
+        first: BaseException = expected
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kwatch.errors import DiskFullError, InfraError
+from kwatch.errors import DiskFullError, InfraError, ungrouped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -154,6 +154,10 @@ async def spawn(
             os.killpg(process.pid, signal.SIGKILL)
         _hang_up(process)
         await asyncio.shield(process.wait())
+        if process.stdin is not None:
+            # Python 3.11.2 complains of a broken pipe that nobody asked about.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                await asyncio.shield(process.stdin.wait_closed())
         # A pipe left open would warn when it is collected; closing it is all that is left.
         process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
@@ -175,15 +179,13 @@ async def _converse(
 ) -> tuple[bytes, bytes]:
     assert process.stdout is not None  # noqa: S101 - spawn always makes the pipes
     assert process.stderr is not None  # noqa: S101
-    try:
+    with ungrouped():
         async with asyncio.TaskGroup() as group:
             if stdin is not None:
                 group.create_task(_feed(process, stdin))
             out = group.create_task(_read(process.stdout, limit, argv))
             err = group.create_task(_read(process.stderr, limit, argv))
             group.create_task(process.wait())
-    except* InfraError as errors:
-        raise errors.exceptions[0] from None
     return out.result(), err.result()
 
 
@@ -192,8 +194,7 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         process.stdin.write(data)
         await process.stdin.drain()
-        process.stdin.close()
-        await process.stdin.wait_closed()
+    process.stdin.close()
 
 
 async def _read(stream: asyncio.StreamReader, limit: int, argv: Sequence[str]) -> bytes:

@@ -37,7 +37,7 @@ from kwatch.domain.observation import BootResult, BuildResult, Trial
 from kwatch.domain.run import LOG, Alive, Ended, Output
 from kwatch.domain.variant import Variant
 from kwatch.domain.vcpu import VcpuSample
-from kwatch.errors import InfraError
+from kwatch.errors import InfraError, ungrouped
 from kwatch.store import history, queue
 
 if TYPE_CHECKING:
@@ -165,13 +165,13 @@ class _Session:
         watch = Watch(self._profile, self._accelerator, time.monotonic())
         happenings: asyncio.Queue[object] = asyncio.Queue(maxsize=64)
         wants_sample = asyncio.Event()
-        try:
+        decision: Decision = Continue()
+        with ungrouped():
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._follow(run_id, happenings)),
                     group.create_task(self._converse(socket, happenings, wants_sample)),
                 ]
-                decision: Decision = Continue()
                 while not isinstance(decision, End):
                     if isinstance(decision, Sample):
                         wants_sample.set()
@@ -179,8 +179,7 @@ class _Session:
                     decision = self._tell(watch, happening, time.monotonic())
                 for task in tasks:
                     task.cancel()
-        except* InfraError as errors:
-            raise errors.exceptions[0] from None
+        assert isinstance(decision, End)  # noqa: S101 - the loop ends no other way
         return decision.verdict
 
     def _tell(self, watch: Watch, happening: object, now: float) -> Decision:
@@ -240,14 +239,18 @@ class _Session:
         The machine's side channel is a help and no need: without it the console still tells.
         """
         try:
-            async with Qmp(await self._connect(socket)) as machine, asyncio.TaskGroup() as group:
-                group.create_task(_forward(machine, happenings))
-                while True:
-                    await wants_sample.wait()
-                    wants_sample.clear()
-                    await happenings.put(await machine.vcpus())
-        except* InfraError as errors:
-            log.debug("no control of the machine: %s", errors.exceptions[0])
+            with ungrouped():
+                async with (
+                    Qmp(await self._connect(socket)) as machine,
+                    asyncio.TaskGroup() as group,
+                ):
+                    group.create_task(_forward(machine, happenings))
+                    while True:
+                        await wants_sample.wait()
+                        wants_sample.clear()
+                        await happenings.put(await machine.vcpus())
+        except InfraError as error:
+            log.debug("no control of the machine: %s", error)
 
     async def _connect(self, socket: str) -> Duplex:
         for _ in range(SOCKET_TRIES):

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Sent
+from kwatch.errors import InfraError
 from kwatch.store import mail
 
 if TYPE_CHECKING:
@@ -13,10 +15,18 @@ if TYPE_CHECKING:
     from kwatch.domain.job import Job
     from kwatch.store.database import Database
 
+ORDER_PAUSE = timedelta(seconds=10)
+
 
 async def run(job: Job, *, smtp: Smtp, database: Database) -> Sent | None:
     """Send the mail that ``job.key`` numbers to those that have not got it."""
     number = int(job.key)
+    first = await database.read(mail.waits_for, number)
+    if first is not None:
+        # An answer to a mail that nobody has seen would begin the thread.
+        raise InfraError(
+            f"mail {number} waits for mail {first} of its thread", retry_after=ORDER_PAUSE
+        )
     letter = await database.write(mail.start_sending, number)
     if letter is None:
         return None

@@ -102,6 +102,18 @@ def release(tx: Transaction, number: int) -> bool:
     return row is not None
 
 
+def waits_for(tx: Transaction, number: int) -> int | None:
+    """An earlier mail of the same thread that is on its way and that nobody has got yet."""
+    row = tx.execute(
+        "SELECT min(earlier.id) AS id FROM mail JOIN mail AS earlier USING (thread)"
+        " WHERE mail.id = ? AND earlier.id < mail.id AND earlier.sent_at IS NULL"
+        " AND earlier.state IN (?, ?)",
+        (number, MailState.READY, MailState.SENDING),
+    ).fetchone()
+    found: int | None = row["id"]
+    return found
+
+
 def start_sending(tx: Transaction, number: int) -> StoredMail | None:
     """Mark a mail as being handed over; None if it is held, sent or given up."""
     row = tx.execute(
