@@ -54,6 +54,8 @@ PROFILE = "profraw"
 # QEMU makes its socket a moment after it was started.
 SOCKET_PAUSE = 0.05
 SOCKET_TRIES = 100
+# Seconds between two signs of life of an attached supervisor, which gives one each second.
+LONGEST_GAP = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,24 @@ async def run(
     )
 
 
+class _Clock:
+    """Seconds that stand still while the host is away: what nobody could hear is no silence."""
+
+    def __init__(self) -> None:
+        self._heard = time.monotonic()
+        self._away = 0.0
+
+    def now(self) -> float:
+        """The time of the guest."""
+        return min(time.monotonic(), self._heard + LONGEST_GAP) - self._away
+
+    def hear(self) -> None:
+        """The host said something, if only that it lives."""
+        now = time.monotonic()
+        self._away += max(0.0, now - self._heard - LONGEST_GAP)
+        self._heard = now
+
+
 class _Session:
     """One guest on one host, from its start until nothing of it is left."""
 
@@ -141,6 +161,7 @@ class _Session:
         self._accelerator = accelerator
         self._heard = _Recording()
         self._channel = ChannelReader(max_blob=profile.channel_limit)
+        self._clock = _Clock()
 
     async def run(
         self, database: Database, *, kernel: str, initramfs: str
@@ -162,7 +183,7 @@ class _Session:
 
     async def _watch(self, run_id: str, socket: str) -> BootVerdict:
         """Feed everything that happens into the domain's Watch until it says End."""
-        watch = Watch(self._profile, self._accelerator, time.monotonic())
+        watch = Watch(self._profile, self._accelerator, self._clock.now())
         happenings: asyncio.Queue[object] = asyncio.Queue(maxsize=64)
         wants_sample = asyncio.Event()
         decision: Decision = Continue()
@@ -175,8 +196,9 @@ class _Session:
                 while not isinstance(decision, End):
                     if isinstance(decision, Sample):
                         wants_sample.set()
-                    happening = await _next(happenings, watch.next_wakeup(time.monotonic()))
-                    decision = self._tell(watch, happening, time.monotonic())
+                    now = self._clock.now()
+                    happening = await _next(happenings, watch.next_wakeup(now) - now)
+                    decision = self._tell(watch, happening, self._clock.now())
                 for task in tasks:
                     task.cancel()
         assert isinstance(decision, End)  # noqa: S101 - the loop ends no other way
@@ -228,6 +250,7 @@ class _Session:
         offsets = dict.fromkeys((LOG, qemu.CONSOLE, qemu.CHANNEL), 0)
         async with contextlib.aclosing(self._host.attach(run_id, offsets)) as frames:
             async for frame in frames:
+                self._clock.hear()
                 if not isinstance(frame, Alive):
                     await happenings.put(frame)
 
@@ -294,10 +317,10 @@ async def _forward(machine: Qmp, happenings: asyncio.Queue[object]) -> None:
         await happenings.put(event)
 
 
-async def _next(happenings: asyncio.Queue[object], until: float) -> object:
-    """The next thing that happens, or None at the time ``until``."""
+async def _next(happenings: asyncio.Queue[object], seconds: float) -> object:
+    """The next thing that happens, or None after so many seconds."""
     try:
-        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+        async with asyncio.timeout(max(0.0, seconds)):
             return await happenings.get()
     except TimeoutError:
         return None
