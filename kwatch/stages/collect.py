@@ -39,6 +39,8 @@ EXPORT_LIMIT = 1 << 28
 PIECE = 1 << 20
 DEADLINE = 1800.0
 SHORT = 60.0
+# $0 what the folders of all attempts begin with, $1 folder; a killed attempt left its own behind.
+MAKE_FOLDER = 'rm -rf -- "$0"-* && mkdir -p "$1"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +118,9 @@ async def _vmlinux(host: Host, digest: str, blobs: Blobs, scratch: Path) -> str:
 async def _report(host: Host, job: Job, variant: Variant, vmlinux: str, profile: bytes) -> Coverage:
     tools = llvm.Llvm(suffix=variant.toolchain.llvm_suffix)
     profraw = await host.put_bytes(profile)
-    folder = await host.path(f"collect/{job.id}-{job.attempt}")
-    await host.run(["mkdir", "-p", folder], timeout=SHORT)
+    mine = await host.path(f"collect/{job.id}")
+    folder = f"{mine}-{job.attempt}"
+    await host.run(["sh", "-c", MAKE_FOLDER, mine, folder], timeout=SHORT)
     sandbox = Sandbox(
         read_only={"/in/vmlinux": vmlinux, "/in/profraw": profraw},
         writable={"/out": folder},
