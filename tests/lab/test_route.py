@@ -142,12 +142,12 @@ async def test_pages_answer(undisturbed: Run, path: str, expected: str) -> None:
     ],
 )
 async def test_commands_print(undisturbed: Run, words: tuple[str, ...], expected: str) -> None:
-    status, output = await undisturbed.box.command(*words)
-    assert status == 0, output
-    assert expected in output
-    status, output = await undisturbed.box.command(*words, "--json")
-    assert status == 0, output
-    assert json.loads(output)
+    plain, document = await asyncio.gather(
+        undisturbed.box.command(*words), undisturbed.box.command(*words, "--json")
+    )
+    assert plain[0] == document[0] == 0, (plain, document)
+    assert expected in plain[1]
+    assert json.loads(document[1])
 
 
 async def test_the_hosts_are_checked(undisturbed: Run) -> None:

@@ -177,7 +177,7 @@ def letters(box: Box) -> list[EmailMessage]:
 
 def text_of(letter: EmailMessage) -> str:
     """The body of a report."""
-    return str(letter.get_content())
+    return str(letter.get_content()).replace("\r\n", "\n")
 
 
 def left_behind(user: str) -> list[str]:
