@@ -203,8 +203,8 @@ def _proof(
     if fixed:
         labels[fixed] = "fixed tag"
     if len(commits) == 1:
-        labels[commits[0]] = "culprit"
-        labels.update(dict.fromkeys(parents, "parent"))
+        labels[commits[0]] = "first bad commit"
+        labels.update(dict.fromkeys(parents, "its parent"))
     shown = [one for one in case.observations if one.trial.commit in labels and one.outcome]
     order = list(labels)
     return tuple(
