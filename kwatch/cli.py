@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,19 @@ DONE, FAILED, USAGE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; its exit status."""
+    try:
+        try:
+            return _act(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Somebody read enough (head, less): that is no failure of ours. What is left to write
+        # must have a place to go, or the interpreter fails at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _act(arguments: Sequence[str] | None) -> int:
     words = _parser().parse_args(arguments)
     journal.start(logging.DEBUG if words.verbose else logging.INFO)
     try:
@@ -43,10 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return FAILED
-    except BrokenPipeError:
-        # Somebody read enough (head, less): that is no failure of ours.
-        sys.stderr.close()
-        return DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,6 +151,9 @@ def _status(words: argparse.Namespace) -> int:
 
 
 def _show(words: argparse.Namespace) -> int:
+    needed = listing.NAMED_BY[words.what]
+    if len(words.name) != len(needed):
+        raise ConfigError(f"name a {words.what} by {' and '.join(needed)}")
     return _print(words, listing.SHOWN[words.what], *words.name)
 
 

@@ -105,11 +105,11 @@ def mail(tx: Transaction, number: str) -> Listing:
     )
 
 
-def revision(tx: Transaction, tree: str, tag: str = "") -> Listing:
+def revision(tx: Transaction, tree: str, tag: str) -> Listing:
     """What was observed of a tag."""
     found = stories.revision_stories(tx, tree, tag)
     if not found:
-        raise NotFoundError(f"{tree} {tag} was never seen: give a tree and a tag")
+        raise NotFoundError(f"{tree} {tag} was never seen: see 'kwatch status'")
     lines = []
     for story in found:
         lines.append(f"{tree} {tag} {story.revision.commit}, seen {_time(story.revision.seen_at)}")
@@ -136,6 +136,8 @@ def regression(tx: Transaction, number: str) -> Listing:
 
 
 SHOWN: Mapping[str, Callable[..., Listing]] = {"regression": regression, "revision": revision}
+# What names one of them.
+NAMED_BY: Mapping[str, tuple[str, ...]] = {"regression": ("NUMBER",), "revision": ("TREE", "TAG")}
 
 
 def _observations(lines: Sequence[ObservationLine]) -> list[str]:

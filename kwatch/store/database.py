@@ -116,13 +116,18 @@ class Database:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[Transaction]:
-    """One snapshot of the history, for a process beside the daemon."""
+    """One snapshot of the history, for a process beside the daemon. InfraError if it is none."""
     if not path.exists():
         raise ConfigError(f"there is no history at {path} yet: has kwatch run with this file?")
     connection = connect(path, read_only=True)
     try:
         connection.execute("BEGIN")
         yield connection
+    except sqlite3.DatabaseError as error:
+        raise InfraError(
+            f"the history at {path} cannot be read ({error}): see that it is kwatch's own and"
+            " whole, and that kwatch has run since it was installed anew"
+        ) from error
     finally:
         connection.close()
 

@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line without a daemon: what it says, and the exit status that goes with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kwatch import __version__
+from kwatch.cli import DONE, FAILED, USAGE, main
+from kwatch.store import history, lock
+from kwatch.store.blobs import Blobs
+from kwatch.store.database import Database, connect, transaction
+from tests.integration.web_history import BLOBS, NOW, fill
+from tests.lab.toy.history import git as run_git
+from tests.unit.domain.trials import MBOX, SERIES
+from tests.unit.test_config import GOOD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell:
+    """A place to type ``kwatch`` at."""
+
+    folder: Path
+    config: Path
+    capture: pytest.CaptureFixture[str]
+    filled: Path
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    def __call__(self, *words: str) -> Answer:
+        self.capture.readouterr()
+        try:
+            status = main([*words, "--config", str(self.config)])
+        except SystemExit as end:
+            status = int(str(end.code))
+        said = self.capture.readouterr()
+        assert "Traceback" not in said.err
+        return Answer(status=status, out=said.out, err=said.err)
+
+    def json(self, *words: str) -> Any:  # noqa: ANN401
+        answer = self(*words, "--json")
+        assert answer.status == DONE, answer.err
+        return json.loads(answer.out)
+
+    def history(self) -> None:
+        """Have a history with one of everything."""
+        shutil.copytree(self.filled, self.state)
+
+
+async def fill_state(state: Path) -> None:
+    database = await Database.open(state / "history.sqlite")
+    blobs = Blobs(state / "blobs", database=database, budget=1 << 30, clock=lambda: NOW)
+    for blob in BLOBS:
+        await blobs.put(blob)
+    await database.write(fill)
+    await database.close()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    state = tmp_path_factory.mktemp("filled") / "state"
+    state.mkdir()
+    asyncio.run(fill_state(state))
+    keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(state.parent / "ssh-key")]
+    subprocess.run(keygen, check=True, timeout=30)
+    return state
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], filled: Path) -> Iterator[Shell]:
+    for name, text in (
+        ("busybox", "\x7fELF"),
+        ("password", "sesame"),
+        ("coverage.config", "CONFIG_LLVM_COV_KERNEL=y\n"),
+        ("config.toml", GOOD),
+    ):
+        (tmp_path / name).write_text(text)
+    shutil.copy(filled.parent / "ssh-key", tmp_path)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield Shell(folder=tmp_path, config=tmp_path / "config.toml", capture=capsys, filled=filled)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+# --- usage ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((), "argument VERB"),
+        (("dance",), "invalid choice: 'dance'"),
+        (("once", "--patience", "long"), "invalid float value: 'long'"),
+        (("show",), "required: what, NAME"),
+        (("show", "everything", "7"), "invalid choice: 'everything'"),
+        (("show", "regression"), "required: NAME"),
+        (("show", "regression", "1", "2"), "regression"),
+        (("show", "regression", "first"), "'first' is not the number of a regression"),
+        (("show", "regression", "9" * 30), "is not the number of a regression"),
+        (("show", "revision", "linux-next"), "revision"),
+        (("show", "revision", "linux-next", "next-20261119", "x"), "revision"),
+        (("report", "show"), "is not the number of a mail"),
+        (("report", "release"), "name the number of the mail"),
+        (("report", "burn"), "invalid choice: 'burn'"),
+        (("series", "accept"), "name the digest of the series"),
+        (("hosts", "reboot"), "invalid choice: 'reboot'"),
+        (("look",), "required: tree:NAME|list:NAME"),
+        (("trees", "seed", "next"), "required: --from"),
+        (("trees", "seed", "gone", "--from", "/tmp"), "there is no tree gone"),
+        (("trees", "seed", "next", "--from", "/no/such"), "/no/such does not exist"),
+        (("status", "--colour"), "unrecognized arguments: --colour"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_what_was_typed(shell: Shell, words: tuple[str, ...], text: str) -> None:
+    shell.history()
+    answer = shell(*words)
+    assert answer.status == USAGE
+    assert text in answer.err
+    assert answer.out == ""
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, text in ((["--version"], f"kwatch {__version__}\n"), (["--help"], "check-config"),
+                        (["once", "--help"], "--patience")):  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert end.value.code == DONE
+        assert text in capsys.readouterr().out
+
+
+def test_as_a_program(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "kwatch", "status", "--config", tmp_path / "none"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == USAGE
+    assert done.stderr.startswith("kwatch: ")
+    assert str(tmp_path / "none") in done.stderr
+
+
+# --- configuration --------------------------------------------------------------------------------
+
+
+def test_a_good_configuration(shell: Shell) -> None:
+    answer = shell("check-config")
+    assert answer == Answer(
+        status=DONE, out=f"{shell.config}: good: 1 trees, 2 variants, 2 hosts\n", err=""
+    )
+    assert not shell.state.exists()
+    # The file may be named without an option too.
+    assert main(["check-config", str(shell.config)]) == DONE
+
+
+def test_a_bad_configuration_is_told_whole(shell: Shell) -> None:
+    text = GOOD.replace('variants = ["cov", "control"]', 'variants = ["cove"]')
+    shell.config.write_text(text.replace('budget = "1.5 GiB"', 'budget = "lots"'))
+    for words in (("check-config",), ("status",), ("run",), ("once",)):
+        answer = shell(*words)
+        assert answer.status == USAGE
+        assert "cove" in answer.err
+        assert "lots" in answer.err
+    assert not shell.state.exists()
+
+
+@pytest.mark.parametrize("content", ["[lab\n", "\x00", "lab = 7\n", ""])
+def test_what_is_no_configuration(shell: Shell, content: str) -> None:
+    shell.config.write_text(content)
+    answer = shell("check-config")
+    assert (answer.status, answer.out) == (USAGE, "")
+    assert str(shell.config) in answer.err
+
+
+def test_a_configuration_that_is_not_there(shell: Shell) -> None:
+    shell.config.unlink()
+    assert shell("check-config").status == USAGE
+    shell.config.mkdir()
+    assert shell("check-config").status == USAGE
+
+
+# --- the history ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("status",), ("hosts",), ("series",), ("report",),
+                                   ("show", "regression", "1")])  # fmt: skip
+def test_before_the_first_run(shell: Shell, words: tuple[str, ...]) -> None:
+    answer = shell(*words)
+    assert answer.status == USAGE
+    assert "has kwatch run with this file?" in answer.err
+    assert not shell.state.exists()
+
+
+def test_a_history_that_is_none(shell: Shell) -> None:
+    shell.state.mkdir()
+    (shell.state / "history.sqlite").write_bytes(b"no database at all" * 100)
+    answer = shell("status")
+    assert answer.status in {FAILED, USAGE}
+    assert answer.err.startswith("kwatch: ")
+    (shell.state / "history.sqlite").unlink()
+    sqlite3.connect(shell.state / "history.sqlite").close()
+    answer = shell("status")
+    assert answer.status in {FAILED, USAGE}
+    assert answer.err.startswith("kwatch: ")
+
+
+def test_what_the_lab_is_at(shell: Shell) -> None:
+    shell.history()
+    answer = shell("status")
+    assert (answer.status, answer.err) == (DONE, "")
+    assert "linux-next next-20261119" in answer.out
+    assert "regression 1 " in answer.out
+    assert isinstance(shell.json("status"), dict)
+
+
+@pytest.mark.parametrize("words", [("hosts",), ("series",), ("report",), ("hosts", "list")])
+def test_every_listing_for_people_and_for_programs(shell: Shell, words: tuple[str, ...]) -> None:
+    shell.history()
+    answer = shell(*words)
+    assert (answer.status, answer.err) == (DONE, "")
+    document = shell.json(*words)
+    assert isinstance(document, list)
+    assert len(document) == len(answer.out.splitlines()) > 0
+
+
+def test_one_thing(shell: Shell) -> None:
+    shell.history()
+    regression = shell("show", "regression", "1")
+    assert (regression.status, regression.err) == (DONE, "")
+    assert regression.out.startswith("regression 1 (")
+    assert "opened" in regression.out
+    assert isinstance(shell.json("show", "regression", "1"), dict)
+    revision = shell("show", "revision", "linux-next", "next-20261119")
+    assert revision.out.startswith("linux-next next-20261119 ")
+    assert isinstance(shell.json("show", "revision", "linux-next", "next-20261119"), list)
+    mail = shell("report", "show", "1")
+    assert mail.status == DONE
+    assert isinstance(shell.json("report", "show", "1"), dict)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("show", "regression", "999"), "there is no regression 999: see 'kwatch status'"),
+        (("show", "revision", "linux-next", "v0"), "linux-next v0 was never seen"),
+        (("report", "show", "999"), "there is no mail 999: see 'kwatch report'"),
+    ],
+)
+def test_what_is_not_there(shell: Shell, words: tuple[str, ...], text: str) -> None:
+    shell.history()
+    answer = shell(*words)
+    assert (answer.status, answer.out) == (FAILED, "")
+    assert text in answer.err
+
+
+def test_the_listings_change_nothing(shell: Shell) -> None:
+    shell.history()
+    before = (shell.state / "history.sqlite").read_bytes()
+    with lock.hold(shell.state):
+        for words in (("status",), ("series",), ("report",), ("show", "regression", "1")):
+            assert shell(*words).status == DONE
+    assert (shell.state / "history.sqlite").read_bytes() == before
+
+
+def test_what_a_stranger_wrote_cannot_drive_the_terminal(shell: Shell) -> None:
+    """Titles of patches, findings and mails come from outside."""
+    shell.history()
+    said = ""
+    for words in (("status",), ("series",), ("report",), ("show", "regression", "1"),
+                  ("report", "show", "1")):  # fmt: skip
+        said += shell(*words).out
+    assert [character for character in said if ord(character) < 32 and character != "\n"] == []
+    assert "\x7f" not in said
+    assert "\x9b" not in said
+
+
+@pytest.mark.parametrize("words", [("status",), ("report", "--json"), ("--help",)])
+def test_who_has_read_enough(shell: Shell, words: tuple[str, ...]) -> None:
+    """kwatch status | head -0"""
+    shell.history()
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    options = [] if words == ("--help",) else ["--config", str(shell.config)]
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "kwatch", *words, *options],
+            cwd=ROOT, env=environment, stdout=closed, stderr=subprocess.PIPE, text=True,
+            check=False, timeout=30,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (DONE, "")
+
+
+# --- orders ---------------------------------------------------------------------------------------
+
+
+def test_an_order_is_carried_out_here_where_no_daemon_runs(shell: Shell) -> None:
+    answer = shell("look", "tree:next")
+    assert (answer.status, answer.out) == (DONE, "looking at tree:next\n")
+    connection = connect(shell.state / "history.sqlite", read_only=True)
+    rows = connection.execute("SELECT kind, key, state FROM job WHERE kind = 'watch'").fetchall()
+    connection.close()
+    assert [tuple(row) for row in rows] == [("watch", "next", "queued")]
+    assert shell("look", "everywhere").status == FAILED
+
+
+def test_an_order_needs_no_key(shell: Shell) -> None:
+    """systemd gives credentials to the daemon, and none to a shell."""
+    (shell.folder / "ssh-key").unlink()
+    shell.config.write_text(GOOD.replace('"ssh-key"', '"credential:ssh-key"'))
+    answer = shell("look", "tree:next")
+    assert (answer.status, answer.out) == (DONE, "looking at tree:next\n"), answer.err
+
+
+def test_a_series_is_accepted(shell: Shell) -> None:
+    shell.history()
+    connection = connect(shell.state / "history.sqlite", read_only=False)
+    held = f"{'ab' * 32}"
+    series = SERIES.__class__(
+        name="llvm-cov", digest=held, title="a new version", origin="x@example.org", patches=1,
+        accepted_by=None, posted_at=2e9,
+    )  # fmt: skip
+    with transaction(connection):
+        history.put_series(connection, series, MBOX)
+    connection.close()
+    assert "waits for acceptance" in shell("series").out
+    refused = shell("series", "accept", "ab")
+    assert refused.status == FAILED
+    assert "no single series starts with 'ab'" in refused.out
+    answer = shell("series", "accept", held[:12])
+    assert (answer.status, answer.out) == (DONE, "accepted: a new version\n")
+    assert "a new version (1 patches, accepted by the command line)" in shell("series").out
+
+
+def test_an_order_while_somebody_else_has_the_state(shell: Shell) -> None:
+    """The daemon is starting, or stopping: there is no socket, and it is not ours."""
+    with lock.hold(shell.state):
+        answer = shell("look", "tree:next")
+    assert answer.status == USAGE
+    assert f"in use by process {os.getpid()}" in answer.err
+
+
+def test_a_socket_that_a_killed_daemon_left(shell: Shell) -> None:
+    import socket
+
+    shell.state.mkdir()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(shell.state / "control.sock"))
+    assert shell("look", "list:patches").out == "looking at list:patches\n"
+
+
+def test_a_mail_that_is_not_held(shell: Shell) -> None:
+    shell.history()
+    for number in ("999", "x"):
+        answer = shell("report", "release", number)
+        assert answer.status == FAILED
+        assert f"no held mail has the number {number}" in answer.out
+
+
+# --- seeding --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["repository", "bundle"])
+def test_a_tree_is_seeded(shell: Shell, form: str) -> None:
+    source = shell.folder / "clone"
+    source.mkdir()
+    run_git(source, "init", "-q", "-b", "master")
+    run_git(source, "commit", "-q", "--allow-empty", "-m", "one")
+    commit = run_git(source, "rev-parse", "HEAD")
+    if form == "bundle":
+        run_git(source, "bundle", "create", "-q", "../all.bundle", "--all")
+        source = shell.folder / "all.bundle"
+    answer = shell("trees", "seed", "next", "--from", str(source))
+    assert (answer.status, answer.out) == (DONE, f"next: seeded from {source}\n"), answer.err
+    known = run_git(shell.state / "linux.git", "for-each-ref", "--format=%(objectname)")
+    assert set(known.splitlines()) == {commit}
+    (shell.folder / "rubbish").write_text("no bundle")
+    answer = shell("trees", "seed", "next", "--from", str(shell.folder / "rubbish"))
+    assert answer.status == FAILED
+    assert "git fetch" in answer.err
