@@ -60,7 +60,6 @@ git --git-dir="$0" for-each-ref --sort=-creatordate --count="$1" \
 
 # $0 git directory, $1 source folder, $2 index, $3 commit, $4 marker of a whole worktree
 _CHECK_OUT = """
-set -e
 if ! test -f "$4"; then rm -rf "$1" "$2"; fi
 rm -f "$4" "$2.lock"
 mkdir -p "$1"
@@ -68,10 +67,17 @@ GIT_INDEX_FILE="$2" git --git-dir="$0" --work-tree="$1" read-tree --reset -u "$3
 echo "$3" >"$4"
 """
 
+# What a killed daemon had begun in a slot may still run; $LOCK makes its successor wait for it.
+_ALONE = """
+set -e
+mkdir -p "${LOCK%/*}"
+exec 9>"$LOCK"
+flock 9
+"""
+
 # $0 slot folder, $1 output folder, $2 how many to keep (plus one), $3 fresh or keep, $4 ccache,
 # $5 marker of a build under way: what a killed make was writing cannot be told from what is whole.
 _MAKE_OUTPUT = """
-set -e
 if test "$3" = fresh || test -e "$5"; then rm -rf "$1"; fi
 mkdir -p "$1" "$4"
 touch "$1" "$5"
@@ -166,13 +172,14 @@ async def fill(
     host: Host, slot: BuildSlot, repository: str, commit: str, *, is_fresh: bool
 ) -> None:
     """Check ``commit`` out into a slot. ``is_fresh`` empties the output folder first."""
+    alone = f"LOCK={slot.folder}.lock"
     await host.run(
-        ["sh", "-c", _MAKE_OUTPUT, slot.folder, slot.output, str(OUTPUTS_KEPT + 1),
-         "fresh" if is_fresh else "keep", slot.ccache, slot.marker],
+        ["env", alone, "sh", "-c", _ALONE + _MAKE_OUTPUT, slot.folder, slot.output,
+         str(OUTPUTS_KEPT + 1), "fresh" if is_fresh else "keep", slot.ccache, slot.marker],
         timeout=SHORT * 5,
     )  # fmt: skip
     await host.run(
-        [*_environment(), "sh", "-c", _CHECK_OUT, repository, slot.source,
+        [*_environment(), alone, "sh", "-c", _ALONE + _CHECK_OUT, repository, slot.source,
          f"{slot.folder}/index", commit, f"{slot.folder}/commit"],
         timeout=SHORT * 10,
     )  # fmt: skip

@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 
 
 def enqueue(tx: Transaction, kind: JobKind, key: str, *, now: float, after: float = 0.0) -> None:
-    """Ask for a job; nothing happens if the same one is queued, but it may come sooner."""
+    """Ask for a job; if the same one is queued, it may come sooner.
+
+    One that failed keeps to its back-off: a tick must not hammer a server that asked for a pause.
+    """
     tx.execute(
         "INSERT INTO job (kind, key, state, run_after, created_at) VALUES (?, ?, 'queued', ?, ?)"
         " ON CONFLICT (kind, key) WHERE state = 'queued'"
-        " DO UPDATE SET run_after = min(run_after, excluded.run_after)",
+        " DO UPDATE SET run_after = min(run_after, excluded.run_after) WHERE error IS NULL",
         (kind, key, now + after, now),
     )
 

@@ -127,7 +127,7 @@ def check(box: Box, outcome: Outcome) -> list[str]:
 
 
 def _text(outcome: Outcome, number: int) -> str:
-    return str(outcome.mails[number].get_content())
+    return str(outcome.mails[number].get_content()).replace("\r\n", "\n")
 
 
 def _print_mails(outcome: Outcome) -> None:
