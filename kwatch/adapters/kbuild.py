@@ -49,11 +49,15 @@ OUTPUTS_KEPT = 4
 # Commits of a host that a pack may build upon: the newest are the most alike.
 KNOWN = 200
 
-# $0 git directory, $1 how many commits to tell. What is there already is left as it is, and what
-# was killed half made is finished.
+# $0 git directory, $1 how many commits to tell. What was killed half made is finished. No git that
+# lives holds a lock for a minute here; the slots of a host share the repository.
 _OPEN = """
 set -e
-git init -q --bare "$0"
+if ! git rev-parse --resolve-git-dir "$0" >/dev/null 2>&1; then
+    rm -f "$0/config.lock" "$0/HEAD.lock"
+    git init -q --bare "$0"
+fi
+find "$0" '(' -name '*.lock' -mmin +1 -o -name 'tmp_*' -mmin +1440 ')' -delete
 git --git-dir="$0" for-each-ref --sort=-creatordate --count="$1" \
     --format='%(objectname)' refs/kwatch/have
 """

@@ -159,6 +159,7 @@ async def test_a_repository_is_made_once_and_repaired(tmp_path: Path) -> None:
     half = Git(tmp_path / "b" / "linux.git")
     half.directory.mkdir(parents=True)
     (half.directory / "HEAD").write_text("ref: refs/heads/master\n")
+    (half.directory / "config.lock").write_bytes(b"")
     await half.create()
     assert await half.refs("refs/") == {}
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,8 +161,30 @@ async def test_a_push_that_is_cancelled_is_made_good(
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+    # A minute later.
+    for left in Path(await host.path("linux.git")).rglob("*.lock"):
+        os.utime(left, (time.time() - 120,) * 2)
     slot = await filled(host, git, commit)
     assert tree_of(slot.source) == expected(source, commit, tmp_path / "expected")
+
+
+async def test_what_a_killed_push_left_on_the_host_is_cleared_away(
+    host: Host, git: Git, source: Path
+) -> None:
+    repository = Path(await kbuild.push(git, host, await fetched(git, source)))
+    committed(source, "lib: say how sort works")
+    commit = await fetched(git, source)
+    locks = [repository / "packed-refs.lock", repository / "refs/kwatch/have" / f"{commit}.lock"]
+    unfinished = repository / "objects/pack/tmp_pack_x"
+    fresh = repository / "objects/pack/tmp_pack_y"
+    for left in (*locks, unfinished, fresh):
+        left.write_bytes(b"")
+    for left, age in ((locks[0], 120), (locks[1], 120), (unfinished, 90_000)):
+        os.utime(left, (time.time() - age,) * 2)
+    await kbuild.push(git, host, commit)
+    assert not any(left.exists() for left in (*locks, unfinished))
+    # Somebody may be at it.
+    assert fresh.exists()
 
 
 async def test_a_repository_that_is_half_made_is_finished(
@@ -170,6 +193,7 @@ async def test_a_repository_that_is_half_made_is_finished(
     folder = Path(await host.path("linux.git"))
     folder.mkdir()
     (folder / "HEAD").write_text("ref: refs/heads/master\n")
+    (folder / "config.lock").write_bytes(b"")
     commit = await fetched(git, source)
     repository = await kbuild.push(git, host, commit)
     assert await Git(Path(repository)).resolve(f"{commit}^{{commit}}") == commit
