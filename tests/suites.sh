@@ -18,8 +18,8 @@ suite() {
         lint) lint ;;
         unit) pytest --quiet tests/unit ;;
         integration) pytest --quiet --durations=5 -m 'not long' tests/integration ;;
-        lab | story) pytest --verbose --durations=5 -m 'not long' "tests/$1" ;;
-        long) pytest --verbose --durations=0 -m long tests ;;
+        lab | story) pytest --verbose --durations=5 -o faulthandler_timeout=0 -m 'not long' "tests/$1" ;;
+        long) pytest --verbose --durations=0 -o faulthandler_timeout=0 -m long tests ;;
         *)
             echo "no suite is called $1" >&2
             return 2
