@@ -118,10 +118,15 @@ async def _kill(box: Box, kill: Kill) -> None:
 
 
 async def _processes(user: str) -> str:
-    """What still runs as ``user``."""
-    listed = await asyncio.create_subprocess_exec(
-        "ps", "-u", user, "-o", "comm=", stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await listed.communicate()
-    names = [line for line in output.decode().split() if not line.startswith("sshd")]
+    """What still runs as ``user`` ten seconds after the end; empty as soon as nothing does."""
+    names: list[str] = []
+    for _ in range(20):
+        listed = await asyncio.create_subprocess_exec(
+            "ps", "-u", user, "-o", "comm=", stdout=asyncio.subprocess.PIPE
+        )
+        output, _error = await listed.communicate()
+        names = [line for line in output.decode().split() if not line.startswith("sshd")]
+        if not names:
+            break
+        await asyncio.sleep(0.5)
     return " ".join(names)
