@@ -8,7 +8,7 @@ inputs, so that equal work is done once, whoever wants it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -77,11 +77,6 @@ class BuildResult:
     took: float
     available: bool = True
 
-    @property
-    def is_bootable(self) -> bool:
-        """Whether there is an image to boot."""
-        return self.finding is None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootResult:
@@ -138,19 +133,6 @@ class Settled:
     outcome: Outcome
     milestone: Milestone
     finding: Finding | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """A trial with its keys as far as they are known, and its outcome once it is settled."""
-
-    id: int
-    trial: Trial
-    outcome: Outcome | None = None
-    milestone: Milestone = Milestone.NOTHING
-    fingerprint: str | None = None
-    finding: Finding | None = None
-    keys: Mapping[JobKind, str] = field(default_factory=dict)
 
 
 def checkout_key(trial: Trial, variant: Variant) -> str:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import ListMail
-from kwatch.domain.report import DeliveryState, MailState, Release, ReportKind
+from kwatch.domain.report import DeliveryState, MailState, ReportKind, first_state
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from kwatch.domain.report import Delivery, Letter
+    from kwatch.domain.report import Delivery, Letter, Release
     from kwatch.store.database import Transaction
 
 # A recipient that the server put off is tried again after this.
@@ -74,7 +74,7 @@ def put_letter(tx: Transaction, letter: Letter, release: Release, *, now: float)
 
     An event has one letter for ever: a second one for the same event is ignored.
     """
-    state = MailState.READY if release is Release.AUTOMATIC else MailState.HELD
+    state = first_state(release)
     row = tx.execute(
         "INSERT INTO mail (message_id, thread, event_id, kind, subject, envelope_from, message,"
         " state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
