@@ -212,7 +212,12 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             status_url=settings.web.url,
         ),
         JobKind.SEND: partial(send.run, smtp=Smtp(settings.smtp), database=database),
-        JobKind.COMMAND: partial(command.run, database=database, clock=time.time),
+        JobKind.COMMAND: partial(
+            command.run,
+            sources=settings.schedule.sources.keys(),
+            database=database,
+            clock=time.time,
+        ),
     }
 
 

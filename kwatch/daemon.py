@@ -113,7 +113,12 @@ async def order(settings: Settings, given: Command) -> tuple[bool, str]:
         number = await lab.database.write(commands.give, given, now=time.time())
         job = await lab.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
         while job is not None:
-            facts = await command.run(job, database=lab.database, clock=time.time)
+            facts = await command.run(
+                job,
+                sources=settings.schedule.sources.keys(),
+                database=lab.database,
+                clock=time.time,
+            )
             if facts is not None:
                 await lab.database.write(record.record, job, facts, now=time.time())
             job = await lab.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
@@ -146,10 +151,7 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
         return Liveness(
             started_at=started_at,
             beat=lab.worker.beat,
-            periods={
-                **{f"tree:{name}": every for name, every in settings.schedule.tree_poll.items()},
-                **{f"list:{name}": every for name, every in settings.schedule.list_poll.items()},
-            },
+            periods=settings.schedule.sources,
         )
 
     pages = web.AppRunner(

@@ -24,6 +24,14 @@ class Schedule:
     tree_poll: Mapping[str, float]
     list_poll: Mapping[str, float]
 
+    @property
+    def sources(self) -> Mapping[str, float]:
+        """Both, under the names that people and the history use: ``tree:NAME``, ``list:NAME``."""
+        return {
+            **{f"tree:{name}": every for name, every in self.tree_poll.items()},
+            **{f"list:{name}": every for name, every in self.list_poll.items()},
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailingList:

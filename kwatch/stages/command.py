@@ -11,15 +11,19 @@ from kwatch.domain.job import Job, JobKind
 from kwatch.store import commands, queue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from kwatch.store.database import Database
 
 _SOURCES = {"tree": JobKind.WATCH, "list": JobKind.LISTEN}
 
 
-async def run(job: Job, *, database: Database, clock: Callable[[], float]) -> Answered | None:
-    """Carry out the command that ``job.key`` numbers."""
+async def run(
+    job: Job, *, sources: Collection[str], database: Database, clock: Callable[[], float]
+) -> Answered | None:
+    """Carry out the command that ``job.key`` numbers. ``sources`` are what is watched, by the
+    names ``tree:NAME`` and ``list:NAME``.
+    """
     stored = await database.read(commands.load, int(job.key))
     if stored.state is not CommandState.ASKED:
         return None
@@ -38,12 +42,12 @@ async def run(job: Job, *, database: Database, clock: Callable[[], float]) -> An
             answer = f"mail {argument} is on its way" if is_released else None
             refusal = f"no held mail has the number {argument}: see 'kwatch report'"
         case Verb.LOOK:
-            source, _, name = argument.partition(":")
-            kind = _SOURCES.get(source)
-            if kind is not None:
-                await database.write(queue.enqueue, kind, name, now=clock())
-            answer = f"looking at {argument}" if kind else None
-            refusal = f"{argument!r} is neither tree:NAME nor list:NAME"
+            is_known = argument in sources
+            if is_known:
+                source, _, name = argument.partition(":")
+                await database.write(queue.demand, _SOURCES[source], name, now=clock())
+            answer = f"looking at {argument}" if is_known else None
+            refusal = f"{argument!r} is not watched; what is: {', '.join(sorted(sources))}"
         case _:
             assert_never(stored.command.verb)
     return Answered(

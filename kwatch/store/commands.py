@@ -64,5 +64,5 @@ def release_mail(tx: Transaction, number: int, *, now: float) -> bool:
     """Let a held mail go out; False if there is no such mail, or it is not held."""
     if not mail.release(tx, number):
         return False
-    queue.enqueue(tx, JobKind.SEND, str(number), now=now)
+    queue.demand(tx, JobKind.SEND, str(number), now=now)
     return True

@@ -42,6 +42,16 @@ def enqueue(tx: Transaction, kind: JobKind, key: str, *, now: float, after: floa
     )
 
 
+def demand(tx: Transaction, kind: JobKind, key: str, *, now: float) -> None:
+    """Ask for a job in the name of an operator, who does not wait for a back-off to end."""
+    enqueue(tx, kind, key, now=now)
+    tx.execute(
+        "UPDATE job SET run_after = min(run_after, ?)"
+        " WHERE kind = ? AND key = ? AND state = 'queued'",
+        (now, kind, key),
+    )
+
+
 def claim(tx: Transaction, kinds: Iterable[JobKind], *, now: float) -> Job | None:
     """Take the next job of ``kinds`` that is due, for one lease.
 

@@ -326,7 +326,9 @@ def test_an_order_is_carried_out_here_where_no_daemon_runs(shell: Shell) -> None
     rows = connection.execute("SELECT kind, key, state FROM job WHERE kind = 'watch'").fetchall()
     connection.close()
     assert [tuple(row) for row in rows] == [("watch", "next", "queued")]
-    assert shell("look", "everywhere").status == FAILED
+    refused = shell("look", "tree:nxet")
+    assert refused.status == FAILED
+    assert "'tree:nxet' is not watched; what is: list:patches, tree:next" in refused.out
 
 
 def test_an_order_needs_no_key(shell: Shell) -> None:

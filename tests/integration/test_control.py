@@ -29,6 +29,7 @@ from kwatch.web.control import LONGEST_ARGUMENT, make_control
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+SOURCES = frozenset(f"tree:{name}" for name in ("next", *range(20)))
 LOOK = {"verb": Verb.LOOK, "argument": "tree:next"}
 
 
@@ -58,7 +59,9 @@ class Lab:
                 job = await self.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
                 if job is None:
                     break
-                facts = await command.run(job, database=self.database, clock=time.time)
+                facts = await command.run(
+                    job, sources=SOURCES, database=self.database, clock=time.time
+                )
                 assert facts is not None
                 await self.database.write(record.record, job, facts, now=time.time())
 

@@ -121,10 +121,10 @@ async def test_the_archive_is_away_or_answers_with_a_page(tree: ToyTree) -> None
     box = tree.box
     await box.inbox.stop()
     await _is_told(box, "list:llvm-cov", "cannot be read")
+    async with speaking(box.inbox.port, RUBBISH):
+        await _is_told(box, "list:llvm-cov", "Bad")
     async with speaking(box.inbox.port, HTML):
         await _is_told(box, "list:llvm-cov", "a web page came")
-    async with speaking(box.inbox.port, RUBBISH):
-        await _is_told(box, "list:llvm-cov", "cannot be read")
     await box.inbox.start()
     # The page asked for patience; the operator has none.
     await box.command("look", "list:llvm-cov")

@@ -128,6 +128,16 @@ def test_a_failure_that_says_when_to_come_back_does_not_count(tx: sqlite3.Connec
     assert claimed(tx, 600.0).failures == 0
 
 
+def test_an_operator_does_not_wait_for_a_pause(tx: sqlite3.Connection) -> None:
+    queue.enqueue(tx, JobKind.LISTEN, "lkml", now=0.0)
+    job = claimed(tx)
+    fail(tx, job, now=0.0, after=3600.0)
+    queue.enqueue(tx, JobKind.LISTEN, "lkml", now=1.0)
+    assert queue.claim(tx, KINDS, now=1.0) is None, "a tick waits"
+    queue.demand(tx, JobKind.LISTEN, "lkml", now=1.0)
+    assert claimed(tx, 1.0).id == job.id
+
+
 def test_the_delay_is_bounded_and_spread() -> None:
     delays = [delay_after(10_000, jitter=jitter) for jitter in (0.0, 0.5, 0.99)]
     assert delays == sorted(delays)
