@@ -9,6 +9,7 @@ machine or the user, and only protocols that a lab needs.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import shutil
@@ -100,6 +101,14 @@ def _reading(url: str) -> tuple[str, ...]:
     The git that does so is a child without our configuration, and would refuse it.
     """
     return ("--upload-pack=git -c 'safe.directory=*' upload-pack",) if url.startswith("/") else ()
+
+
+def _digest(listed: bytes, wanted: re.Pattern[bytes]) -> str:
+    digest = hashlib.sha256()
+    for entry in listed.split(b"\0")[:-1]:
+        if wanted.search(entry.partition(b"\t")[2]):
+            digest.update(entry + b"\0")
+    return digest.hexdigest()
 
 
 def _signer(line: str) -> tuple[str, str] | None:
@@ -219,6 +228,12 @@ class Git:
         )
         rows = (line.split() for line in listed.text().splitlines())
         return {row[0]: tuple(row[1:]) for row in rows}
+
+    async def digest(self, commit: str, wanted: re.Pattern[bytes]) -> str:
+        """SHA-256 (hex) over mode, id and path of each file whose path matches ``wanted``."""
+        listed = await self.run("ls-tree", "-r", "-z", "--full-tree", commit)
+        # Linux has some 90000 files.
+        return await asyncio.to_thread(_digest, listed.stdout, wanted)
 
     async def commit_info(self, commit: str) -> CommitInfo:
         """Subject, author, signers, parents and touched files of a commit.

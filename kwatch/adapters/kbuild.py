@@ -97,6 +97,7 @@ class BuildSlot:
     source: str
     output: str
     marker: str
+    configured: str
     ccache: str
 
     def sandbox(self) -> Sandbox:
@@ -106,8 +107,9 @@ class BuildSlot:
             writable={OUTPUT: self.output, CCACHE: self.ccache},
             environment={
                 "CCACHE_DIR": CCACHE,
-                # A preprocessed file would be recorded as the source of the coverage.
-                "CCACHE_RUN_SECOND_CPP": "true",
+                # Dependencies are taken from the compiler itself: nothing is preprocessed apart,
+                # which costs a third of a build from nothing.
+                "CCACHE_DEPEND": "true",
                 "CCACHE_MAXSIZE": "20G",
                 "CCACHE_NOHASHDIR": "true",
                 "CCACHE_COMPILERCHECK": "content",
@@ -168,6 +170,7 @@ async def slot(host: Host, number: int, *, recipe: str) -> BuildSlot:
         source=f"{folder}/src",
         output=f"{folder}/out-{recipe}",
         marker=f"{folder}/unfinished-{recipe}",
+        configured=f"{folder}/out-{recipe}/.configured",
         ccache=await host.path("ccache"),
     )
 
@@ -187,6 +190,17 @@ async def fill(
          f"{slot.folder}/index", commit, f"{slot.folder}/commit"],
         timeout=SHORT * 10,
     )  # fmt: skip
+
+
+async def is_configured(host: Host, slot: BuildSlot, key: str) -> bool:
+    """Whether the output folder's ``.config`` was made from what ``key`` stands for."""
+    found = await host.run(["grep", "-qsx", key, slot.configured], timeout=SHORT, check=False)
+    return found.status == 0
+
+
+async def configured(host: Host, slot: BuildSlot, key: str | None) -> None:
+    """The output folder's ``.config`` is made from what ``key`` stands for; None: from nothing."""
+    await host.write(slot.configured, f"{key or ''}\n".encode())
 
 
 async def finish(host: Host, slot: BuildSlot) -> None:

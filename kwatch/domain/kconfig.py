@@ -25,6 +25,13 @@ _UNSET = re.compile(r"# CONFIG_([A-Za-z0-9_]+) is not set")
 _VALUE = re.compile(r'[ymn]|-?[0-9]+|(?:0[xX])?[0-9a-fA-F]+|"(?:[^"\\]|\\.)*"')
 _TARGET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*config")
 
+SOURCES = re.compile(
+    rb"(?:^|/)Kconfig[^/]*$|^scripts/|\.sh$|^Makefile$|^arch/[^/]+/Makefile"
+    rb"|/configs/|\.config$"
+)
+"""The paths of a kernel tree that decide what becomes of a request: Kconfig's language, the
+programs and scripts that it runs, the makefiles that run it, and what the config targets read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadLine:

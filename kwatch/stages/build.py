@@ -15,7 +15,7 @@ from kwatch.adapters.host import OnCancel
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.host import Need, Slot
 from kwatch.domain.job import Handle, JobKind
-from kwatch.domain.kconfig import config_digest, dropped, merge, parse
+from kwatch.domain.kconfig import SOURCES, config_digest, dropped, merge, parse
 from kwatch.domain.log.build import lab_trouble, read_build_log
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.observation import BuildResult, Trial
@@ -77,12 +77,12 @@ async def run(
     need = Need(slot=Slot.BUILD, arch=inputs.variant.arch)
     async with pool.lease(need, prefer=job.handle) as lease:
         versions = await probe_toolchain(lease.host, inputs.variant.toolchain)
-        builder = _Builder(job=job, lease=lease, inputs=inputs, database=database)
+        builder = _Builder(job=job, lease=lease, inputs=inputs, git=git, database=database)
         slot = await builder.slot()
         made = await builder.adopt(slot)
         if made is None:
-            await builder.fill(slot, git)
-            made = await builder.make(slot)
+            await builder.fill(slot)
+            made = await builder.make(slot, versions)
         artifacts = {LOG: await blobs.put(made.log)}
         if made.config is not None:
             artifacts["config"] = await blobs.put(made.config.encode())
@@ -130,11 +130,14 @@ async def probe_toolchain(host: Host, toolchain: Toolchain) -> ToolchainVersions
 class _Builder:
     """One attempt at one build, in one slot of one host."""
 
-    def __init__(self, *, job: Job, lease: Lease, inputs: _Inputs, database: Database) -> None:
+    def __init__(
+        self, *, job: Job, lease: Lease, inputs: _Inputs, git: Git, database: Database
+    ) -> None:
         self._job = job
         self._host = lease.host
         self._number = lease.slot
         self._inputs = inputs
+        self._git = git
         self._database = database
         self._facts: Mapping[str, Any] | None = None
         self._log: list[bytes] = []
@@ -162,9 +165,9 @@ class _Builder:
         await self._database.write(queue.remember, self._job, None)
         return await self._made(slot, await self._supervise(handle.run_id, argv=()))
 
-    async def fill(self, slot: BuildSlot, git: Git) -> None:
+    async def fill(self, slot: BuildSlot) -> None:
         """Have the source in the slot."""
-        repository = await kbuild.push(git, self._host, self._inputs.commit)
+        repository = await kbuild.push(self._git, self._host, self._inputs.commit)
         await kbuild.fill(
             self._host,
             slot,
@@ -173,23 +176,35 @@ class _Builder:
             is_fresh=self._inputs.trial.rebuild > 0,
         )
 
-    async def make(self, slot: BuildSlot) -> _Made:
+    async def make(self, slot: BuildSlot, versions: ToolchainVersions) -> _Made:
         """Configure and build. A build that fails is data."""
+        variant = self._inputs.variant
+        # Steps of a bisection seldom differ in what decides a configuration, and making one takes
+        # as long as building what they do differ in.
+        sources = await self._git.digest(self._inputs.commit, SOURCES)
+        key = digest_of({"sources": sources, "versions": str(versions)})
+        if not await kbuild.is_configured(self._host, slot, key):
+            await kbuild.configured(self._host, slot, None)
+            if not await self._configure(slot):
+                return self._failed(Milestone.CHECKOUT)
+            await kbuild.configured(self._host, slot, key)
+        end = await self._run(slot, MAKE, kbuild.IMAGE_TARGETS[variant.arch], "vmlinux")
+        return await self._made(slot, end)
+
+    async def _configure(self, slot: BuildSlot) -> bool:
+        """Make the ``.config`` that the recipe of the slot's output asks for; whether that went."""
         variant = self._inputs.variant
         base = variant.kconfig.base
         if isinstance(base, str):
             if (await self._run(slot, "base", base)).status != 0:
-                return self._failed(Milestone.CHECKOUT)
+                return False
             text = (await self._host.read(f"{slot.output}/.config", CONFIG_LIMIT)).decode()
         else:
             text = base.text
         await self._host.write(
             f"{slot.output}/.config", merge(text, variant.kconfig.fragments).encode()
         )
-        if (await self._run(slot, "config", "olddefconfig")).status != 0:
-            return self._failed(Milestone.CHECKOUT)
-        end = await self._run(slot, MAKE, kbuild.IMAGE_TARGETS[variant.arch], "vmlinux")
-        return await self._made(slot, end)
+        return (await self._run(slot, "config", "olddefconfig")).status == 0
 
     async def _made(self, slot: BuildSlot, end: RunEnd) -> _Made:
         await kbuild.finish(self._host, slot)

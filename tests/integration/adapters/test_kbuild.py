@@ -20,6 +20,7 @@ from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
 from kwatch.adapters.kbuild import IMAGES, OUTPUTS_KEPT, SOURCE, BuildSlot, make_command
 from kwatch.domain.host import HostSpec, Slot
+from kwatch.domain.kconfig import SOURCES
 from kwatch.domain.toolchain import Toolchain
 from kwatch.errors import InfraError
 from tests.lab.toy import history
@@ -363,6 +364,30 @@ async def test_a_slot_keeps_the_outputs_that_were_used_last(
         await asyncio.sleep(0.01)
     kept = sorted(path.name for path in Path(slot.folder).glob("out-*"))
     assert kept == ["out-0", "out-3", "out-4", "out-5"]
+
+
+async def test_a_configuration_is_known_by_what_it_was_made_from(
+    host: Host, git: Git, source: Path
+) -> None:
+    commit = await fetched(git, source)
+    slot = await filled(host, git, commit)
+    first = await git.digest(commit, SOURCES)
+    assert not await kbuild.is_configured(host, slot, first)
+    await kbuild.configured(host, slot, first)
+    assert await kbuild.is_configured(host, slot, first)
+    committed(source, "lib: no matter for Kconfig")
+    assert await git.digest(await fetched(git, source), SOURCES) == first
+    help_text = {"Kconfig": ("# The options of", "# All the options of")}
+    committed(source, "Kconfig: say more", help_text)
+    second = await git.digest(await fetched(git, source), SOURCES)
+    assert second != first
+    assert not await kbuild.is_configured(host, slot, second)
+    await kbuild.configured(host, slot, None)
+    assert not await kbuild.is_configured(host, slot, first)
+    await kbuild.configured(host, slot, first)
+    await kbuild.finish(host, slot)
+    slot = await filled(host, git, commit, fresh=True)
+    assert not await kbuild.is_configured(host, slot, first)
 
 
 # --- builds ---------------------------------------------------------------------------------------
