@@ -116,6 +116,11 @@ class Box:
         """End the daemon as the out-of-memory killer does."""
         await self._end(signal.SIGKILL)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the daemon a signal, and nothing more."""
+        if self._daemon is not None:
+            self._daemon.process.send_signal(number)
+
     async def _end(self, number: signal.Signals) -> int | None:
         if self._daemon is None:
             return None
