@@ -60,8 +60,9 @@ async def _kwatch(directory: Path, tree: Path) -> tuple[float, dict[str, float]]
 
         def reveal(tag: str) -> None:
             # Only the tree is known from the first tag; nothing that was compiled is kept.
-            for left in [directory / "host" / "ccache", *directory.glob("host/slots/*/out-*")]:
-                shutil.rmtree(left, ignore_errors=True)
+            if Tag(tag) is Tag.REPAIRED:
+                for left in [directory / "host" / "ccache", *directory.glob("host/slots/*/out-*")]:
+                    shutil.rmtree(left, ignore_errors=True)
             publish(tree, box.public, Tag(tag))
 
         outcome = await tell(
@@ -110,7 +111,7 @@ def _hand(folder: Path, public: Path) -> dict[str, float]:
     patches = " ".join(shlex.quote(str(path)) for path in KERNEL.series[1:])
     identity = "-c user.name=hand -c user.email=hand@example.org"
     step("am", f"git -C {source} {identity} am -q -3 {patches}")
-    make = (f"CCACHE_DIR={folder}/ccache make -C {source} O={out} LLVM={LLVM}"
+    make = (f"CCACHE_DIR={folder}/ccache CCACHE_DEPEND=true make -C {source} O={out} LLVM={LLVM}"
             f" CC='ccache clang{LLVM}' LOCALVERSION= -j2")  # fmt: skip
     step("config", f"{make} tinyconfig")
     config = out / ".config"

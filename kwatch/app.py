@@ -231,11 +231,13 @@ def _rules(settings: Settings) -> Mapping[str, Sequence[SeriesRule]]:
 
 def _correspondence(settings: Settings, tree: str, series: str | None) -> Correspondence:
     """The lab's rules for mail about one tree and one series."""
+    watched = next((one for one in settings.series if one.rule.name == series), None)
     return dataclasses.replace(
         settings.correspondence,
         tree_mail_to=next((one.mail_to for one in settings.trees if one.name == tree), ()),
-        series_mail_to=next(
-            (one.mail_to for one in settings.series if one.rule.name == series), ()
+        series_mail_to=watched.mail_to if watched else (),
+        series_archive=next(
+            (one.url for one in settings.lists if watched and one.name == watched.list), None
         ),
     )
 

@@ -44,6 +44,9 @@ MAX_TEXT = 4 << 20
 MAX_SHOWN = 5
 """Bad lines of one kernel configuration that are told."""
 
+LONGEST_STATE_DIRECTORY = 107 - len("/control.sock")
+"""Bytes; see unix(7)."""
+
 SOURCES = 4
 THOUGHTS = 2
 MAILS = 1
@@ -178,7 +181,12 @@ def assemble(
 
 def _state_directory(lab: model.Lab | None, files: Files, problems: ProblemList) -> Path:
     if lab is not None and lab.state_directory is not None:
-        return files.path(lab.state_directory)
+        path = files.path(lab.state_directory)
+        length = len(os.fsencode(path))
+        if length > LONGEST_STATE_DIRECTORY:
+            expected = f"a path of at most {LONGEST_STATE_DIRECTORY} bytes, for a socket's sake"
+            problems.add("lab.state_directory", expected=expected, found=f"one of {length}")
+        return path
     # systemd lists several with colons; the first is ours.
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if lab is not None and not given:

@@ -198,7 +198,7 @@ def _folded(command: str) -> list[str]:
 
 
 def built(story: Story, correspondence: Correspondence) -> str:
-    """Series, configuration, toolchain and boot: all that another lab needs."""
+    """Series, configuration and toolchain, which the commands take for granted."""
     if story.kind in _CLOSING:
         return f"Status: {story.status_url}" if story.status_url else ""
     parts = ["What was built and how:", ""]
@@ -207,8 +207,8 @@ def built(story: Story, correspondence: Correspondence) -> str:
         parts.append(
             f"             {story.series.patches} patches, sha256 {story.series.digest[:16]}"
         )
-        if correspondence.archive and "@" in story.series.origin:
-            url = archived(correspondence.archive, story.series.origin)
+        if correspondence.series_archive and "@" in story.series.origin:
+            url = archived(correspondence.series_archive, story.series.origin)
             parts.append(f"             {url}")
     if story.configuration:
         wanted = (story.configuration.base, *story.configuration.fragments)
@@ -223,8 +223,7 @@ def built(story: Story, correspondence: Correspondence) -> str:
         parts += _item("" if number else "toolchain", one_line(program, 2 * WIDTH))
     if story.status_url:
         parts.append(f"  status     {one_line(story.status_url, 200)}")
-    qemu = _commands("It was booted with:", (story.boot_command,) if story.boot_command else ())
-    return "\n\n".join(text for text in ("\n".join(parts) if parts[2:] else "", qemu) if text)
+    return "\n".join(parts) if parts[2:] else ""
 
 
 def _item(name: str, text: str) -> list[str]:

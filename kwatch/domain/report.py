@@ -217,10 +217,10 @@ class Story:
     ``at`` is in seconds since the epoch. ``verdict`` is the investigation's, if one has ended.
     ``candidates`` are the commits that an inconclusive search left. ``suspects`` is how many
     commits the search started from. ``toolchain`` holds one line for each program as it was
-    probed, ``boot_command`` the whole QEMU command line, ``excerpt`` the lines of the console or
-    the build log (empty: not a single byte came). ``coverage_before`` is of the last good tag,
-    ``coverage_after`` of the tag in question. ``reproduce`` are shell lines. ``thread`` is in the
-    order of sending, root first; ``told`` are the addresses that its mails went to.
+    probed, ``excerpt`` the lines of the console or the build log (empty: not a single byte came).
+    ``coverage_before`` is of the last good tag, ``coverage_after`` of the tag in question.
+    ``reproduce`` are shell lines, from a clone to the failure. ``thread`` is in the order of
+    sending, root first; ``told`` are the addresses that its mails went to.
     """
 
     event: int
@@ -240,7 +240,6 @@ class Story:
     series: Series | None = None
     configuration: Configuration | None = None
     toolchain: tuple[str, ...] = ()
-    boot_command: str | None = None
     excerpt: tuple[str, ...] = ()
     coverage_before: Totals | None = None
     coverage_after: Totals | None = None
@@ -257,7 +256,8 @@ class Correspondence:
 
     ``tree_mail_to`` are lists, ``series_mail_to`` the people of the series, ``owner`` gets a copy
     of everything. ``never_mail`` are glob patterns in lower case. ``archive`` is the address that
-    a Message-ID is appended to (``https://lore.kernel.org/all/``), if the lists have one.
+    the Message-ID of a report is appended to (``https://lore.kernel.org/all/``), if there is one;
+    ``series_archive`` that for a mail of the series.
     """
 
     from_name: str
@@ -269,6 +269,7 @@ class Correspondence:
     never_mail: tuple[str, ...] = ()
     max_recipients: int = 25
     archive: str | None = None
+    series_archive: str | None = None
     regzbot: bool = False
     release: Release = Release.MODERATE
 

@@ -44,6 +44,7 @@ _KINDS: Mapping[RegressionEvent, ReportKind] = {
     RegressionEvent.BISECT: ReportKind.BISECTED,
     RegressionEvent.INCONCLUSIVE: ReportKind.INCONCLUSIVE,
     RegressionEvent.FIX: ReportKind.FIXED,
+    RegressionEvent.RETRACT: ReportKind.RETRACTED,
 }
 
 
@@ -80,11 +81,12 @@ async def run(
     rules = correspondence(case.regression.tree, series)
     letters: list[Letter] = []
     silent: list[int] = []
-    for event in case.events:
-        if event.reported_at is not None:
-            continue
+    pending = [event for event in case.events if event.reported_at is None]
+    is_withdrawn = any(event.kind is RegressionEvent.RETRACT for event in pending)
+    for event in pending:
         kind = _KINDS.get(event.kind)
-        if kind is None:
+        # What nobody was told of needs no retraction.
+        if kind is None or (is_withdrawn and not case.thread):
             silent.append(event.id)
             continue
         story = await _story(case, event, kind, trees[case.regression.tree], git)
@@ -169,7 +171,6 @@ async def _story(case: _Case, event: StoredEvent, kind: ReportKind, tree: Tree, 
         series=case.variant.series,
         configuration=_configuration(case),
         toolchain=(case.build.environment,) if case.build else (),
-        boot_command=_boot_command(case),
         excerpt=regression.finding.excerpt,
         coverage_before=case.coverage_before,
         coverage_after=case.coverage_after if kind is ReportKind.FIXED else None,

@@ -39,8 +39,14 @@ def hold(directory: Path) -> Iterator[None]:
                 f"the state directory {directory} is in use by process {holder or '(unknown)'}:"
                 " stop it, or use another state directory"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise ConfigError(
+                f"the state directory {directory} cannot be written ({error.strerror}): make room"
+                " there, or use another state directory"
+            ) from error
         yield
     finally:
         os.close(handle)

@@ -64,6 +64,28 @@ async def speaking(port: int, answer: bytes) -> AsyncIterator[None]:
         server.close()
 
 
+@contextlib.asynccontextmanager
+async def silent(port: int) -> AsyncIterator[asyncio.Event]:
+    """A server on ``port`` that hears everybody out and never answers; set once somebody came."""
+    came = asyncio.Event()
+    guests: list[asyncio.StreamWriter] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        guests.append(writer)
+        came.set()
+        with contextlib.suppress(OSError):
+            while await reader.read(1024):
+                pass
+
+    server = await asyncio.start_server(listen, LOOPBACK, port)
+    try:
+        yield came
+    finally:
+        server.close()
+        for guest in guests:
+            guest.close()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def tree(tmp_path_factory: pytest.TempPathFactory, user: str) -> AsyncIterator[ToyTree]:
     """A running lab that has seen one good tag. Every test leaves the newest tag good."""
@@ -129,6 +151,32 @@ async def test_the_archive_is_away_or_answers_with_a_page(tree: ToyTree) -> None
     # The page asked for patience; the operator has none.
     await box.command("look", "list:llvm-cov")
     await _is_ready(box)
+    await _passes(tree)
+
+
+async def test_a_silent_archive_holds_up_nothing_else(tree: ToyTree) -> None:
+    box = tree.box
+    await box.inbox.stop()
+    async with silent(box.inbox.port) as came:
+        async with asyncio.timeout(30):
+            await came.wait()
+        await _passes(tree)
+    await box.inbox.start()
+    await _is_ready(box)
+
+
+async def test_a_silent_git_server_holds_up_no_stop(tree: ToyTree) -> None:
+    box = tree.box
+    await box.gitd.stop()
+    async with silent(box.gitd.port) as came:
+        async with asyncio.timeout(30):
+            await came.wait()
+        assert (await box.get("/healthz"))[0] == 200
+        started = time.monotonic()
+        assert await box.stop() == 0
+        assert time.monotonic() - started < 10
+    await box.gitd.start()
+    await box.start()
     await _passes(tree)
 
 

@@ -79,12 +79,15 @@ async def test_a_configuration_that_is_not_there(box: Box) -> None:
     assert not box.state.exists()
 
 
-async def test_a_missing_git_is_named(box: Box, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("present", "missing"), [("setpriv", "git"), ("git", "setpriv")])
+async def test_a_missing_tool_is_named(
+    box: Box, tmp_path: Path, present: str, missing: str
+) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "setpriv").symlink_to("/usr/bin/setpriv")
+    (tools / present).symlink_to(f"/usr/bin/{present}")
     for verb in ("run", "once"):
-        _is_refused(_kwatch(box, verb, env={"PATH": str(tools)}), "not installed: git")
+        _is_refused(_kwatch(box, verb, env={"PATH": str(tools)}), f"not installed: {missing}")
         assert not box.state.exists()
 
 

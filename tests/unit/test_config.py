@@ -226,6 +226,13 @@ def test_who_needs_no_secrets_can_do_without_them(tmp_path: Path) -> None:
         load(written(tmp_path, GOOD), secrets=Secrets.UNUSED)
 
 
+def test_a_state_directory_that_is_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 96)
+    (problem,) = problems_of(tmp_path, changed('directory = "state"', f'directory = "{long}"'))
+    assert problem.key == "lab.state_directory"
+    assert f"found one of {len(str(long))}" in str(problem)
+
+
 def test_state_directory_comes_from_systemd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

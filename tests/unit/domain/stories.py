@@ -37,6 +37,7 @@ LAB = Correspondence(
     tree_mail_to=("linux-next@example.org", "regressions@example.org"),
     series_mail_to=("author@example.org",),
     archive="https://lore.example.org/all/",
+    series_archive="https://lore.example.org/llvm",
     regzbot=True,
     release=Release.AUTOMATIC,
 )
@@ -155,11 +156,6 @@ NEW = Story(
         "clang 22.1.8 (Debian clang version 22.1.8)",
         "LLD 22.1.8 (compatible with GNU linkers)",
     ),
-    boot_command=(
-        "qemu-system-x86_64 -display none -nodefaults -M q35 -cpu host -enable-kvm -m 8G -smp 8 "
-        "-append 'console=ttyS0 earlycon=uart8250,io,0x3f8' -kernel arch/x86/boot/bzImage "
-        "-initrd rootfs.cpio -serial stdio"
-    ),
     elsewhere=(
         Elsewhere(
             tree="mainline",
@@ -174,6 +170,11 @@ NEW = Story(
         "make LLVM=-22 defconfig",
         "./scripts/kconfig/merge_config.sh .config mcdc.config && make LLVM=-22 olddefconfig",
         "make LLVM=-22 -j$(nproc) bzImage",
+        (
+            "qemu-system-x86_64 -display none -nodefaults -M q35 -cpu host -enable-kvm -m 8G -smp 8"
+            " -append 'console=ttyS0 earlycon=uart8250,io,0x3f8' -kernel arch/x86/boot/bzImage"
+            " -initrd rootfs.cpio -serial stdio"
+        ),
     ),
     status_url="https://lab.example.org/regression/17",
 )

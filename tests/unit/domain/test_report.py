@@ -383,7 +383,6 @@ def hostile_stories(draw: st.DrawFn) -> Story:
         culprit=commit,
         candidates=(commit,) * draw(st.integers(0, 40)),
         toolchain=(draw(HOSTILE),),
-        boot_command=draw(HOSTILE),
         reproduce=(draw(HOSTILE),) * draw(st.integers(0, 60)),
         excerpt=draw(LOG),
         elsewhere=(
