@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.boot import BootEnd
-from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log.console import last_lines, read_console
 from kwatch.domain.milestone import Milestone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from kwatch.domain.boot import BootVerdict
 
@@ -24,6 +24,15 @@ _BETWEEN = {
     Milestone.COLLECTED: "after the coverage was out",
 }
 
+# What the kernel says of a hang if it is left alone for long enough: whether it is, is chance.
+_HANGS = {
+    FindingKind.RCU_STALL,
+    FindingKind.SOFT_LOCKUP,
+    FindingKind.HARD_LOCKUP,
+    FindingKind.WORKQUEUE_LOCKUP,
+    FindingKind.HUNG_TASK,
+}
+
 
 def examine(verdict: BootVerdict, console: bytes, statuses: Mapping[int, int]) -> Finding | None:
     """The problem that a boot shows, or None for a good one.
@@ -31,10 +40,13 @@ def examine(verdict: BootVerdict, console: bytes, statuses: Mapping[int, int]) -
     ``statuses`` are the exit statuses of the guest's commands. The lab's own failures
     (``verdict.end.is_infra``) are no findings and must be told apart before.
     """
-    splat = read_console(console)
+    found = read_console(console)
+    splat = _worst(found)
     match verdict.end:
         case BootEnd.DONE:
-            return splat or _tests(statuses, console)
+            # What the kernel only warns of is no reason to fail a boot that did all it should.
+            is_error = splat and splat.severity is Severity.ERROR
+            return splat if is_error else _tests(statuses, console)
         case BootEnd.PANIC:
             return splat or Finding(
                 kind=FindingKind.PANIC, title="kernel panic", excerpt=last_lines(console)
@@ -42,7 +54,9 @@ def examine(verdict: BootVerdict, console: bytes, statuses: Mapping[int, int]) -
         case BootEnd.HANG | BootEnd.STALL | BootEnd.DEADLINE:
             # A hang that is proven and one that merely lasts are the same bug: they must have
             # the same name, for which of the two is seen depends on the host's mood.
-            return splat or _stuck(verdict, console)
+            return _worst(one for one in found if one.kind not in _HANGS) or _stuck(
+                verdict, console
+            )
         case BootEnd.RESET:
             return splat or Finding(
                 kind=FindingKind.RESET,
@@ -59,6 +73,13 @@ def examine(verdict: BootVerdict, console: bytes, statuses: Mapping[int, int]) -
             raise ValueError(f"{verdict.end} says nothing about a kernel")
         case _:
             assert_never(verdict.end)
+
+
+def _worst(found: Iterable[Finding]) -> Finding | None:
+    """The first error, or else the first warning."""
+    told = [one for one in found if one.kind is not FindingKind.BOOT_INCOMPLETE]
+    errors = [one for one in told if one.severity is Severity.ERROR]
+    return next(iter(errors or [one for one in told if one.severity is Severity.WARNING]), None)
 
 
 def _stuck(verdict: BootVerdict, console: bytes) -> Finding:

@@ -24,6 +24,32 @@ class FindingKind(StrEnum):
     OUTPUT_FLOOD = "output flood"
     TEST = "test"
     COVERAGE = "coverage"
+    BUG = "bug"
+    WARNING = "warning"
+    KASAN = "kasan"
+    KMSAN = "kmsan"
+    KCSAN = "kcsan"
+    KFENCE = "kfence"
+    UBSAN = "ubsan"
+    LOCKDEP = "lockdep"
+    ATOMIC_SLEEP = "atomic-sleep"
+    RCU_STALL = "rcu-stall"
+    SOFT_LOCKUP = "soft-lockup"
+    HARD_LOCKUP = "hard-lockup"
+    WORKQUEUE_LOCKUP = "workqueue-lockup"
+    HUNG_TASK = "hung-task"
+    MEMLEAK = "memleak"
+    OUT_OF_MEMORY = "out-of-memory"
+    BOOT_INCOMPLETE = "boot-incomplete"
+
+
+class Severity(StrEnum):
+    """What a finding means for the verdict on a kernel."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+    """Told for the record: a consequence of another finding, or provoked by a test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +57,24 @@ class Finding:
     """One problem.
 
     ``title`` is one line as a maintainer would write it in a subject. ``excerpt`` holds the lines
-    that show it, at most 40. ``file`` and ``function`` are known or None.
+    that show it, at most 40. ``file`` with ``line``, ``function`` and ``module`` are known or None.
+    ``first_line`` and ``last_line`` count from 0 in the log. ``is_corrupted``: the report is cut
+    off or mixed up, and the title says less than it could.
     """
 
     kind: FindingKind
     title: str
     function: str | None = None
     file: str | None = None
+    line: int | None = None
+    module: str | None = None
+    severity: Severity = Severity.ERROR
+    first_line: int | None = None
+    last_line: int | None = None
+    process: str | None = None
+    cpu: int | None = None
+    taint: str | None = None
+    is_corrupted: bool = False
     excerpt: tuple[str, ...] = ()
 
     @property

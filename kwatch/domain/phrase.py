@@ -40,6 +40,23 @@ def area(kind: FindingKind) -> str:
             | FindingKind.OOPS
             | FindingKind.RESET
             | FindingKind.OUTPUT_FLOOD
+            | FindingKind.BUG
+            | FindingKind.WARNING
+            | FindingKind.KASAN
+            | FindingKind.KMSAN
+            | FindingKind.KCSAN
+            | FindingKind.KFENCE
+            | FindingKind.UBSAN
+            | FindingKind.LOCKDEP
+            | FindingKind.ATOMIC_SLEEP
+            | FindingKind.RCU_STALL
+            | FindingKind.SOFT_LOCKUP
+            | FindingKind.HARD_LOCKUP
+            | FindingKind.WORKQUEUE_LOCKUP
+            | FindingKind.HUNG_TASK
+            | FindingKind.MEMLEAK
+            | FindingKind.OUT_OF_MEMORY
+            | FindingKind.BOOT_INCOMPLETE
         ):
             return "boot"
         case _:

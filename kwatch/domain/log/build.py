@@ -1,26 +1,40 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a build log says: the first error, or that the lab was in the way."""
+"""Read a build log: why the build failed, in the words of the tool that failed.
+
+The root cause is the first error of a compiler, linker or other tool; make only repeats it. What
+the host did to the build (memory, disk, sandbox) is no fault of the kernel.
+"""
 
 from __future__ import annotations
 
+import posixpath
 import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.finding import Finding, FindingKind, Severity
+from kwatch.domain.log.rules import LINKER, RULES
+from kwatch.domain.log.scan import Reading, Scanner, Words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EXCERPT_LINES = 12
+MAX_FINDINGS = 200
+MAX_TEXT = 400
+"""Characters of a line that are read."""
+
 # Colour and other terminal controls, and everything else that is no text.
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'"})
 
-_COMPILER = re.compile(
-    r"^(?P<file>[\w./+-]+):(?P<line>\d+)(?::\d+)?: (?:fatal )?error: (?P<text>.+)$"
-)
-_LINKER = re.compile(r"^(?:ld\.lld\S*|ld|mold)(?:-\d+)?: (?:error: )(?P<text>.+)$")
-_MODPOST = re.compile(r"^ERROR: modpost: (?P<text>.+)$")
-_KCONFIG = re.compile(
-    r"^(?P<file>[\w./+-]*Kconfig[\w.]*):(?P<line>\d+): (?P<text>.*error.*)$", re.IGNORECASE
-)
-_TOOL = re.compile(r"^(?P<text>(?:Absolute reference to symbol|error:|Error:) .+)$")
-_MAKE = re.compile(r"^make(?:\[\d+\])?: \*\*\* (?:\[(?P<where>[^\]]+)\] Error \d+|(?P<text>.+))$")
+
+_IN_FUNCTION = re.compile(rf"^(?:{LINKER}: )?(?P<object>[\w./+-]+\.o)(?:\([\w.]+\))?: in function ")
+_FROM = ("arch", "block", "certs", "crypto", "drivers", "fs", "include", "init", "io_uring", "ipc",
+         "kernel", "lib", "mm", "net", "rust", "samples", "scripts", "security", "sound", "tools",
+         "usr", "virt")  # fmt: skip
+_TOP = re.compile(rf"(?:^|/)(?P<path>(?:{'|'.join(_FROM)})/.+)$")
+_NESTED = re.compile(rf"^kernel/(?P<path>(?:{'|'.join(_FROM)})/.+)$")
 
 # What the lab did to the build; none of it says anything about a kernel.
 _LAB = (
@@ -41,30 +55,133 @@ def lab_trouble(log: str) -> str | None:
     return None
 
 
-def read_build_log(log: str) -> Finding:
-    """The root cause of a failed build: the first error of a compiler, linker or tool.
+class BuildReader:
+    """Feed it bytes as they come, then ask for the reading."""
 
-    ``log`` is that of a build that failed; where no line says why, make's own last word is taken.
-    """
+    def __init__(self) -> None:
+        self._scanner = Scanner(_BUILD_WORDS)
+        self._found: list[tuple[str, Finding]] = []
+        self._seen: set[str] = set()
+        self._object: str | None = None
+        self._following = 0
+        self._left_out = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._scanner.feed(data, self)
+
+    def finish(self) -> Reading:
+        """Everything was fed. Errors come first."""
+        self._scanner.finish(self)
+        return Reading(findings=_concluded(self._found), left_out=self._left_out)
+
+    def wants_all(self) -> bool:
+        """Lines after an error show where it is."""
+        return self._following > 0
+
+    def wants(self, word: int) -> bool:  # noqa: ARG002 - the scanner asks
+        """Any of the words will do."""
+        return True
+
+    def take(self, raw: bytes, number: int, words: Sequence[int]) -> None:
+        """One line that may matter."""
+        text = clean(raw[: 4 * MAX_TEXT].decode("utf-8", "replace")).translate(_QUOTES)
+        if self._following:
+            self._following -= 1
+            name, last = self._found[-1]
+            self._found[-1] = name, replace(last, excerpt=(*last.excerpt, text), last_line=number)
+        if not words:
+            return
+        if found := _IN_FUNCTION.match(text):
+            self._object = found["object"]
+            return
+        named = read_line(text, self._object)
+        if named is None:
+            return
+        name, finding = named
+        if finding.title in self._seen:
+            return
+        if len(self._found) >= MAX_FINDINGS:
+            self._left_out += 1
+            return
+        self._seen.add(finding.title)
+        self._found.append((name, replace(finding, first_line=number, last_line=number)))
+        self._following = EXCERPT_LINES - 1 if finding.severity is Severity.ERROR else 0
+
+
+_BUILD_WORDS = Words([*(word for rule in RULES for word in rule.words), "in function"])
+
+
+def _concluded(found: list[tuple[str, Finding]]) -> tuple[Finding, ...]:
+    """Where no tool said why make failed, its last warning and make's own word have to do."""
+    errors = [finding for _, finding in found if finding.severity is Severity.ERROR]
+    others = [finding for _, finding in found if finding.severity is not Severity.ERROR]
+    failed = [finding for name, finding in found if name == "make"]
+    if errors:
+        named = {finding.file for finding in errors}
+        # An error in a header is one of the file that includes it as well.
+        units = [one for one in failed if one.file and one.file not in named]
+        rest = [finding for finding in others if finding not in units]
+        return (*errors, *(replace(one, severity=Severity.ERROR) for one in units), *rest)
+    if not failed:
+        return tuple(others)
+    before = [
+        finding
+        for name, finding in found
+        if name == "warning" and (finding.first_line or 0) < (failed[0].first_line or 0)
+    ]
+    causes = [*before[-1:], failed[0]]
+    rest = [finding for finding in others if finding not in causes]
+    return (*(replace(cause, severity=Severity.ERROR) for cause in causes), *rest)
+
+
+def read_line(text: str, current_object: str | None) -> tuple[str, Finding] | None:
+    """What one line of a build says, and the name of the rule; the linker is at an object."""
+    for rule in RULES:
+        if not any(word in text for word in rule.words):
+            continue
+        match = rule.pattern.match(text)
+        if match is None:
+            continue
+        groups = match.groupdict()
+        said = groups.get("text") or groups.get("fatal") or text
+        file = groups.get("file")
+        if (
+            rule.name in {"undefined", "duplicate"}
+            and current_object
+            and (not file or "/" not in file)
+        ):
+            file = current_object
+        if rule.name == "make":
+            file = groups["target"] if groups["target"].endswith(".o") else None
+            said = f"{source_path(groups['target'])} failed: {said}"
+        path = source_path(file) if file else None
+        if path and path.endswith(".o"):
+            path = f"{path[:-2]}.c"
+        title = said
+        if path and rule.name in {"compiler", "kconfig"}:
+            # As the compiler says it, which people search for.
+            title = f"{path}{text[match.end('file') : match.start('text')]}{said}"
+        number = groups.get("line")
+        return rule.name, Finding(
+            kind=rule.kind,
+            title=title.strip(),
+            file=path,
+            line=int(number) if number else None,
+            severity=rule.severity,
+            excerpt=(text,),
+        )
+    return None
+
+
+def read_build_log(log: str) -> Finding:
+    """The root cause of a failed build; where no line says why, the end of the log."""
+    reader = BuildReader()
+    reader.feed(log.encode("utf-8", "replace"))
+    first = next(iter(reader.finish().findings), None)
+    if first is not None and first.severity is Severity.ERROR:
+        return first
     lines = [clean(line) for line in log.splitlines()]
-    for number, line in enumerate(lines):
-        finding = _read(line)
-        if finding is not None:
-            kind, title, file = finding
-            return Finding(
-                kind=kind,
-                title=title,
-                file=file,
-                excerpt=tuple(lines[number : number + EXCERPT_LINES]),
-            )
-    for number, line in reversed(list(enumerate(lines))):
-        if match := _MAKE.match(line):
-            title = match["text"] or f"{match['where']} failed"
-            return Finding(
-                kind=FindingKind.COMPILE,
-                title=title,
-                excerpt=tuple(lines[max(0, number - EXCERPT_LINES) : number + 1]),
-            )
     return Finding(
         kind=FindingKind.COMPILE,
         title="the build failed without saying why",
@@ -73,26 +190,14 @@ def read_build_log(log: str) -> Finding:
 
 
 def clean(line: str) -> str:
-    """A line of a log without terminal controls, at most 400 characters."""
-    return _CONTROL.sub("", line).rstrip()[:400]
-
-
-def _read(line: str) -> tuple[FindingKind, str, str | None] | None:
-    if match := _COMPILER.match(line):
-        file = source_path(match["file"])
-        return FindingKind.COMPILE, f"{file}: {match['text']}", file
-    for pattern in (_LINKER, _MODPOST):
-        if match := pattern.match(line):
-            return FindingKind.LINK, match["text"], None
-    if match := _KCONFIG.match(line):
-        return FindingKind.KCONFIG, f"{match['file']}: {match['text']}", match["file"]
-    if match := _TOOL.match(line):
-        return FindingKind.COMPILE, match["text"], None
-    return None
+    """A line of a log without terminal controls, at most MAX_TEXT characters."""
+    return _CONTROL.sub("", line).rstrip()[:MAX_TEXT]
 
 
 def source_path(path: str) -> str:
     """A path as the kernel's own people write it: relative to the top of the source."""
-    for prefix in ("/build/src/", "../src/", "/build/out/"):
-        path = path.removeprefix(prefix)
-    return path.removeprefix("./")
+    path = re.sub(r"^(?:\.{1,2}/)+", "", path)
+    found = _TOP.search(path)
+    path = found["path"] if found else path
+    nested = _NESTED.match(path)
+    return posixpath.normpath(nested["path"] if nested else path)

@@ -5,8 +5,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.finding import FindingKind
-from kwatch.domain.log.build import EXCERPT_LINES, clean, lab_trouble, read_build_log
+from kwatch.domain.finding import Finding, FindingKind, Severity
+from kwatch.domain.log.build import (
+    EXCERPT_LINES,
+    MAX_FINDINGS,
+    BuildReader,
+    clean,
+    lab_trouble,
+    read_build_log,
+    source_path,
+)
+
+
+def findings(log: str) -> tuple[Finding, ...]:
+    reader = BuildReader()
+    reader.feed(log.encode())
+    return reader.finish().findings
+
+
+def errors(log: str) -> list[tuple[str, str | None]]:
+    return [(one.title, one.file) for one in findings(log) if one.severity is Severity.ERROR]
 
 
 @pytest.mark.parametrize(
@@ -15,13 +33,13 @@ from kwatch.domain.log.build import EXCERPT_LINES, clean, lab_trouble, read_buil
         (
             "../src/kernel/fork.c:101:5: error: use of undeclared identifier 'x'",
             FindingKind.COMPILE,
-            "kernel/fork.c: use of undeclared identifier 'x'",
+            "kernel/fork.c:101:5: error: use of undeclared identifier 'x'",
             "kernel/fork.c",
         ),
         (
             "./include/linux/a.h:7:10: fatal error: 'gone.h' file not found",
             FindingKind.COMPILE,
-            "include/linux/a.h: 'gone.h' file not found",
+            "include/linux/a.h:7:10: fatal error: 'gone.h' file not found",
             "include/linux/a.h",
         ),
         (
@@ -95,3 +113,79 @@ def test_any_log_gives_a_finding_that_can_be_mailed(log: str) -> None:
 
 def test_terminal_controls_do_not_get_through() -> None:
     assert clean("\x1b[01;31merror:\x1b[0m \x07\x00bad\r") == "error: bad"
+
+
+def test_a_linker_names_the_object_before_the_symbol() -> None:
+    log = (
+        "ld: mm/slab.o: in function `grow':\n"
+        "slab.c:(.text+0x62): undefined reference to `shrink'\n"
+        "make: *** [Makefile:1139: vmlinux] Error 1\n"
+    )
+    assert errors(log) == [("undefined reference to `shrink'", "mm/slab.c")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Absolute reference to symbol '__llvm_prf_cnts' not permitted in .head.text",
+        "relocation truncated to fit: R_X86_64_PC32 against symbol `far'",
+        "FAILED unresolved symbol tcp_reno_ssthresh",
+        "multiple definition of `twice'",
+    ],
+)
+def test_what_only_a_link_can_find(line: str) -> None:
+    (finding,) = findings(f"  LD      vmlinux\n{line}\nmake: *** [vmlinux] Error 1\n")[:1]
+    assert (finding.kind, finding.severity) == (FindingKind.LINK, Severity.ERROR)
+
+
+def test_an_error_in_a_header_is_one_of_the_file_that_includes_it() -> None:
+    log = (
+        "./include/linux/a.h:3:1: error: no such type\n"
+        "make[2]: *** [scripts/Makefile.build:229: fs/open.o] Error 1\n"
+        "make: *** [Makefile:224: __sub-make] Error 2\n"
+    )
+    assert [file for _, file in errors(log)] == ["include/linux/a.h", "fs/open.c"]
+
+
+def test_a_build_with_nothing_but_warnings_is_good() -> None:
+    log = (
+        "mm/a.c:3:1: warning: unused variable 'x'\n"
+        "vmlinux.o: warning: objtool: f+0x3: unreachable instruction\n"
+        "Kernel: arch/x86/boot/bzImage is ready  (#1)\n"
+    )
+    assert errors(log) == []
+    assert len(findings(log)) == 2
+
+
+def test_the_last_warning_stands_for_an_error_that_nobody_named() -> None:
+    log = (
+        "mm/a.c:3:1: warning: first\nmm/a.c:9:1: warning: last\n"
+        "make[1]: *** [scripts/Makefile.build:229: mm/a.o] Error 1\n"
+    )
+    assert [title for title, _ in errors(log)] == [
+        "last",
+        "mm/a.o failed: Error 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [
+        ("/build/src/kernel/fork.c", "kernel/fork.c"),
+        ("/home/a/kernel/arch/x86/mm/init.c", "arch/x86/mm/init.c"),
+        ("../../drivers/net/a.c", "drivers/net/a.c"),
+        ("drivers/gpu/amdgpu/../display/a.c", "drivers/gpu/display/a.c"),
+        ("/usr/include/stdio.h", "usr/include/stdio.h"),
+        ("a.c", "a.c"),
+    ],
+)
+def test_paths_are_those_of_the_tree(path: str, plain: str) -> None:
+    assert source_path(path).removeprefix("/") == plain
+
+
+def test_more_errors_than_anybody_reads_are_counted() -> None:
+    reader = BuildReader()
+    for number in range(MAX_FINDINGS + 7):
+        reader.feed(f"fs/a{'x' * number}.c:1:1: error: no\n".encode())
+    reading = reader.finish()
+    assert (len(reading.findings), reading.left_out) == (MAX_FINDINGS, 7)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One line of a kernel's console, freed from what its way here put in front of it.
+
+printk puts a level, a time stamp and a caller (CONFIG_PRINTK_CALLER) before its text; syslog, a
+serial server or a test system put theirs before that. See Documentation/core-api/printk-basics.rst
+and Documentation/admin-guide/serial-console.rst.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_LINE = 4096
+"""Bytes of a line that are read; of the rest nothing is known to matter."""
+
+_ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78cDEHM])")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+
+# Each alternative starts with another byte than the others can go on with, so this is linear.
+_TRANSPORT = re.compile(
+    rb"""(?:
+        <\d{1,3}>                                             # level, as in /dev/kmsg
+      | \[\ *\d{1,7}\.\d{1,9}(?:@\d+)?\]\ ?                   # time stamp
+      | \[\ *[TC]\d{1,8}\]\ ?                                 # caller: task or CPU
+      | \*\*\ \d+\ printk\ messages\ dropped\ \*\*\ ?
+      | [A-Z][a-z]{2}\ [ \d]\d\ \d\d:\d\d:\d\d\ (?:\S{1,80}\ kernel:\ ?)?
+      | \[?\d{4}[-/]\d\d[-/]\d\d[T\ ]\d\d:\d\d:\d\d\S{0,20}\ (?:\S{1,80}\ kernel:\ ?)?
+      | (?:kern\s*:?\s*[a-z]+\s*:\ )                          # util-linux's dmesg --decode
+    )*""",
+    re.VERBOSE,
+)
+# A program's prompt without a line end, and then the kernel's message.
+_LATE = re.compile(rb"\[ *\d{1,7}\.\d{6}\](?:\[ *[TC]\d{1,8}\])? ")
+_STAMP = re.compile(rb"\[ *(\d{1,7}\.\d{1,9})(?:@\d+)?\]")
+_CALLER = re.compile(rb"\[ *([TC]\d{1,8})\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """``number`` counts from 0; ``stamp`` is in seconds; ``caller`` is ``T123`` or ``C0``."""
+
+    number: int
+    text: str
+    stamp: float | None
+    caller: str | None
+
+
+def read_line(raw: bytes, number: int) -> Line:
+    """Take one line, without its line end, apart. Whatever the bytes are, this is an answer."""
+    raw = raw[:MAX_LINE]
+    if b"\x1b" in raw:
+        raw = _ANSI.sub(b"", raw)
+    # A carriage return alone starts the line anew, as a terminal shows it.
+    raw = raw.rstrip(b"\r").rpartition(b"\r")[2]
+    transport = _TRANSPORT.match(raw)
+    end = transport.end() if transport else 0
+    if b"[" not in raw[:end] and (late := _LATE.search(raw, end)):
+        end = late.end()
+    stamp = caller = None
+    if end:
+        prefix = raw[:end]
+        if found := _STAMP.search(prefix):
+            stamp = float(found[1])
+        if found := _CALLER.search(prefix):
+            caller = found[1].decode()
+    text = _CONTROLS.sub(b"", raw[end:]).decode("utf-8", "replace").rstrip()
+    return Line(number, text, stamp, caller)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The grammar of a build log: how each tool says that something is wrong with the source.
+
+A table in the order of precedence. A line without any of a row's ``words`` is not tried.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kwatch.domain.finding import FindingKind, Severity
+
+_PLACE = r"(?P<file>[^\s:()`']+\.(?:[chSs]|rs|o|a|ko|y|l|dts|dtsi|lds|cpp|cc|sh|py|S)):(?:(?P<line>\d+):(?:\d+:)?)?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One row: what a tool says, and what kind of problem it is."""
+
+    name: str
+    kind: FindingKind
+    words: tuple[str, ...]
+    pattern: re.Pattern[str]
+    severity: Severity = Severity.ERROR
+
+
+LINKER = r"(?:[\w./+-]*\bld(?:\.(?:lld|bfd|gold|mold))?(?:-\d+)?|mold|collect2)"
+
+RULES = (
+    Rule(name="compiler", kind=FindingKind.COMPILE, words=("error:",),
+         pattern=re.compile(rf"^{_PLACE} (?:fatal )?error: (?P<text>.+)")),
+    Rule(name="driver", kind=FindingKind.COMPILE, words=("error:",),
+         pattern=re.compile(r"^(?P<text>(?:[\w./+-]*(?:clang|gcc|g\+\+|cc1(?:plus)?|rustc|as|bindgen|objcopy|strip|pahole)(?:-\d+)?): (?:fatal )?error: .+)")),
+    Rule(name="linker", kind=FindingKind.LINK, words=("error:",),
+         pattern=re.compile(rf"^(?:{LINKER}): (?:fatal )?error: (?P<text>.+)")),
+    Rule(name="undefined", kind=FindingKind.LINK, words=("undefined reference", "more undefined"),
+         pattern=re.compile(rf"^(?:{LINKER}: )?(?:{_PLACE})?(?:(?P<member>[\w.-]+\.[chS]):)?(?:\(.*?\): ?)? ?(?P<text>(?:more )?undefined references? to .+)")),
+    Rule(name="duplicate", kind=FindingKind.LINK, words=("multiple definition",),
+         pattern=re.compile(rf"^(?:{LINKER}: )?(?:{_PLACE})?(?:[\w.-]+\.[chS]:)?(?:\(.*?\): ?)? ?(?P<text>multiple definition of .+)")),
+    Rule(name="relocation", kind=FindingKind.LINK, words=("relocation", "Absolute reference"),
+         pattern=re.compile(r"^(?:[^:\s]+: )*(?P<text>(?:relocation (?:truncated|R_\w+ )|Absolute reference to symbol|Invalid absolute R_|[Uu]nsupported relocation).+)")),
+    Rule(name="modpost", kind=FindingKind.LINK, words=("ERROR: modpost", "modpost: "),
+         pattern=re.compile(r"^ERROR: modpost: (?P<text>.+)|^FATAL: modpost: (?P<fatal>.+)")),
+    Rule(name="btf", kind=FindingKind.LINK, words=("FAILED",), pattern=re.compile(r"^(?P<text>FAILED:? (?:unresolved symbol|load BTF) .*)")),
+    Rule(name="objtool", kind=FindingKind.COMPILE, words=("objtool: ",), severity=Severity.INFO,
+         pattern=re.compile(r"^(?P<file>[\w./-]+\.o): warning: objtool: (?P<text>.+)")),
+    Rule(name="objtool-error", kind=FindingKind.COMPILE, words=("objtool: ",),
+         pattern=re.compile(r"^(?P<file>[\w./-]+\.o): error: objtool: (?P<text>.+)")),
+    Rule(name="kconfig", kind=FindingKind.KCONFIG, words=("Kconfig", "recursive dependency"),
+         pattern=re.compile(r"^(?P<file>[\w./-]*Kconfig[\w.]*):(?P<line>\d+): ?(?P<text>(?:error: |syntax error|unknown|recursive|can't open|invalid|missing).*)")),
+    Rule(name="config", kind=FindingKind.KCONFIG, words=("No configuration exists", "Can't find default configuration", "during update of the configuration"),
+         pattern=re.compile(r"^(?:.*?: )?\*\*\* (?P<text>(?:No configuration exists|Can't find default configuration|Error during update of the configuration).*)")),
+    Rule(name="tool", kind=FindingKind.COMPILE, words=("not found", "cannot stat", "No such file", "annot find", "Permission denied"),
+         pattern=re.compile(r"^(?P<text>(?:/bin/sh: |sh: |bash: |make(?:\[\d+\])?: |mv: |cp: |cat: |\S+\.sh: ).*(?:not found|cannot stat|No such file or directory|Permission denied).*)")),
+    Rule(name="plain", kind=FindingKind.COMPILE, words=("error:", "rror: ", "ERROR: "),
+         pattern=re.compile(r"^(?P<text>(?:error(?:\[E\d+\])?: |Error: |ERROR: |fatal: ).+)")),
+    Rule(name="rule", kind=FindingKind.COMPILE, words=("*** ",),
+         pattern=re.compile(r"^(?:[^\s:]+:(?:\d+:)?|make(?:\[\d+\])?:) ?\*\*\* (?P<text>(?!\[|Waiting|Deleting|Error during|No configuration|Can't find default).+)")),
+    Rule(name="warning", kind=FindingKind.COMPILE, words=("warning:",), severity=Severity.INFO,
+         pattern=re.compile(rf"^{_PLACE} warning: (?P<text>.+)")),
+    Rule(name="make", kind=FindingKind.COMPILE, words=("*** [",), severity=Severity.INFO,
+         pattern=re.compile(r"^make(?:\[\d+\])?: \*\*\* \[(?:[^\]]*?:\d+: )?(?P<target>[^\]]+)\] (?P<text>Error \d+|Segmentation fault.*|Killed|Terminated|Interrupt)")),
+)  # fmt: skip
