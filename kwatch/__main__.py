@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``python -m kwatch`` is ``kwatch``."""
+"""``python -m kwatch``, and what the installed command calls."""
 
 from __future__ import annotations
 
 import sys
 
-from kwatch.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run one verb; its exit status. A verb loads only what it is made of."""
+    if sys.argv[1:2] == ["read-log"]:
+        from kwatch import read_log  # noqa: PLC0415 - that is the point
+
+        return read_log.main(sys.argv[2:])
+    from kwatch import cli  # noqa: PLC0415
+
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kwatch import __version__, app, daemon, journal, listing
+from kwatch import __version__, app, daemon, journal, listing, read_log
 from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
 from kwatch.config.assemble import Secrets
@@ -96,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     report.option("number", nargs="?").config().json()
     look = verb("look", _look, "look at a tree or a list now")
     look.option("source", metavar="tree:NAME|list:NAME").config()
+    reading_logs = verbs.add_parser(
+        "read-log", help="tell what went wrong in a console or build log",
+        description=read_log.DESCRIPTION,
+    )  # fmt: skip
+    read_log.add_options(reading_logs)
+    reading_logs.set_defaults(act=read_log.run)
     trees = verb("trees", _trees, "seed a tree's first clone from a local repository or bundle")
     trees.option("action", choices=("seed",)).option("name", metavar="TREE")
     trees.option("--from", dest="source", type=Path, required=True, metavar="PATH").config()

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""read-log: what a console or a build log says, for people and for programs.
+
+Apart from the other verbs, because it needs nothing of what the daemon is made of: it starts at
+once, and thousands of logs can be read in a loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from kwatch.domain.finding import Finding, Severity
+from kwatch.domain.log.build import BuildReader
+from kwatch.domain.log.console import ConsoleReader
+from kwatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK = 1 << 20
+WHOLE = 4 << 20
+"""Bytes of a line of JSON that is loaded as a whole; the log in a longer one is streamed."""
+
+DESCRIPTION = (
+    "Read a kernel's console or build log, and tell what went wrong in it: what kind of trouble,"
+    " its title, the function and file to blame, and a fingerprint that stays the same over tags,"
+    " hosts and addresses."
+)
+_LOG = re.compile(rb'"log"\s*:\s*"')
+_BACKSLASH = ord("\\")
+# An escape that is not complete, a high surrogate without its low one, a part of UTF-8.
+_UNFINISHED = re.compile(
+    rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?|\\(?:u[0-9a-fA-F]{0,3})?"
+    rb"|[\xc0-\xff][\x80-\xbf]{0,3})\Z"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument(
+        "--kind", choices=("console", "build"), default="console",
+        help="what the log is of (default: console)",
+    )  # fmt: skip
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the findings as a JSON list")
+    form.add_argument(
+        "--jsonl", action="store_true",
+        help="read lines of JSON with id, kind and log, and print lines with id and findings",
+    )  # fmt: skip
+    form.add_argument("--explain", action="store_true", help="print the lines of each finding")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="the log (default: standard input)")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the verb by itself; its exit status."""
+    parser = argparse.ArgumentParser(prog="kwatch read-log", description=DESCRIPTION)
+    add_options(parser)
+    try:
+        return run(parser.parse_args(arguments))
+    except ConfigError as error:
+        print(f"kwatch: {error}", file=sys.stderr)
+        return 2
+    except (BrokenPipeError, KeyboardInterrupt):
+        sys.stderr.close()
+        return 1
+
+
+def run(words: argparse.Namespace) -> int:
+    """Read what ``words`` name, and print it."""
+    if words.file is None or words.file == "-":
+        return _print(words, sys.stdin.buffer)
+    try:
+        with Path(words.file).open("rb") as log:
+            return _print(words, log)
+    except OSError as error:
+        raise ConfigError(f"{words.file} cannot be read: {error.strerror}") from error
+
+
+def _print(words: argparse.Namespace, log: IO[bytes]) -> int:
+    if words.jsonl:
+        return _batch(log)
+    reader = reader_of(words.kind)
+    while block := log.read(BLOCK):
+        reader.feed(block)
+    reading = reader.finish()
+    if words.json:
+        print(json.dumps([as_json(one) for one in reading.findings], indent=1))
+        return 0
+    for finding in reading.findings:
+        if finding.severity is not Severity.INFO or words.explain:
+            print(_line(finding))
+        if words.explain:
+            for number, text in enumerate(finding.excerpt, finding.first_line or 0):
+                print(f"  {number + 1:>7}  {text}")
+    if reading.left_out:
+        print(f"... and {reading.left_out} more")
+    if not reading.findings:
+        print("nothing went wrong")
+    return 0
+
+
+def _line(finding: Finding) -> str:
+    where = ""
+    if finding.first_line is not None:
+        where = f"  line {finding.first_line + 1}"
+    place = f"  {finding.file}:{finding.line}" if finding.file and finding.line else ""
+    return f"{finding.severity.value:<7} {finding.fingerprint}  {finding.title}{place}{where}"
+
+
+def reader_of(kind: str) -> BuildReader | ConsoleReader:
+    """The reader for a kind of log; whatever is not of a build is a console."""
+    return BuildReader() if kind == "build" else ConsoleReader()
+
+
+def as_json(finding: Finding) -> dict[str, Any]:
+    """A finding as programs get it."""
+    return {
+        "title": finding.title,
+        "type": finding.kind.value.replace(" ", "-"),
+        "fingerprint": finding.fingerprint,
+        "severity": finding.severity.value,
+        "function": finding.function,
+        "file": finding.file,
+        "line": finding.line,
+        "module": finding.module,
+        "first_line": finding.first_line,
+        "last_line": finding.last_line,
+        "process": finding.process,
+        "cpu": finding.cpu,
+        "taint": finding.taint,
+        "corrupted": finding.is_corrupted,
+    }
+
+
+def _batch(stream: IO[bytes]) -> int:
+    status = 0
+    number = 0
+    while line := stream.readline(WHOLE):
+        number += 1
+        try:
+            answer = _one(line, stream)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            print(f"kwatch: line {number}: no JSON object with id, kind and log: {error}",
+                  file=sys.stderr)  # fmt: skip
+            status = 1
+            continue
+        if answer is not None:
+            sys.stdout.write(answer)
+            sys.stdout.write("\n")
+    return status
+
+
+def _one(line: bytes, stream: IO[bytes]) -> str | None:
+    if line.endswith(b"\n") or len(line) < WHOLE:
+        if not line.strip():
+            return None
+        case = json.loads(line)
+        log = reader_of(case["kind"])
+        log.feed(case["log"].encode("utf-8", "surrogatepass"))
+        identity = case["id"]
+    else:
+        identity, log = _long(line, stream)
+    reading = log.finish()
+    answer = {"id": identity, "findings": [as_json(one) for one in reading.findings]}
+    if reading.left_out:
+        answer["left_out"] = reading.left_out
+    return json.dumps(answer)
+
+
+def _long(line: bytes, stream: IO[bytes]) -> tuple[object, BuildReader | ConsoleReader]:
+    """A line that is too long to be loaded: id and kind stand before the log."""
+    rest = _Line(line, stream)
+    try:
+        return rest.read()
+    except (ValueError, KeyError):
+        rest.pass_by()
+        raise
+
+
+class _Line:
+    """The rest of a long line, in pieces."""
+
+    def __init__(self, start: bytes, stream: IO[bytes]) -> None:
+        self._block = start
+        self._stream = stream
+
+    def read(self) -> tuple[object, BuildReader | ConsoleReader]:
+        opening = _LOG.search(self._block)
+        if opening is None:
+            raise ValueError(f"a line of more than {WHOLE} bytes must begin with id and kind")
+        case = json.loads(self._block[: opening.end()] + b'"}')
+        self._block = self._block[opening.end() :]
+        log = reader_of(case["kind"])
+        for piece in self._string():
+            log.feed(json.loads(b'"' + piece + b'"').encode("utf-8", "surrogatepass"))
+        self.pass_by()
+        return case["id"], log
+
+    def _string(self) -> Iterator[bytes]:
+        """The pieces of a JSON string up to its closing quote."""
+        kept = b""
+        while self._block:
+            text = kept + self._block
+            end = _closing(text)
+            if end is not None:
+                yield text[:end]
+                return
+            cut = _seam(text)
+            yield text[:cut]
+            kept = text[cut:]
+            self._next()
+        raise ValueError("the log does not end")
+
+    def _next(self) -> None:
+        ended = self._block.endswith(b"\n")
+        self._block = b"" if ended else self._stream.readline(BLOCK)
+
+    def pass_by(self) -> None:
+        """Read on to the end of the line."""
+        while self._block:
+            self._next()
+
+
+def _seam(text: bytes) -> int:
+    """Where a JSON string can be cut: not in an escape, nor in a character."""
+    cut = len(text)
+    if unfinished := _UNFINISHED.search(text, max(0, cut - 12)):
+        start = unfinished.start()
+        if text[start] != _BACKSLASH or _is_escape(text, start):
+            return start
+        # The backslash is itself escaped: what follows it is plain text.
+    return cut
+
+
+def _is_escape(text: bytes, position: int) -> bool:
+    """Whether the backslash there is not itself escaped."""
+    count = 0
+    while count < position and text[position - count - 1] == _BACKSLASH:
+        count += 1
+    return count % 2 == 0
+
+
+def _closing(text: bytes) -> int | None:
+    position = text.find(b'"')
+    while position >= 0:
+        if _is_escape(text, position):
+            return position
+        position = text.find(b'"', position + 1)
+    return None

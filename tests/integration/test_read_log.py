@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``kwatch read-log`` as people and programs run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kwatch.read_log import WHOLE
+
+ROOT = Path(__file__).parents[2]
+CONSOLE = (
+    "[    0.000000] Linux version 7.0.0-next\n"
+    "[    1.000000] Run /init as init process\n"
+    "[    1.100000] WARNING: CPU: 0 PID: 1 at fs/thing.c:42 thing_put+0x22/0x30\n"
+    '[    1.200000] said "good bye" \\ \u00e9\n'
+    "[    1.300000] kernel BUG at fs/thing.c:77!\n"
+    "[    1.300000] RIP: 0010:thing_free+0x3/0x20\n"
+)
+BUILD = "fs/thing.c:42:1: error: no such type\nmake: *** [fs/thing.o] Error 1\n"
+
+
+def read_log(*words: str, stdin: str | bytes = b"") -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "kwatch", "read-log", *words],
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        cwd=ROOT, capture_output=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def titles(findings: list[dict[str, object]]) -> list[object]:
+    return [one["title"] for one in findings]
+
+
+def test_people_get_a_line_for_each_finding(tmp_path: Path) -> None:
+    log = tmp_path / "console"
+    log.write_text(CONSOLE)
+    done = read_log("--kind", "console", str(log))
+    assert done.returncode == 0
+    first, second = done.stdout.splitlines()
+    assert first.startswith("warning ")
+    assert first.endswith("WARNING in thing_put  fs/thing.c:42  line 3")
+    assert "kernel BUG in thing_free" in second
+    assert read_log("--kind", "console", stdin="all is well\n").stdout == "nothing went wrong\n"
+
+
+def test_programs_get_json() -> None:
+    found = json.loads(read_log("--kind", "build", "--json", stdin=BUILD).stdout)
+    errors = [one for one in found if one["severity"] == "error"]
+    assert titles(errors) == ["fs/thing.c:42:1: error: no such type"]
+    assert (errors[0]["file"], errors[0]["line"], errors[0]["type"]) == (
+        "fs/thing.c",
+        42,
+        "compile",
+    )
+    assert len(str(errors[0]["fingerprint"])) == 16
+
+
+def test_the_lines_of_a_finding_can_be_seen() -> None:
+    shown = read_log("--explain", stdin=CONSOLE).stdout
+    assert "      5  kernel BUG at fs/thing.c:77!\n" in shown
+
+
+def test_a_batch_is_answered_line_by_line() -> None:
+    cases = [
+        {"id": 1, "kind": "console", "log": CONSOLE},
+        {"id": "two", "kind": "build", "log": BUILD},
+        {"id": 3, "kind": "boot", "log": "\ud83d"},
+    ]
+    done = read_log("--jsonl", stdin="\n".join(json.dumps(case) for case in cases) + "\n\n")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [answer["id"] for answer in answers] == [1, "two", 3]
+    assert titles(answers[0]["findings"]) == ["WARNING in thing_put", "kernel BUG in thing_free"]
+    assert answers[2]["findings"] == []
+
+
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_a_log_of_any_length_is_read_in_pieces(*, is_ascii: bool) -> None:
+    filler = "".join(
+        f'[{number:12.6f}] "quoted" \\ back\\\\slashes \u00e9 \U0001f427 {"x" * (number % 7)}\n'
+        for number in range(120_000)
+    )
+    case = {"id": "long", "kind": "console", "log": filler + CONSOLE}
+    text = json.dumps(case, ensure_ascii=is_ascii)
+    assert len(text) > WHOLE
+    after = json.dumps({"id": "next", "kind": "console", "log": CONSOLE})
+    done = read_log("--jsonl", stdin=f"{text}\n{after}\n")
+    assert done.returncode == 0, done.stderr
+    long, short = [json.loads(line) for line in done.stdout.splitlines()]
+    assert long["id"] == "long"
+    assert titles(long["findings"]) == titles(short["findings"])
+    shift = filler.count("\n")
+    assert [one["first_line"] - shift for one in long["findings"]] == [
+        one["first_line"] for one in short["findings"]
+    ]
+
+
+def test_what_is_no_case_is_told_and_the_others_are_read() -> None:
+    good = json.dumps({"id": 1, "kind": "console", "log": CONSOLE})
+    lines = ["{", "[]", '{"id": 1}', '{"id": 2, "kind": "console", "log": 3}', "\x00", good]
+    done = read_log("--jsonl", stdin="\n".join(lines) + "\n")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 1
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+        f"line {number}" for number in range(1, 6)
+    ]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    done = read_log(str(tmp_path / "gone"))
+    assert done.returncode == 2
+    assert "cannot be read: No such file or directory" in done.stderr
+
+
+def test_bytes_that_are_no_text_are_read_all_the_same() -> None:
+    done = read_log(stdin=b"\xff\xfe\x00" * 1000 + b"\n" + CONSOLE.encode())
+    assert done.returncode == 0
+    assert "thing_free" in done.stdout
