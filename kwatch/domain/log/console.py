@@ -7,11 +7,14 @@ the lines that may announce something; only these, and those of a report that is
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
+from kwatch.domain.log import ktap
 from kwatch.domain.log.build import clean
+from kwatch.domain.log.ktap import CaseStatus, KtapReader
 from kwatch.domain.log.line import read_line
 from kwatch.domain.log.report import Report
 from kwatch.domain.log.scan import Reading, Scanner, Words
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Sequence
 
+    from kwatch.domain.log.ktap import Case
     from kwatch.domain.log.line import Line
     from kwatch.domain.log.splats import Splat
 
@@ -40,7 +44,11 @@ _ARRIVED = (
 )  # fmt: skip
 
 
-_WORDS = Words([*(word for splat in SPLATS for word in splat.words), *_STARTED, *_ARRIVED])
+_WORDS = Words(
+    [*(word for splat in SPLATS for word in splat.words), *_STARTED, *_ARRIVED, *ktap.WORDS]
+)
+_RESULT_WORDS = frozenset(_WORDS.words.index(word) for word in ktap.WORDS)
+_FIRST_RESULT_WORD = _WORDS.words.index(ktap.WORDS[0])
 _START_WORDS = frozenset(_WORDS.words.index(word) for word in _STARTED)
 _ARRIVAL_WORDS = frozenset(_WORDS.words.index(word) for word in _ARRIVED)
 # Which rows a word can begin.
@@ -59,6 +67,7 @@ class ConsoleReader:
         self._left_out = 0
         self._started: int | None = None
         self._has_arrived = False
+        self._tests = KtapReader()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -76,14 +85,18 @@ class ConsoleReader:
             found[0] = replace(found[0], severity=Severity.ERROR)
         if self._started is not None and not self._has_arrived:
             found.append(_incomplete(self._started, self._scanner.lines))
-        return Reading(findings=tuple(found), left_out=self._left_out)
+        cases = self._tests.finish()
+        found = [_as_provoked(finding, cases) for finding in found]
+        return Reading(findings=tuple(found), left_out=self._left_out, cases=cases)
 
     def wants_all(self) -> bool:
         """Every line may belong to a report that is open."""
         return bool(self._open)
 
     def wants(self, word: int) -> bool:
-        """That user space is there matters once."""
+        """That user space is there matters once, and results only where there are tests."""
+        if word in _RESULT_WORDS:
+            return self._tests.is_active or word == _FIRST_RESULT_WORD
         return not self._has_arrived or word not in _ARRIVAL_WORDS
 
     def take(self, raw: bytes, number: int, words: Sequence[int]) -> None:
@@ -93,6 +106,8 @@ class ConsoleReader:
         if self._open:
             self._end_old(number)
         line = read_line(raw, number)
+        if not _RESULT_WORDS.isdisjoint(words):
+            self._tests.take(line.text, number)
         announced = announcement(line.text, words) if words else None
         if self._open or announced:
             self._take(line, announced)
@@ -131,6 +146,18 @@ class ConsoleReader:
             self._findings.append(report.finding())
         else:
             self._left_out += 1
+
+
+def _as_provoked(finding: Finding, cases: Sequence[Case]) -> Finding:
+    """What came while a test ran that passed, the test had asked for."""
+    line = finding.first_line or 0
+    # Cases are in the order of their last lines, and a parent's begins after its last child's.
+    place = bisect_left(cases, line, key=lambda case: case.last_line)
+    if place < len(cases) and cases[place].first_line <= line:
+        case = cases[place]
+        if case.status is CaseStatus.PASS and len(case.path) > 1:
+            return replace(finding, severity=Severity.INFO)
+    return finding
 
 
 def _incomplete(first: int, lines: int) -> Finding:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from ahocorasick_rs import BytesAhoCorasick
 
 from kwatch.domain.finding import Finding
+from kwatch.domain.log.ktap import Case
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,10 +26,14 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a log says, in its order. ``left_out`` is how many findings were too many to keep."""
+    """What a log says, in its order. ``left_out`` is how many findings were too many to keep.
+
+    ``cases`` are the results of tests that a console tells of.
+    """
 
     findings: tuple[Finding, ...]
     left_out: int
+    cases: tuple[Case, ...] = ()
 
 
 class Words:
