@@ -11,6 +11,7 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from kwatch.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kwatch.domain.log.scan import Reading
 
 BLOCK = 1 << 20
 WHOLE = 4 << 20
@@ -53,6 +56,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="read lines of JSON with id, kind and log, and print lines with id and findings",
     )  # fmt: skip
     form.add_argument("--explain", action="store_true", help="print the lines of each finding")
+    parser.add_argument(
+        "--against", metavar="OLDER", help="tell only what another log of the same kind does not"
+    )
     parser.add_argument("file", nargs="?", metavar="FILE", help="the log (default: standard input)")
 
 
@@ -74,25 +80,38 @@ def run(words: argparse.Namespace) -> int:
     """Read what ``words`` name, and print it."""
     if words.file is None or words.file == "-":
         return _print(words, sys.stdin.buffer)
+    with _open(words.file) as log:
+        return _print(words, log)
+
+
+def _open(path: str) -> IO[bytes]:
     try:
-        with Path(words.file).open("rb") as log:
-            return _print(words, log)
+        return Path(path).open("rb")
     except OSError as error:
-        raise ConfigError(f"{words.file} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read(kind: str, log: IO[bytes]) -> Reading:
+    reader = reader_of(kind)
+    while block := log.read(BLOCK):
+        reader.feed(block)
+    return reader.finish()
 
 
 def _print(words: argparse.Namespace, log: IO[bytes]) -> int:
     if words.jsonl:
         return _batch(log)
-    reader = reader_of(words.kind)
-    while block := log.read(BLOCK):
-        reader.feed(block)
-    reading = reader.finish()
+    reading = _read(words.kind, log)
+    if words.against:
+        with _open(words.against) as older:
+            known = {one.fingerprint for one in _read(words.kind, older).findings}
+        new = tuple(one for one in reading.findings if one.fingerprint not in known)
+        reading = replace(reading, findings=new)
     if words.json:
         print(json.dumps([as_json(one) for one in reading.findings], indent=1))
         return 0
     for finding in reading.findings:
-        if finding.severity is not Severity.INFO or words.explain:
+        if finding.severity is not Severity.INFO or words.explain or words.against:
             print(_line(finding))
         if words.explain:
             for number, text in enumerate(finding.excerpt, finding.first_line or 0):
@@ -100,7 +119,7 @@ def _print(words: argparse.Namespace, log: IO[bytes]) -> int:
     if reading.left_out:
         print(f"... and {reading.left_out} more")
     if not reading.findings:
-        print("nothing went wrong")
+        print("nothing new" if words.against else "nothing went wrong")
     return 0
 
 

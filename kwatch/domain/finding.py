@@ -41,6 +41,8 @@ class FindingKind(StrEnum):
     MEMLEAK = "memleak"
     OUT_OF_MEMORY = "out-of-memory"
     BOOT_INCOMPLETE = "boot-incomplete"
+    HOST = "host"
+    """The build host was in the way: nothing that says anything about a kernel."""
 
 
 class Severity(StrEnum):

@@ -27,7 +27,7 @@ def area(kind: FindingKind) -> str:
             return "apply"
         case FindingKind.KCONFIG:
             return "config"
-        case FindingKind.COMPILE | FindingKind.LINK:
+        case FindingKind.COMPILE | FindingKind.LINK | FindingKind.HOST:
             return "build"
         case FindingKind.TEST:
             return "test"

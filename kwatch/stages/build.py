@@ -16,7 +16,7 @@ from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.host import Need, Slot
 from kwatch.domain.job import Handle, JobKind
 from kwatch.domain.kconfig import SOURCES, config_digest, dropped, merge, parse
-from kwatch.domain.log.build import lab_trouble, read_build_log
+from kwatch.domain.log.build import read_build_log
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.observation import BuildResult, Trial
 from kwatch.domain.run import LOG, Output, RunEnd, RunReason, RunSpec
@@ -258,12 +258,14 @@ class _Builder:
 
     def _failed(self, milestone: Milestone, *, config: str | None = None) -> _Made:
         whole = b"".join(self._log)
-        text = whole.decode("utf-8", "replace")
-        trouble = lab_trouble(text)
-        if trouble is not None:
-            kind = DiskFullError if "No space left" in trouble else InfraError
-            raise kind(f"{self._host.name}: {trouble}", host=self._host.name)
-        finding = read_build_log(text)
+        finding = read_build_log(whole)
+        if finding.kind is FindingKind.HOST:
+            kind = DiskFullError if "No space left" in finding.title else InfraError
+            raise kind(
+                f"{self._host.name}: this says nothing about the kernel: {finding.title}: see to"
+                " the memory, the disk and the sandbox of the host",
+                host=self._host.name,
+            )
         if finding.kind is FindingKind.LINK:
             milestone = Milestone.COMPILED
         return _Made(milestone=milestone, finding=finding, log=whole, config=config)

@@ -87,7 +87,7 @@ async def _apply(tree: Git, mbox: bytes) -> tuple[str, tuple[PatchResult, ...], 
     head = await tree.resolve("HEAD") or base
     if applied.status == 0:
         return head, _fates(subjects, len(subjects)), None
-    if applied.status < 0 or lab_trouble(applied.stderr.decode("utf-8", "replace")):
+    if applied.status < 0 or lab_trouble(applied.stderr):
         raise failure(applied)
     number = await _applied(tree)
     conflict = await _conflict(tree, applied)

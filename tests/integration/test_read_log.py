@@ -70,6 +70,16 @@ def test_the_lines_of_a_finding_can_be_seen() -> None:
     assert "      5  kernel BUG at fs/thing.c:77!\n" in shown
 
 
+def test_only_what_is_new_against_another_log_is_told(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("a.c:1:1: warning: unused variable 'a'\n")
+    new.write_text("a.c:9:1: warning: unused variable 'a'\nb.c:2:1: warning: unused 'b'\n")
+    told = read_log("--kind", "build", "--against", str(old), str(new)).stdout
+    assert len(told.splitlines()) == 1
+    assert "unused 'b'" in told
+    assert read_log("--kind", "build", "--against", str(old), str(old)).stdout == "nothing new\n"
+
+
 def test_a_batch_is_answered_line_by_line() -> None:
     cases = [
         {"id": 1, "kind": "console", "log": CONSOLE},

@@ -36,24 +36,6 @@ _FROM = ("arch", "block", "certs", "crypto", "drivers", "fs", "include", "init",
 _TOP = re.compile(rf"(?:^|/)(?P<path>(?:{'|'.join(_FROM)})/.+)$")
 _NESTED = re.compile(rf"^kernel/(?P<path>(?:{'|'.join(_FROM)})/.+)$")
 
-# What the lab did to the build; none of it says anything about a kernel.
-_LAB = (
-    (re.compile(r"No space left on device"), "no room left on the build host's disk"),
-    (re.compile(r"(?:^|: |\d )Killed(?:$| )|signal 9|[Oo]ut of memory|Cannot allocate memory"),
-     "the build host ran out of memory"),
-    (re.compile(r"Input/output error"), "the build host's disk fails"),
-    (re.compile(r"^bwrap: "), "the sandbox could not be made"),
-)  # fmt: skip
-
-
-def lab_trouble(log: str) -> str | None:
-    """Why a failed build says nothing about the kernel, or None."""
-    for line in log.splitlines():
-        for pattern, reason in _LAB:
-            if pattern.search(line):
-                return f"{reason}: {clean(line)}"
-    return None
-
 
 class BuildReader:
     """Feed it bytes as they come, then ask for the reading."""
@@ -174,19 +156,31 @@ def read_line(text: str, current_object: str | None) -> tuple[str, Finding] | No
     return None
 
 
-def read_build_log(log: str) -> Finding:
-    """The root cause of a failed build; where no line says why, the end of the log."""
+def read_build_log(log: bytes) -> Finding:
+    """The root cause of a failed build; where no line says why, the end of the log.
+
+    A finding of kind HOST says nothing about the kernel, and goes before all others.
+    """
     reader = BuildReader()
-    reader.feed(log.encode("utf-8", "replace"))
-    first = next(iter(reader.finish().findings), None)
-    if first is not None and first.severity is Severity.ERROR:
-        return first
-    lines = [clean(line) for line in log.splitlines()]
+    reader.feed(log)
+    errors = [one for one in reader.finish().findings if one.severity is Severity.ERROR]
+    of_the_host = [one for one in errors if one.kind is FindingKind.HOST]
+    if errors:
+        return (of_the_host or errors)[0]
+    lines = [clean(line) for line in log[-64 * 1024 :].decode("utf-8", "replace").splitlines()]
     return Finding(
         kind=FindingKind.COMPILE,
         title="the build failed without saying why",
         excerpt=tuple(lines[-EXCERPT_LINES:]),
     )
+
+
+def lab_trouble(said: bytes) -> str | None:
+    """Why what a program said tells nothing about a kernel, or None."""
+    reader = BuildReader()
+    reader.feed(said)
+    found = (one for one in reader.finish().findings if one.kind is FindingKind.HOST)
+    return next((one.title for one in found), None)
 
 
 def clean(line: str) -> str:

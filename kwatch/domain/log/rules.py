@@ -28,6 +28,11 @@ class Rule:
 LINKER = r"(?:[\w./+-]*\bld(?:\.(?:lld|bfd|gold|mold))?(?:-\d+)?|mold|collect2)"
 
 RULES = (
+    Rule(name="disk", kind=FindingKind.HOST, words=("No space left on device", "Input/output error"),
+         pattern=re.compile(r"^(?P<text>.*(?:No space left on device|Input/output error).*)")),
+    Rule(name="memory", kind=FindingKind.HOST, words=("Killed", "signal 9", "ut of memory", "Cannot allocate memory"),
+         pattern=re.compile(r"^(?P<text>(?:.*(?::|\d) )?Killed(?: .*)?$|.*(?:signal 9|[Oo]ut of memory|Cannot allocate memory).*)")),
+    Rule(name="sandbox", kind=FindingKind.HOST, words=("bwrap: ",), pattern=re.compile(r"^(?P<text>bwrap: .+)")),
     Rule(name="compiler", kind=FindingKind.COMPILE, words=("error:",),
          pattern=re.compile(rf"^{_PLACE} (?:fatal )?error: (?P<text>.+)")),
     Rule(name="driver", kind=FindingKind.COMPILE, words=("error:",),
