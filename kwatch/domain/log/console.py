@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
@@ -22,7 +23,7 @@ from kwatch.domain.log.splats import SPLATS
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kwatch.domain.log.ktap import Case
     from kwatch.domain.log.line import Line
@@ -38,6 +39,8 @@ MAX_FINDINGS = 1000
 
 # How a boot begins, and what is said only once it got as far as user space.
 _STARTED = ("Linux version ", "Booting Linux on", "Starting kernel ...", "Booting the kernel")
+# Who says so before starts anew on purpose.
+_LEFT = ("reboot: ", "Restarting system", "Starting new kernel", "sysrq: Resetting")
 _ARRIVED = (
     " as init process", "Freeing unused kernel", "Freeing init memory", "systemd[1]:", " login: ",
     "Welcome to ", "can't access tty", "Starting init: ", "INIT: version", "init started: ",
@@ -45,8 +48,15 @@ _ARRIVED = (
 
 
 _WORDS = Words(
-    [*(word for splat in SPLATS for word in splat.words), *_STARTED, *_ARRIVED, *ktap.WORDS]
+    [
+        *(word for splat in SPLATS for word in splat.words),
+        *_STARTED,
+        *_ARRIVED,
+        *_LEFT,
+        *ktap.WORDS,
+    ]
 )
+_LEAVING_WORDS = frozenset(_WORDS.words.index(word) for word in _LEFT)
 _RESULT_WORDS = frozenset(_WORDS.words.index(word) for word in ktap.WORDS)
 _FIRST_RESULT_WORD = _WORDS.words.index(ktap.WORDS[0])
 _START_WORDS = frozenset(_WORDS.words.index(word) for word in _STARTED)
@@ -67,6 +77,7 @@ class ConsoleReader:
         self._left_out = 0
         self._started: int | None = None
         self._has_arrived = False
+        self._is_leaving = False
         self._tests = KtapReader()
 
     def feed(self, data: bytes) -> None:
@@ -129,8 +140,12 @@ class ConsoleReader:
 
     def _note_progress(self, words: Sequence[int], number: int) -> None:
         if not _START_WORDS.isdisjoint(words):
+            if self._has_arrived and not self._is_leaving:
+                self._keep(partial(_rebooted, number))
             # The kernel after a reboot has to arrive as well.
-            self._started, self._has_arrived = number, False
+            self._started, self._has_arrived, self._is_leaving = number, False, False
+        elif not _LEAVING_WORDS.isdisjoint(words):
+            self._is_leaving = True
         elif not _ARRIVAL_WORDS.isdisjoint(words):
             self._has_arrived = True
 
@@ -142,8 +157,11 @@ class ConsoleReader:
                 self._close(report)
 
     def _close(self, report: Report) -> None:
+        self._keep(report.finding)
+
+    def _keep(self, finding: Callable[[], Finding]) -> None:
         if len(self._findings) < MAX_FINDINGS:
-            self._findings.append(report.finding())
+            self._findings.append(finding())
         else:
             self._left_out += 1
 
@@ -158,6 +176,15 @@ def _as_provoked(finding: Finding, cases: Sequence[Case]) -> Finding:
         if case.status is CaseStatus.PASS and len(case.path) > 1:
             return replace(finding, severity=Severity.INFO)
     return finding
+
+
+def _rebooted(number: int) -> Finding:
+    return Finding(
+        kind=FindingKind.RESET,
+        title="unexpected kernel reboot",
+        first_line=number,
+        last_line=number,
+    )
 
 
 def _incomplete(first: int, lines: int) -> Finding:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log.line import Line
 from kwatch.domain.log.splats import Blamed, Role, Splat
 from kwatch.domain.log.stack import (
@@ -85,7 +85,7 @@ class Report:
 
     def takes(self, splat: Splat) -> bool:
         """Whether an announcement belongs to this report rather than begins one of its own."""
-        if splat.role is Role.START_OR_PART:
+        if splat.role is Role.START_OR_PART or splat.severity is Severity.INFO:
             return True
         if self.splat.role is Role.LEAD:
             return len(self.lines) < 12

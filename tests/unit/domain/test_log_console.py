@@ -204,11 +204,18 @@ def test_a_console_that_tells_of_nothing_has_no_finding(console: str) -> None:
     assert read_console(console.encode()) == ()
 
 
+def test_a_kernel_that_starts_anew_by_itself_has_rebooted() -> None:
+    (finding,) = read_console((BOOT + BOOT).encode())
+    assert (finding.kind, finding.title) == (FindingKind.RESET, "unexpected kernel reboot")
+    asked = BOOT + "[    9.000000] reboot: Restarting system\n" + BOOT
+    assert read_console(asked.encode()) == ()
+
+
 def test_a_boot_that_stops_on_its_way_did_not_finish() -> None:
     kernel = BOOT.splitlines(keepends=True)
     (finding,) = read_console("".join(kernel[:2]).encode())
     assert finding.kind is FindingKind.BOOT_INCOMPLETE
-    (again,) = read_console((BOOT + kernel[0]).encode())
+    _, again = read_console((BOOT + kernel[0]).encode())
     assert again.kind is FindingKind.BOOT_INCOMPLETE
     assert again.first_line == 3
 
