@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, act: Callable[[argparse.Namespace], int], text: str) -> _Verb:
-        added = verbs.add_parser(name, help=text, description=text)
+        added = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         added.set_defaults(act=act)
         return _Verb(added)
 
