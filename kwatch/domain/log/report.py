@@ -89,6 +89,9 @@ class Report:
             return True
         if self.splat.role is Role.LEAD:
             return len(self.lines) < 12
+        if splat is self.splat and self.lines[-1].text.endswith("[inline]"):
+            # A symbolised announcement is repeated for each function that was inlined.
+            return True
         # A stall is announced for each CPU.
         return splat is self.splat and splat.blamed is Blamed.DISPATCH and len(self.lines) < 3
 

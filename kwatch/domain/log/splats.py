@@ -100,6 +100,7 @@ SPLATS: tuple[Splat, ...] = (
            "KASAN: {type}{access} in {function}", passed_over="access"),
     _splat(_K.KASAN, "KASAN: ", r"^KASAN: (?P<type>(?:maybe )?[\w-]+) in range",
            "general protection fault in {function}", role=Role.START_OR_PART, passed_over="access"),
+    _splat(_K.KMSAN, "BUG: KMSAN: use of", r"BUG: KMSAN: use of un\w+ memory", "KMSAN: uninit-value in {function}", passed_over="access"),
     _splat(_K.KMSAN, "BUG: KMSAN", r"BUG: KMSAN: (?P<type>[\w-]+) in",
            "KMSAN: {type} in {function}", passed_over="access"),
     _splat(_K.KCSAN, "BUG: KCSAN", r"BUG: KCSAN: (?P<type>data-race|assert: race) in (?P<function>\S+(?: / \S+)?)",

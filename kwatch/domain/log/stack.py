@@ -86,7 +86,7 @@ _REPORTING = (
     r"print_\w*(?:report|description|bug|trailer|splat|usage|stall)", r"_*(?:k[acm]san|kfence|asan|hwasan|msan|tsan|ubsan)_",
     r"check_memory_region", r"__(?:sanitizer|sancov)_", r"(?:end|start|object)_(?:err|report)$", r"report_\w*(?:bug|error|free|tag_fault)",
     r"_*warn(?:_slowpath)?(?:_\w+)?$", r"fixup_bug", r"handle_(?:bug|invalid_op|ud|bad_stack)", r"check_panic_on_warn",
-    r"\w*panic(?:_bad_stack)?$", r"(?:oops|__?die|die|bust)(?:_|$)", r"\w*bug_handler$", r"spin_(?:dump|bug)$", r"rwlock_bug",
+    r"_*(?:nmi_|v)?_*panic(?:_|$)", r"(?:oops|__?die|die|bust)(?:_|$)", r"\w*bug_handler$", r"spin_(?:dump|bug)$", r"rwlock_bug",
     r"do_(?:error_trap|invalid_op|trap\w*|undefinstr|general_protection|divide_error|ud2?|tag_\w*fault|tag_recovery)",
     r"(?:a?sm_)?(?:exc|sysvec)_", r"(?:asm_)?common_interrupt", r"invalid_op$", r"error_entry", r"general_protection$", r"divide_error$",
     r"(?:async_|do_|__do_|asm_exc_|exc_)?(?:user_addr_|kern_addr_)?(?:page|translation|kernel|bad_area|alignment)_fault$",

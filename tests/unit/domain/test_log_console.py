@@ -265,3 +265,18 @@ def test_any_console_can_be_read(console: bytes) -> None:
         assert line.strip()
         assert len(line) <= 400
         assert "\x1b" not in line
+
+
+def test_a_symbolised_announcement_is_one() -> None:
+    console = (
+        "BUG: KASAN: use-after-free in read_once include/linux/compiler.h:254 [inline]\n"
+        "BUG: KASAN: use-after-free in send_thing+0x1d/0x2f net/thing.c:271\n"
+        "Read of size 4 at addr ffff880066df126c by task init/1\n"
+        "Call Trace:\n"
+        " kasan_report+0x22b/0x340 mm/kasan/report.c:408\n"
+        " read_once include/linux/compiler.h:254 [inline]\n"
+        " send_thing+0x1d/0x2f net/thing.c:271\n"
+    )
+    (finding,) = read_console(console.encode())
+    assert finding.title == "KASAN: use-after-free Read in send_thing"
+    assert (finding.file, finding.line) == ("net/thing.c", 271)
