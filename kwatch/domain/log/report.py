@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kwatch.domain.finding import Finding, FindingKind, Severity
+from kwatch.domain.finding import Finding, Severity
 from kwatch.domain.log.line import Line
 from kwatch.domain.log.splats import Blamed, Role, Splat
 from kwatch.domain.log.stack import (
@@ -21,7 +21,7 @@ from kwatch.domain.log.stack import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 MAX_LINES = 400
 """Lines of a report that are read; what a machine with many tasks prints after it says no more."""
@@ -38,7 +38,7 @@ _OTHERS = re.compile(
     r"|Local variable|Object was|Memory state around|page last free|Showing all locks"
     r"|INFO: lockdep is|Kernel Offset|Dumping ftrace)"
 )
-_ACCESS = re.compile(r"^(?P<access>Read|Write) (?:of size|at addr)", re.IGNORECASE)
+_ACCESS = re.compile(r"^(Read|Write) (?:of size|at addr)", re.IGNORECASE)
 _AT = re.compile(
     r"\bat: (?:\[<(?:0x)?[0-9a-f]+>\] )?(?P<name>[A-Za-z_$][\w$.]*)(?:\+0x| [\w./-]+:\d)"
 )
@@ -71,7 +71,6 @@ class Report:
     lines: list[Line] = field(default_factory=list)
     last: int = 0
     is_over: bool = False
-    said: str | None = None
 
     def add(self, line: Line) -> None:
         """Take one more line."""
@@ -98,29 +97,16 @@ class Report:
     def finding(self) -> Finding:
         """What the report says."""
         texts = [line.text for line in self.lines]
+        groups = {key: value or "" for key, value in self.match.groupdict().items()}
         frame = self._blamed(texts)
-        groups = {name: value or "" for name, value in self.match.groupdict().items()}
-        name = display_name(frame.name) if frame else groups.get("function") or None
-        access = next(
-            (found["access"] for text in texts[:12] if (found := _ACCESS.match(text))), ""
-        )
-        groups["access"] = f" {access.capitalize()}" if access else ""
-        if not groups.get("what") and "{what}" in self.splat.title:
-            groups["what"] = next((text for text in texts[1:3] if text), "")
-        if self.splat.kind is FindingKind.KASAN and "free" in groups.get("type", ""):
-            groups["type"] = _FREES.get(groups["type"], groups["type"])
-        groups["what"] = _MESSAGE_NUMBERS.sub("ADDR", groups.get("what", "")).strip()
-        is_named = "{function}" in self.splat.title
-        template = self.splat.title if name or not is_named else self.splat.anonymous
-        title = " ".join(template.format(**{**groups, "function": name or ""}).split())
+        name = display_name(frame.name) if frame else groups.get("function", "")
         machine = next((found for text in texts if (found := _CPU.search(text))), None)
-        file = groups.get("file") or (frame.file if frame else None)
         number = groups.get("line") or (frame.line if frame else None)
         return Finding(
             kind=self.splat.kind,
-            title=title[:MAX_TITLE],
-            function=name,
-            file=file or None,
+            title=self._title(texts, groups, name),
+            function=name or None,
+            file=groups.get("file") or (frame.file if frame else None),
             line=int(number) if number else None,
             module=frame.module if frame else None,
             severity=self.splat.severity,
@@ -129,9 +115,23 @@ class Report:
             process=machine["process"] if machine else None,
             cpu=int(machine["cpu"]) if machine else None,
             taint=machine["taint"] if machine else None,
-            is_corrupted=is_named and name is None,
+            is_corrupted="{function}" in self.splat.title and not name,
             excerpt=tuple(texts[:EXCERPT_LINES]),
         )
+
+    def _title(self, texts: Sequence[str], groups: Mapping[str, str], name: str) -> str:
+        template = self.splat.title if name else self.splat.anonymous
+        access = next((found[1] for text in texts[:12] if (found := _ACCESS.match(text))), "")
+        what = groups.get("what") or next((text for text in texts[1:3] if text), "")
+        kind = groups.get("type", "")
+        words = {
+            **groups,
+            "function": name,
+            "access": f" {access.capitalize()}" if access else "",
+            "type": _FREES.get(kind, kind),
+            "what": _MESSAGE_NUMBERS.sub("ADDR", what),
+        }
+        return " ".join(template.format(**words).split())[:MAX_TITLE]
 
     def _blamed(self, texts: Sequence[str]) -> Frame | None:
         splat = self.splat
