@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every log of the corpus is read as its header says; see tests/corpus/README.md."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kwatch.domain.finding import Severity
+from kwatch.read_log import reader_of
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+LOGS = sorted(CORPUS.glob("*.txt"))
+SEAM = b"\n---\n"
+
+
+def read_as(kind: str, log: bytes) -> list[str]:
+    """The lines of a header that tell what a log says."""
+    reader = reader_of(kind)
+    reader.feed(log)
+    reading = reader.finish()
+    told = [one for one in reading.findings if one.severity is not Severity.INFO]
+    lines = [
+        f"expect: {one.severity} | {one.title} | {one.file or '-'} | {one.function or '-'}"
+        for one in told
+    ]
+    cases = Counter(case.status.value for case in reading.cases)
+    if cases:
+        lines.append("cases: " + ", ".join(f"{count} {status}" for status, count in cases.items()))
+    return lines
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+def test_a_log_says_what_its_header_says(path: Path, request: pytest.FixtureRequest) -> None:
+    header, seam, log = path.read_bytes().partition(SEAM)
+    assert seam, "a line --- ends the header"
+    lines = header.decode().splitlines()
+    facts = [line for line in lines if not line.startswith(("expect: ", "cases: "))]
+    kind = next(line.removeprefix("kind: ") for line in facts if line.startswith("kind: "))
+    found = read_as(kind, log)
+    if request.config.getoption("--update"):
+        path.write_bytes("\n".join([*facts, *found]).encode() + SEAM + log)
+        return
+    assert [line for line in lines if line not in facts] == found
+
+
+def test_the_corpus_has_both_kinds() -> None:
+    kinds = {path.read_bytes().partition(b"\n")[0] for path in LOGS}
+    assert kinds == {b"kind: console", b"kind: build"}
