@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MAX_LINE = 4096
-"""Bytes of a line that are read; of the rest nothing is known to matter."""
+MAX_LINE = 1200
+"""Bytes of a line that are read: printk's longest (LOG_LINE_MAX) and what travels before it."""
 
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78cDEHM])")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")

@@ -245,6 +245,8 @@ def test_hostile_logs_take_bounded_room_and_time() -> None:
     reader.feed(b"\n" + b"\0" * (1 << 20) + b"\n")
     for number in range(5 * MAX_FINDINGS):
         reader.feed(b"[    1.0] WARNING: CPU: 0 PID: 1 at a.c:1 f%d+0x1/0x2\n" % number)
+    for words in (b"WARNING: at ", b"possible irq ", b"BUG: stack ", b"ok 1 # "):
+        reader.feed((words * 400 + b"\n") * 300)
     reader.feed(b"[" * (1 << 20) + b"\n" + b"BUG: KASAN: " * 10_000 + b"\n")
     reading = reader.finish()
     assert len(reading.findings) <= MAX_FINDINGS + 1
