@@ -205,7 +205,9 @@ class Git:
                     return tree
         await self.run("worktree", "prune")
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-        await self.run("worktree", "add", "--force", "--detach", "--quiet", str(directory), commit)
+        # Twice: a git that was killed while it made the worktree has left it locked.
+        await self.run("worktree", "add", "--force", "--force", "--detach", "--quiet",
+                       str(directory), commit)  # fmt: skip
         return tree
 
     async def fetch(

@@ -353,6 +353,18 @@ def _broken_head(folder: Path, administration: Path) -> None:
     (administration / "HEAD").write_bytes(b"")
 
 
+def _half_added(folder: Path, administration: Path) -> None:
+    """Killed in the middle of ``git worktree add``, which locks what it makes."""
+    (administration / "locked").write_text("initializing")
+    (administration / "HEAD").write_text("0" * 40 + "\n")
+    (folder / ".git").unlink()
+
+
+def _half_added_and_gone(folder: Path, administration: Path) -> None:
+    (administration / "locked").write_text("initializing")
+    shutil.rmtree(folder)
+
+
 def _conflict(folder: Path, administration: Path) -> None:
     patch = (
         b"From mboxrd@z Mon Sep 17 00:00:00 2001\nFrom: author <author@example.org>\n"
@@ -369,7 +381,7 @@ def _conflict(folder: Path, administration: Path) -> None:
 @pytest.mark.parametrize(
     "harm",
     [_stale_locks, _broken_am, _half_an_am, _broken_index, _no_administration, _broken_link,
-     _half_removed, _broken_head, _conflict],
+     _half_removed, _broken_head, _half_added, _half_added_and_gone, _conflict],
 )  # fmt: skip
 async def test_what_a_killed_git_left_is_cleared_away(
     tmp_path: Path, source: Source, ours: Git, harm: object
