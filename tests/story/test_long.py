@@ -15,7 +15,7 @@ KILLS = {
         Kill(kind="watch", after=0.1),
         Kill(kind="checkout", after=1.0),
         Kill(kind="build", after=5.0),
-        Kill(kind="build", after=30.0),
+        Kill(kind="build", after=12.0),
         Kill(kind="boot", after=2.0),
         Kill(kind="collect", after=0.2),
     ],
