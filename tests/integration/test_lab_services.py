@@ -151,6 +151,21 @@ async def test_mail_server_is_slow(tmp_path: Path) -> None:
         assert time.monotonic() - started >= 0.6
 
 
+async def test_a_client_that_dies_does_not_cut_a_delivery_in_two(tmp_path: Path) -> None:
+    async with Inbox(tmp_path / "inbox", ["lkml"]) as inbox:
+        async with MailServer(tmp_path / "smtp", inbox=inbox) as server:
+            _, writer = await asyncio.open_connection(server.host, server.port)
+            for words in (b"EHLO lab", b"MAIL FROM:<a@example.org>", b"RCPT TO:<lkml@example.org>",
+                          b"DATA", mail(1) + b"\r\n."):  # fmt: skip
+                writer.write(words + b"\r\n")
+                await asyncio.sleep(0.05)
+            while not server.accepted():
+                await asyncio.sleep(0.01)
+            writer.transport.abort()
+            await asyncio.sleep(0.1)
+        assert len(inbox.messages("lkml")) == 1
+
+
 async def test_git_server_serves_and_goes_away(tmp_path: Path) -> None:
     repository = tmp_path / "trees" / "linux-next"
     subprocess.run(["git", "init", "-q", str(repository)], check=True)

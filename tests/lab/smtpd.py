@@ -70,6 +70,7 @@ class MailServer:
         self._password = password
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.WriteTransport] = set()
+        self._taking: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -78,6 +79,7 @@ class MailServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self._close()
+        await asyncio.gather(*self._taking)
 
     async def set_fault(
         self, fault: Fault, *, refused: frozenset[str] = frozenset(), delay: float = 5.0
@@ -143,7 +145,17 @@ class MailServer:
         return AuthResult(success=right, handled=right)
 
     async def take(self, accepted: Accepted) -> None:
-        """Keep one mail and give it to the lists among its recipients."""
+        """Keep one mail and give it to the lists among its recipients.
+
+        That is not interrupted by a client that dies: an archive that is killed between its
+        commit and its index would take the same mail for a new one later.
+        """
+        task = asyncio.create_task(self._deliver(accepted))
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+        await asyncio.shield(task)
+
+    async def _deliver(self, accepted: Accepted) -> None:
         number = len(list(self.directory.glob("*.json"))) + 1
         path = self.directory / f"{number:04}.eml"
         path.write_bytes(accepted.content)
