@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--jsonl", action="store_true",
         help="read lines of JSON with id, kind and log, and print lines with id and findings",
     )  # fmt: skip
-    form.add_argument("--explain", action="store_true", help="print the lines of each finding")
+    form.add_argument("--explain", action="store_true", help="print which rule matched which line")
     parser.add_argument(
         "--against", metavar="OLDER", help="tell only what another log of the same kind does not"
     )
@@ -114,13 +114,20 @@ def _print(words: argparse.Namespace, log: IO[bytes]) -> int:
         if finding.severity is not Severity.INFO or words.explain or words.against:
             print(_line(finding))
         if words.explain:
-            for number, text in enumerate(finding.excerpt, finding.first_line or 0):
-                print(f"  {number + 1:>7}  {text}")
+            _explain(finding)
     if reading.left_out:
         print(f"... and {reading.left_out} more")
     if not reading.findings:
         print("nothing new" if words.against else "nothing went wrong")
     return 0
+
+
+def _explain(finding: Finding) -> None:
+    """Which row of the grammar took which line, and what was read with it."""
+    print(f"    rule: {finding.rule}")
+    for number, text in enumerate(finding.excerpt):
+        # What others said in between is not in the excerpt, so only the first has a number.
+        print(f"    {'' if number else (finding.first_line or 0) + 1:>7}  {text}")
 
 
 def _line(finding: Finding) -> str:

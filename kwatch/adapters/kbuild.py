@@ -119,10 +119,10 @@ class BuildSlot:
 
 
 def make_command(
-    toolchain: Toolchain, arch: str, *targets: str, jobs: int, has_ccache: bool
+    toolchain: Toolchain, arch: str, *targets: str, jobs: int, launcher: str = ""
 ) -> tuple[str, ...]:
-    """``make`` of ``targets`` inside the sandbox."""
-    cache = "ccache " if has_ccache else ""
+    """``make`` of ``targets`` inside the sandbox; ``launcher`` runs the compiler (ccache)."""
+    compiler = f"{launcher} {toolchain.compiler}".lstrip()
     return (
         "make",
         "-C",
@@ -130,8 +130,8 @@ def make_command(
         f"O={OUTPUT}",
         f"ARCH={KERNEL_ARCH[arch]}",
         f"LLVM={toolchain.llvm_suffix or 1}",
-        f"CC={cache}{toolchain.compiler}",
-        f"HOSTCC={cache}{toolchain.compiler}",
+        f"CC={compiler}",
+        f"HOSTCC={compiler}",
         f"LD={toolchain.linker}",
         f"-j{jobs}",
         *REPRODUCIBLE,

@@ -61,7 +61,8 @@ class Finding:
     ``title`` is one line as a maintainer would write it in a subject. ``excerpt`` holds the lines
     that show it, at most 40. ``file`` with ``line``, ``function`` and ``module`` are known or None.
     ``first_line`` and ``last_line`` count from 0 in the log. ``is_corrupted``: the report is cut
-    off or mixed up, and the title says less than it could.
+    off or mixed up, and the title says less than it could. ``rule`` names the row of the grammar
+    that it was found by.
     """
 
     kind: FindingKind
@@ -78,6 +79,7 @@ class Finding:
     taint: str | None = None
     is_corrupted: bool = False
     excerpt: tuple[str, ...] = ()
+    rule: str | None = None
 
     @property
     def fingerprint(self) -> str:

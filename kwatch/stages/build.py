@@ -227,7 +227,7 @@ class _Builder:
                 self._inputs.variant.arch,
                 *targets,
                 jobs=max(1, int(facts["cpus"]) // self._host.spec.slots.get(Slot.BUILD, 1)),
-                has_ccache="ccache" in facts["tools"],
+                launcher="ccache" if "ccache" in facts["tools"] else "",
             )
         )
         run_id = f"build-{self._job.id}-{self._job.attempt}-{phase}"

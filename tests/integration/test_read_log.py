@@ -65,9 +65,13 @@ def test_programs_get_json() -> None:
     assert len(str(errors[0]["fingerprint"])) == 16
 
 
-def test_the_lines_of_a_finding_can_be_seen() -> None:
+def test_what_matched_which_line_can_be_seen() -> None:
     shown = read_log("--explain", stdin=CONSOLE).stdout
-    assert "      5  kernel BUG at fs/thing.c:77!\n" in shown
+    assert (
+        "    rule: kernel BUG in {function}\n          5  kernel BUG at fs/thing.c:77!\n" in shown
+    )
+    shown = read_log("--kind", "build", "--explain", stdin=BUILD).stdout
+    assert "    rule: compiler\n" in shown
 
 
 def test_only_what_is_new_against_another_log_is_told(tmp_path: Path) -> None:

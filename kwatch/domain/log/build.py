@@ -13,11 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
-from kwatch.domain.log.rules import LINKER, RULES
+from kwatch.domain.log.rules import LINKER, RULES, Says
 from kwatch.domain.log.scan import Reading, Scanner, Words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from kwatch.domain.log.rules import Rule
 
 EXCERPT_LINES = 12
 MAX_FINDINGS = 200
@@ -37,12 +39,15 @@ _TOP = re.compile(rf"(?:^|/)(?P<path>(?:{'|'.join(_FROM)})/.+)$")
 _NESTED = re.compile(rf"^kernel/(?P<path>(?:{'|'.join(_FROM)})/.+)$")
 
 
+_WORDS = Words([*(word for rule in RULES for word in rule.words), "in function"])
+
+
 class BuildReader:
     """Feed it bytes as they come, then ask for the reading."""
 
     def __init__(self) -> None:
-        self._scanner = Scanner(_BUILD_WORDS)
-        self._found: list[tuple[str, Finding]] = []
+        self._scanner = Scanner(_WORDS)
+        self._found: list[tuple[Says, Finding]] = []
         self._seen: set[str] = set()
         self._object: str | None = None
         self._following = 0
@@ -70,90 +75,78 @@ class BuildReader:
         text = clean(raw[: 4 * MAX_TEXT].decode("utf-8", "replace")).translate(_QUOTES)
         if self._following:
             self._following -= 1
-            name, last = self._found[-1]
-            self._found[-1] = name, replace(last, excerpt=(*last.excerpt, text), last_line=number)
+            says, last = self._found[-1]
+            self._found[-1] = says, replace(last, excerpt=(*last.excerpt, text), last_line=number)
         if not words:
             return
         if found := _IN_FUNCTION.match(text):
             self._object = found["object"]
             return
-        named = read_line(text, self._object)
-        if named is None:
+        if (match := _match(text)) is None:
             return
-        name, finding = named
+        rule, matched = match
+        finding = _finding(rule, matched, self._object)
         if finding.title in self._seen:
             return
         if len(self._found) >= MAX_FINDINGS:
             self._left_out += 1
             return
         self._seen.add(finding.title)
-        self._found.append((name, replace(finding, first_line=number, last_line=number)))
+        self._found.append((rule.says, replace(finding, first_line=number, last_line=number)))
         self._following = EXCERPT_LINES - 1 if finding.severity is Severity.ERROR else 0
 
 
-_BUILD_WORDS = Words([*(word for rule in RULES for word in rule.words), "in function"])
-
-
-def _concluded(found: list[tuple[str, Finding]]) -> tuple[Finding, ...]:
+def _concluded(found: list[tuple[Says, Finding]]) -> tuple[Finding, ...]:
     """Where no tool said why make failed, its last warning and make's own word have to do."""
-    errors = [finding for _, finding in found if finding.severity is Severity.ERROR]
-    others = [finding for _, finding in found if finding.severity is not Severity.ERROR]
-    failed = [finding for name, finding in found if name == "make"]
-    if errors:
-        named = {finding.file for finding in errors}
+    causes = [finding for says, finding in found if says is Says.CAUSE]
+    echoes = [finding for says, finding in found if says is Says.ECHO]
+    if causes:
+        named = {finding.file for finding in causes}
         # An error in a header is one of the file that includes it as well.
-        units = [one for one in failed if one.file and one.file not in named]
-        rest = [finding for finding in others if finding not in units]
-        return (*errors, *(replace(one, severity=Severity.ERROR) for one in units), *rest)
-    if not failed:
-        return tuple(others)
-    before = [
-        finding
-        for name, finding in found
-        if name == "warning" and (finding.first_line or 0) < (failed[0].first_line or 0)
-    ]
-    causes = [*before[-1:], failed[0]]
-    rest = [finding for finding in others if finding not in causes]
-    return (*(replace(cause, severity=Severity.ERROR) for cause in causes), *rest)
+        raised = [one for one in echoes if one.file and one.file not in named]
+    elif echoes:
+        before = [
+            finding
+            for says, finding in found
+            if says is Says.REMARK and (finding.first_line or 0) < (echoes[0].first_line or 0)
+        ]
+        raised = [*before[-1:], echoes[0]]
+    else:
+        raised = []
+    errors = [*causes, *(replace(finding, severity=Severity.ERROR) for finding in raised)]
+    rest = [finding for _, finding in found if finding not in causes and finding not in raised]
+    return (*errors, *rest)
 
 
-def read_line(text: str, current_object: str | None) -> tuple[str, Finding] | None:
-    """What one line of a build says, and the name of the rule; the linker is at an object."""
+def _match(text: str) -> tuple[Rule, re.Match[str]] | None:
+    """The first row of the grammar that a line fits."""
     for rule in RULES:
-        if not any(word in text for word in rule.words):
-            continue
-        match = rule.pattern.match(text)
-        if match is None:
-            continue
-        groups = match.groupdict()
-        said = groups.get("text") or groups.get("fatal") or text
-        file = groups.get("file")
-        if (
-            rule.name in {"undefined", "duplicate"}
-            and current_object
-            and (not file or "/" not in file)
-        ):
-            file = current_object
-        if rule.name == "make":
-            file = groups["target"] if groups["target"].endswith(".o") else None
-            said = f"{source_path(groups['target'])} failed: {said}"
-        path = source_path(file) if file else None
-        if path and path.endswith(".o"):
-            path = f"{path[:-2]}.c"
-        title = said
-        if path and rule.name in {"compiler", "kconfig"}:
-            # As the compiler says it, which people search for.
-            title = f"{path}{text[match.end('file') : match.start('text')]}{said}"
-        number = groups.get("line")
-        return rule.name, Finding(
-            kind=rule.kind,
-            title=title.strip(),
-            file=path,
-            line=int(number) if number else None,
-            severity=rule.severity,
-            excerpt=(text,),
-        )
+        if any(word in text for word in rule.words) and (match := rule.pattern.match(text)):
+            return rule, match
     return None
+
+
+def _finding(rule: Rule, match: re.Match[str], current_object: str | None) -> Finding:
+    """What one line of a build says; ``current_object`` is what the linker is at."""
+    groups = {key: value or "" for key, value in match.groupdict().items()}
+    text, file, line = groups["text"], groups.get("file", ""), groups.get("line", "")
+    if rule.is_of_object and current_object and "/" not in file:
+        file = current_object
+    path = source_path(file) if file else ""
+    if path.endswith(".o"):
+        path = f"{path[:-2]}.c"
+    # As the compiler says it, which people search for.
+    place = f"{path}{match.string[match.end('file') : match.start('text')]}" if file else ""
+    target = source_path(groups["target"]) if "target" in groups else ""
+    return Finding(
+        kind=rule.kind,
+        title=rule.title.format(text=text, place=place, target=target).strip(),
+        file=path or None,
+        line=int(line) if line else None,
+        severity=Severity.ERROR if rule.says is Says.CAUSE else Severity.INFO,
+        excerpt=(match.string,),
+        rule=rule.name,
+    )
 
 
 def read_build_log(log: bytes) -> Finding:

@@ -184,6 +184,7 @@ def _rebooted(number: int) -> Finding:
         title="unexpected kernel reboot",
         first_line=number,
         last_line=number,
+        rule="a kernel begins anew",
     )
 
 
@@ -193,6 +194,7 @@ def _incomplete(first: int, lines: int) -> Finding:
         title="boot did not finish: user space was never reached",
         first_line=first,
         last_line=max(first, lines - 1),
+        rule="a kernel begins and user space does not",
     )
 
 

@@ -32,17 +32,15 @@ _TRANSPORT = re.compile(
 )
 # A program's prompt without a line end, and then the kernel's message.
 _LATE = re.compile(rb"\[ *\d{1,7}\.\d{6}\](?:\[ *[TC]\d{1,8}\])? ")
-_STAMP = re.compile(rb"\[ *(\d{1,7}\.\d{1,9})(?:@\d+)?\]")
 _CALLER = re.compile(rb"\[ *([TC]\d{1,8})\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """``number`` counts from 0; ``stamp`` is in seconds; ``caller`` is ``T123`` or ``C0``."""
+    """``number`` counts from 0; ``caller`` is ``T123`` or ``C0``."""
 
     number: int
     text: str
-    stamp: float | None
     caller: str | None
 
 
@@ -57,12 +55,6 @@ def read_line(raw: bytes, number: int) -> Line:
     end = transport.end() if transport else 0
     if b"[" not in raw[:end] and (late := _LATE.search(raw, end)):
         end = late.end()
-    stamp = caller = None
-    if end:
-        prefix = raw[:end]
-        if found := _STAMP.search(prefix):
-            stamp = float(found[1])
-        if found := _CALLER.search(prefix):
-            caller = found[1].decode()
+    caller = _CALLER.search(raw, 0, end)
     text = _CONTROLS.sub(b"", raw[end:]).decode("utf-8", "replace").rstrip()
-    return Line(number, text, stamp, caller)
+    return Line(number, text, caller[1].decode() if caller else None)

@@ -117,6 +117,7 @@ class Report:
             taint=machine["taint"] if machine else None,
             is_corrupted="{function}" in self.splat.title and not name,
             excerpt=tuple(texts[:EXCERPT_LINES]),
+            rule=self.splat.title,
         )
 
     def _title(self, texts: Sequence[str], groups: Mapping[str, str], name: str) -> str:
@@ -172,21 +173,14 @@ def _traces(texts: Sequence[str]) -> Iterator[list[Frame]]:
     trace: list[Frame] = []
     is_bystander = False
     for text in texts[1:]:
-        if _TRACE.match(text) or _BYSTANDER.search(text):
-            if trace and not is_bystander and not _TRACE.match(text):
-                yield trace
-                trace = []
-            if _BYSTANDER.search(text):
-                is_bystander, trace = True, []
-            elif is_bystander and trace:
-                is_bystander, trace = False, []
-            continue
-        if _NEXT_CPU.search(text):
+        is_next_bystander = _BYSTANDER.search(text) is not None
+        # The bystander's own trace begins after the line that names it.
+        is_after_bystander = is_bystander and bool(trace) and _TRACE.match(text) is not None
+        if is_next_bystander or is_after_bystander or _NEXT_CPU.search(text):
             if trace and not is_bystander:
                 yield trace
-            is_bystander, trace = False, []
-            continue
-        if frame := read_frame(text):
+            is_bystander, trace = is_next_bystander, []
+        elif frame := read_frame(text):
             trace.append(frame)
     if trace and not is_bystander:
         yield trace

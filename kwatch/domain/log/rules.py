@@ -8,21 +8,42 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum, auto
 
-from kwatch.domain.finding import FindingKind, Severity
+from kwatch.domain.finding import FindingKind
 
 _PLACE = r"(?P<file>[^\s:()`']+\.(?:[chSs]|rs|o|a|ko|y|l|dts|dtsi|lds|cpp|cc|sh|py|S)):(?:(?P<line>\d+):(?:\d+:)?)?"
 
 
+class Says(Enum):
+    """What a line is to the question of why a build failed."""
+
+    CAUSE = auto()
+    """A tool says why it failed."""
+    REMARK = auto()
+    """No failure yet; the last one stands for the cause where no tool named one."""
+    NOTE = auto()
+    """No failure, and none that will come of it."""
+    ECHO = auto()
+    """make repeats that something failed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One row: what a tool says, and what kind of problem it is."""
+    """One row: what a tool says, and what kind of problem it is.
+
+    ``pattern`` names ``text``, and ``file`` and ``line`` where the tool does. ``title`` is made of
+    these and of ``place``: file and line as the tool writes them. ``is_of_object``: the linker
+    named the object on a line before.
+    """
 
     name: str
     kind: FindingKind
     words: tuple[str, ...]
     pattern: re.Pattern[str]
-    severity: Severity = Severity.ERROR
+    says: Says = Says.CAUSE
+    title: str = "{text}"
+    is_of_object: bool = False
 
 
 LINKER = r"(?:[\w./+-]*\bld(?:\.(?:lld|bfd|gold|mold))?(?:-\d+)?|mold|collect2)"
@@ -33,26 +54,26 @@ RULES = (
     Rule(name="memory", kind=FindingKind.HOST, words=("Killed", "signal 9", "ut of memory", "Cannot allocate memory"),
          pattern=re.compile(r"^(?P<text>(?:.*(?::|\d) )?Killed(?: .*)?$|.*(?:signal 9|[Oo]ut of memory|Cannot allocate memory).*)")),
     Rule(name="sandbox", kind=FindingKind.HOST, words=("bwrap: ",), pattern=re.compile(r"^(?P<text>bwrap: .+)")),
-    Rule(name="compiler", kind=FindingKind.COMPILE, words=("error:",),
+    Rule(name="compiler", kind=FindingKind.COMPILE, words=("error:",), title="{place}{text}",
          pattern=re.compile(rf"^{_PLACE} (?:fatal )?error: (?P<text>.+)")),
     Rule(name="driver", kind=FindingKind.COMPILE, words=("error:",),
          pattern=re.compile(r"^(?P<text>(?:[\w./+-]*(?:clang|gcc|g\+\+|cc1(?:plus)?|rustc|as|bindgen|objcopy|strip|pahole)(?:-\d+)?): (?:fatal )?error: .+)")),
     Rule(name="linker", kind=FindingKind.LINK, words=("error:",),
          pattern=re.compile(rf"^(?:{LINKER}): (?:fatal )?error: (?P<text>.+)")),
-    Rule(name="undefined", kind=FindingKind.LINK, words=("undefined reference", "more undefined"),
-         pattern=re.compile(rf"^(?:{LINKER}: )?(?:{_PLACE})?(?:(?P<member>[\w.-]+\.[chS]):)?(?:\(.*?\): ?)? ?(?P<text>(?:more )?undefined references? to .+)")),
-    Rule(name="duplicate", kind=FindingKind.LINK, words=("multiple definition",),
+    Rule(name="undefined", kind=FindingKind.LINK, words=("undefined reference", "more undefined"), is_of_object=True,
+         pattern=re.compile(rf"^(?:{LINKER}: )?(?:{_PLACE})?(?:[\w.-]+\.[chS]:)?(?:\(.*?\): ?)? ?(?P<text>(?:more )?undefined references? to .+)")),
+    Rule(name="duplicate", kind=FindingKind.LINK, words=("multiple definition",), is_of_object=True,
          pattern=re.compile(rf"^(?:{LINKER}: )?(?:{_PLACE})?(?:[\w.-]+\.[chS]:)?(?:\(.*?\): ?)? ?(?P<text>multiple definition of .+)")),
     Rule(name="relocation", kind=FindingKind.LINK, words=("relocation", "Absolute reference"),
          pattern=re.compile(r"^(?:[^:\s]+: )*(?P<text>(?:relocation (?:truncated|R_\w+ )|Absolute reference to symbol|Invalid absolute R_|[Uu]nsupported relocation).+)")),
     Rule(name="modpost", kind=FindingKind.LINK, words=("ERROR: modpost", "modpost: "),
-         pattern=re.compile(r"^ERROR: modpost: (?P<text>.+)|^FATAL: modpost: (?P<fatal>.+)")),
+         pattern=re.compile(r"^(?:ERROR|FATAL): modpost: (?P<text>.+)")),
     Rule(name="btf", kind=FindingKind.LINK, words=("FAILED",), pattern=re.compile(r"^(?P<text>FAILED:? (?:unresolved symbol|load BTF) .*)")),
-    Rule(name="objtool", kind=FindingKind.COMPILE, words=("objtool: ",), severity=Severity.INFO,
+    Rule(name="objtool", kind=FindingKind.COMPILE, words=("objtool: ",), says=Says.NOTE,
          pattern=re.compile(r"^(?P<file>[\w./-]+\.o): warning: objtool: (?P<text>.+)")),
     Rule(name="objtool-error", kind=FindingKind.COMPILE, words=("objtool: ",),
          pattern=re.compile(r"^(?P<file>[\w./-]+\.o): error: objtool: (?P<text>.+)")),
-    Rule(name="kconfig", kind=FindingKind.KCONFIG, words=("Kconfig", "recursive dependency"),
+    Rule(name="kconfig", kind=FindingKind.KCONFIG, words=("Kconfig", "recursive dependency"), title="{place}{text}",
          pattern=re.compile(r"^(?P<file>[\w./-]*Kconfig[\w.]*):(?P<line>\d+): ?(?P<text>(?:error: |syntax error|unknown|recursive|can't open|invalid|missing).*)")),
     Rule(name="config", kind=FindingKind.KCONFIG, words=("No configuration exists", "Can't find default configuration", "during update of the configuration"),
          pattern=re.compile(r"^(?:.*?: )?\*\*\* (?P<text>(?:No configuration exists|Can't find default configuration|Error during update of the configuration).*)")),
@@ -62,8 +83,8 @@ RULES = (
          pattern=re.compile(r"^(?P<text>(?:error(?:\[E\d+\])?: |Error: |ERROR: |fatal: ).+)")),
     Rule(name="rule", kind=FindingKind.COMPILE, words=("*** ",),
          pattern=re.compile(r"^(?:[^\s:]+:(?:\d+:)?|make(?:\[\d+\])?:) ?\*\*\* (?P<text>(?!\[|Waiting|Deleting|Error during|No configuration|Can't find default).+)")),
-    Rule(name="warning", kind=FindingKind.COMPILE, words=("warning:",), severity=Severity.INFO,
+    Rule(name="warning", kind=FindingKind.COMPILE, words=("warning:",), says=Says.REMARK,
          pattern=re.compile(rf"^{_PLACE} warning: (?P<text>.+)")),
-    Rule(name="make", kind=FindingKind.COMPILE, words=("*** [",), severity=Severity.INFO,
-         pattern=re.compile(r"^make(?:\[\d+\])?: \*\*\* \[(?:[^\]]*?:\d+: )?(?P<target>[^\]]+)\] (?P<text>Error \d+|Segmentation fault.*|Killed|Terminated|Interrupt)")),
+    Rule(name="make", kind=FindingKind.COMPILE, words=("*** [",), says=Says.ECHO, title="{target} failed: {text}",
+         pattern=re.compile(r"^make(?:\[\d+\])?: \*\*\* \[(?:[^\]]*?:\d+: )?(?P<target>(?P<file>[^\]]+\.o)|[^\]]+)\] (?P<text>Error \d+|Segmentation fault.*|Killed|Terminated|Interrupt)")),
 )  # fmt: skip

@@ -67,7 +67,6 @@ class Scanner:
     def __init__(self, words: Words) -> None:
         self._words = words
         self._pending = b""
-        self._is_cut = False
         self.lines = 0
 
     def feed(self, data: bytes, reader: Reader) -> None:

@@ -22,9 +22,7 @@ _FRAME = re.compile(
     rf"^\s*{_ADDRESS}*(?P<guess>\?\s+)?\(?{_NAME}\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?\)?"
     rf"(?:\s+\[(?P<module>[\w-]+)[^\]]*\])?(?:\s+{_PLACE})?(?:\s+\(.*\))?\s*$"
 )
-_INLINE = re.compile(
-    rf"^\s*{_ADDRESS}*(?P<guess>\?\s+)?{_NAME}\s+{_PLACE}(?P<inline>\s+\[inline\])?\s*$"
-)
+_INLINE = re.compile(rf"^\s*{_ADDRESS}*(?P<guess>\?\s+)?{_NAME}\s+{_PLACE}(?:\s+\[inline\])?\s*$")
 # 32-bit arm prints a call as "(callee) from (caller)".
 _FROM = re.compile(rf"^\s*{_ADDRESS}\({_NAME}(?:\+0x[0-9a-f/x]+)?\) from\b")
 _POINTER = re.compile(
@@ -125,7 +123,7 @@ _HELPING = (
     r"smp_processor_id", r"skb_(?:put|push|pull|panic|over|under)", r"_*read_(?:once|word)", r"static_key", r"dev_printk", r"work_is_static", r"_*call_rcu", r"_*queue_(?:delayed_)?work",
     r"_*complete(?:_all|_with_flags)?$", r"swake_", r"_*wake_up", r"finish_wait", r"autoremove_wake", r"_*(?:del|mod|add)_timer", r"timer_(?:delete|shutdown|fixup|is)", r"__?init_work",
     r"drain_workqueue", r"_*flush_work", r"sysfs_(?:remove|create)_", r"dpm_sysfs_", r"(?:get_|put_)?device_(?:parent|release|add|del|register|unregister|initialize)", r"i2c_(?:add|del)_adapter", r"destroy_workqueue", r"_*sk_(?:free|destruct|put)", r"kernfs_(?:remove|get|put)", r"devres_", r"usb_(?:submit|kill|unlink|start_wait|control|bulk|interrupt)_(?:urb|msg)",
-    r"usb_start_wait_urb", r"usb_internal_control", r"usb_hcd_", r"map_urb", r"_*iput$", r"evict_inodes$", r"put_device$", r"get_device$", r"lockref",
+    r"usb_internal_control", r"usb_hcd_", r"map_urb", r"_*iput$", r"evict_inodes$", r"put_device$", r"get_device$", r"lockref",
 )  # fmt: skip
 _WAITING = (
     r"_*schedule(?:_|$)", r"context_switch", r"preempt_schedule", r"_*io_schedule", r"_*wait_(?:for|on|woken)", r"do_wait_for", r"bit_wait", r"out_of_line_wait", r"usleep", r"msleep",
@@ -150,12 +148,9 @@ _INTERRUPTED = _any(
 PASSED_OVER = {
     "access": _any(*_REPORTING, *_MEMORY, *_LOCKING, *_HELPING, *_WAITING),
     "plain": _any(*_REPORTING, *_MEMORY, *_LOCKING, *_HELPING),
-    "warning": _any(*_REPORTING, *_MEMORY, *_LOCKING, *_HELPING, *_WAITING),
     "leak": _any(*_REPORTING, *_MEMORY, *_HELPING, r"debug_objects_mem", r"sock_alloc_send", r"__?alloc_skb", r"sk_prot_alloc", r"create_object", r"radix_tree_node_alloc"),
     "sleep": _any(*_REPORTING, *_LOCKING, *_WAITING, *_MEMORY),
-    "wait": _any(*_REPORTING, *_LOCKING, *_WAITING, *_MEMORY),
     "stall": _any(*_REPORTING, *_LOCKING, *_TICKING),
-    "inside": _any(*_REPORTING, *_LOCKING, *_WAITING, *_TICKING),
 }  # fmt: skip
 """What is passed over, by the name of the list; each matches from the start of a name."""
 

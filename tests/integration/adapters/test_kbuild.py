@@ -396,7 +396,7 @@ async def test_a_configuration_is_known_by_what_it_was_made_from(
 async def made(host: Host, slot: BuildSlot, *targets: str) -> None:
     """One ``make`` in the sandbox of the slot, as the build stage has it run."""
     command = make_command(
-        TOOLCHAIN, "x86_64", *targets, jobs=2, has_ccache=shutil.which("ccache") is not None
+        TOOLCHAIN, "x86_64", *targets, jobs=2, launcher="ccache" if shutil.which("ccache") else ""
     )
     await host.run(slot.sandbox().command(command), timeout=60)
 
