@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,6 +77,10 @@ async def _tick(put: Callable[[JobKind, str], Awaitable[None]], tick: Tick) -> N
         await put(tick.kind, tick.key)
     except InfraError as error:
         log.error("no look at %s now: %s", tick.key, error)  # noqa: TRY400 - it says it all
+    except asyncio.CancelledError:
+        # Only the stop cancels a tick, and APScheduler would log that as an error. The next start
+        # looks at everything.
+        log.debug("no look at %s any more", tick.key)
 
 
 def _complain(event: Any) -> None:  # noqa: ANN401 - APScheduler ships no types

@@ -109,3 +109,17 @@ async def test_a_tick_that_fails_is_told_and_does_not_end_the_others(
         await until(seen, LIST, 3)
         await until(seen, NEXT, 3)
     assert str(error) in caplog.text
+
+
+async def test_a_tick_that_the_stop_cuts_off_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    came = asyncio.Event()
+
+    async def put(_kind: JobKind, _key: str) -> None:
+        came.set()
+        await asyncio.sleep(60)
+
+    with caplog.at_level(logging.WARNING):
+        with Schedule([NEXT], put=put, now=now()):
+            await came.wait()
+        await asyncio.sleep(0.1)
+    assert caplog.messages == []
