@@ -11,6 +11,7 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what the log is of (default: console)",
     )  # fmt: skip
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the findings as a JSON list")
+    form.add_argument("--json", action="store_true", help="print what was read as JSON")
     form.add_argument(
         "--jsonl", action="store_true",
         help="read lines of JSON with id, kind and log, and print lines with id and findings",
@@ -108,7 +109,7 @@ def _print(words: argparse.Namespace, log: IO[bytes]) -> int:
         new = tuple(one for one in reading.findings if one.fingerprint not in known)
         reading = replace(reading, findings=new)
     if words.json:
-        print(json.dumps([as_json(one) for one in reading.findings], indent=1))
+        print(json.dumps(_as_json(reading), indent=1))
         return 0
     for finding in reading.findings:
         if finding.severity is not Severity.INFO or words.explain or words.against:
@@ -119,6 +120,9 @@ def _print(words: argparse.Namespace, log: IO[bytes]) -> int:
         print(f"... and {reading.left_out} more")
     if not reading.findings:
         print("nothing new" if words.against else "nothing went wrong")
+    if reading.progress is not None and not words.against:
+        print(f"got as far as: {reading.progress.label}")
+        print(f"last line: {reading.last_lines[-1] if reading.last_lines else 'none'}")
     return 0
 
 
@@ -135,7 +139,10 @@ def _line(finding: Finding) -> str:
     if finding.first_line is not None:
         where = f"  line {finding.first_line + 1}"
     place = f"  {finding.file}:{finding.line}" if finding.file and finding.line else ""
-    return f"{finding.severity.value:<7} {finding.fingerprint}  {finding.title}{place}{where}"
+    times = f"  {finding.count} times" if finding.count > 1 else ""
+    return (
+        f"{finding.severity.value:<7} {finding.fingerprint}  {finding.title}{place}{where}{times}"
+    )
 
 
 def reader_of(kind: str) -> BuildReader | ConsoleReader:
@@ -160,7 +167,22 @@ def as_json(finding: Finding) -> dict[str, Any]:
         "cpu": finding.cpu,
         "taint": finding.taint,
         "corrupted": finding.is_corrupted,
+        "rule": finding.rule,
+        "count": finding.count,
     }
+
+
+def _as_json(reading: Reading) -> dict[str, Any]:
+    """A log's reading as programs get it."""
+    answer: dict[str, Any] = {
+        "findings": [as_json(one) for one in reading.findings],
+        "left_out": reading.left_out,
+        "last_line": reading.last_lines[-1] if reading.last_lines else None,
+    }
+    if reading.progress is not None:
+        answer["progress"] = reading.progress.label
+        answer["tests"] = dict(Counter(case.status.value for case in reading.cases))
+    return answer
 
 
 def _batch(stream: IO[bytes]) -> int:
@@ -192,10 +214,7 @@ def _one(line: bytes, stream: IO[bytes]) -> str | None:
     else:
         identity, log = _long(line, stream)
     reading = log.finish()
-    answer = {"id": identity, "findings": [as_json(one) for one in reading.findings]}
-    if reading.left_out:
-        answer["left_out"] = reading.left_out
-    return json.dumps(answer)
+    return json.dumps({"id": identity, **_as_json(reading)})
 
 
 def _long(line: bytes, stream: IO[bytes]) -> tuple[object, BuildReader | ConsoleReader]:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.boot import BootEnd
 from kwatch.domain.finding import Finding, FindingKind, Severity
-from kwatch.domain.log.console import last_lines, read_console
 from kwatch.domain.milestone import Milestone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kwatch.domain.boot import BootVerdict
+    from kwatch.domain.log.scan import Reading
 
 # Where a guest was that went no further, in the words of a report.
 _BETWEEN = {
@@ -34,45 +33,42 @@ _HANGS = {
 }
 
 
-def examine(verdict: BootVerdict, console: bytes, statuses: Mapping[int, int]) -> Finding | None:
+def examine(
+    end: BootEnd, milestone: Milestone, console: Reading, statuses: Mapping[int, int]
+) -> Finding | None:
     """The problem that a boot shows, or None for a good one.
 
     ``statuses`` are the exit statuses of the guest's commands. The lab's own failures
-    (``verdict.end.is_infra``) are no findings and must be told apart before.
+    (``end.is_infra``) are no findings and must be told apart before.
     """
-    found = read_console(console)
-    splat = _worst(found)
-    match verdict.end:
+    splat = _worst(console.findings)
+    match end:
         case BootEnd.DONE:
             # What the kernel only warns of is no reason to fail a boot that did all it should.
             is_error = splat and splat.severity is Severity.ERROR
             return splat if is_error else _tests(statuses, console)
         case BootEnd.PANIC:
-            return splat or Finding(
-                kind=FindingKind.PANIC, title="kernel panic", excerpt=last_lines(console)
-            )
+            return splat or _silent(FindingKind.PANIC, "kernel panic", console)
         case BootEnd.HANG | BootEnd.STALL | BootEnd.DEADLINE:
             # A hang that is proven and one that merely lasts are the same bug: they must have
             # the same name, for which of the two is seen depends on the host's mood.
-            return _worst(one for one in found if one.kind not in _HANGS) or _stuck(
-                verdict, console
-            )
+            told = _worst(one for one in console.findings if one.kind not in _HANGS)
+            return told or _stuck(milestone, console)
         case BootEnd.RESET:
-            return splat or Finding(
-                kind=FindingKind.RESET,
-                title=f"the machine resets {_BETWEEN[verdict.milestone]}",
-                excerpt=last_lines(console),
-            )
+            where = _BETWEEN[milestone]
+            return splat or _silent(FindingKind.RESET, f"the machine resets {where}", console)
         case BootEnd.OUTPUT_LIMIT:
-            return splat or Finding(
-                kind=FindingKind.OUTPUT_FLOOD,
-                title="the guest floods its console",
-                excerpt=last_lines(console),
-            )
+            title = "the guest floods its console"
+            return splat or _silent(FindingKind.OUTPUT_FLOOD, title, console)
         case BootEnd.CONTROL_LOST | BootEnd.NEVER_STARTED:
-            raise ValueError(f"{verdict.end} says nothing about a kernel")
+            raise ValueError(f"{end} says nothing about a kernel")
         case _:
-            assert_never(verdict.end)
+            assert_never(end)
+
+
+def _silent(kind: FindingKind, title: str, console: Reading) -> Finding:
+    """What no line of the console names."""
+    return Finding(kind=kind, title=title, excerpt=console.last_lines)
 
 
 def _worst(found: Iterable[Finding]) -> Finding | None:
@@ -82,26 +78,16 @@ def _worst(found: Iterable[Finding]) -> Finding | None:
     return next(iter(errors or [one for one in told if one.severity is Severity.WARNING]), None)
 
 
-def _stuck(verdict: BootVerdict, console: bytes) -> Finding:
-    if verdict.milestone < Milestone.KERNEL:
-        return Finding(
-            kind=FindingKind.SILENT_HANG,
-            title=f"silent hang {_BETWEEN[Milestone.LINKED]}",
-            excerpt=last_lines(console),
-        )
-    return Finding(
-        kind=FindingKind.HANG,
-        title=f"hang {_BETWEEN[verdict.milestone]}",
-        excerpt=last_lines(console),
-    )
+def _stuck(milestone: Milestone, console: Reading) -> Finding:
+    if milestone < Milestone.KERNEL:
+        where = _BETWEEN[Milestone.LINKED]
+        return _silent(FindingKind.SILENT_HANG, f"silent hang {where}", console)
+    return _silent(FindingKind.HANG, f"hang {_BETWEEN[milestone]}", console)
 
 
-def _tests(statuses: Mapping[int, int], console: bytes) -> Finding | None:
+def _tests(statuses: Mapping[int, int], console: Reading) -> Finding | None:
     failed = [number for number, status in sorted(statuses.items()) if status != 0]
     if not failed:
         return None
-    return Finding(
-        kind=FindingKind.TEST,
-        title=f"test command {failed[0] + 1} fails with status {statuses[failed[0]]}",
-        excerpt=last_lines(console),
-    )
+    title = f"test command {failed[0] + 1} fails with status {statuses[failed[0]]}"
+    return _silent(FindingKind.TEST, title, console)

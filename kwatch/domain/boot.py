@@ -7,7 +7,6 @@ samples and the time go in, and what to do now comes out.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +21,9 @@ from kwatch.domain.guest import (
     Integrity,
     Tested,
 )
+from kwatch.domain.log.console import ConsoleReader
+from kwatch.domain.log.progress import Progress
+from kwatch.domain.log.scan import Reading
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.run import RunEnd, RunReason
 from kwatch.domain.vcpu import Liveness, VcpuHistory, VcpuSample
@@ -29,7 +31,6 @@ from kwatch.domain.vcpu import Liveness, VcpuHistory, VcpuSample
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-LONGEST_LINE = 512
 KEPT_SAMPLES = 8
 # Seconds without a byte from the guest after which its vCPUs are looked at.
 QUIET = 2.0
@@ -39,12 +40,6 @@ LONGEST_SAMPLE_PAUSE = 10.0
 PANIC_REST = 1.0
 PANIC_END_REST = 0.05
 EXIT_REST = 5.0
-
-# printk's prefix: time, and the caller with CONFIG_PRINTK_CALLER.
-_PREFIX = rb"^(?:<[0-9]{1,3}>)?(?:\[[ 0-9.]{1,32}\](?:\[[ TC0-9]{1,16}\])? {0,4})?"
-_KERNEL = re.compile(_PREFIX + rb"Linux version ", re.MULTILINE)
-_PANIC = re.compile(_PREFIX + rb"Kernel panic - not syncing", re.MULTILINE)
-_PANIC_END = re.compile(_PREFIX + rb"---\[ end Kernel panic - not syncing", re.MULTILINE)
 
 
 class Accelerator(StrEnum):
@@ -138,7 +133,8 @@ class BootVerdict:
     """What is known of a boot when it is over.
 
     ``samples`` are the last looks at all vCPUs while the guest was quiet, oldest first;
-    ``console_bytes`` counts all that came. ``reason`` is a sentence for people.
+    ``console_bytes`` counts all that came, and ``console`` is what it says. ``reason`` is a
+    sentence for people.
     """
 
     end: BootEnd
@@ -147,6 +143,7 @@ class BootVerdict:
     samples: tuple[tuple[VcpuSample, ...], ...]
     took: float
     console_bytes: int
+    console: Reading
     reason: str
 
     @property
@@ -211,7 +208,7 @@ class Watch:
         self._panic_until: float | None = None
         self._off_until: float | None = None
         self._console_bytes = 0
-        self._line = b""
+        self._console = ConsoleReader()
         self._heard = now
         self._next_sample = now
         self._sample_pause = SAMPLE_EVERY
@@ -229,11 +226,8 @@ class Watch:
         if data:
             self._console_bytes += len(data)
             self._sign_of_life(now)
-            text = self._line + data
-            whole, newline, rest = text.rpartition(b"\n")
-            # What matters stands at the beginning of a line.
-            self._line = rest[:LONGEST_LINE]
-            self._read_lines(whole + newline, now)
+            self._console.feed(data)
+            self._note_console(now)
         return self._decide(now)
 
     def receive_channel(self, events: Iterable[ChannelEvent], now: float) -> Decision:
@@ -283,8 +277,8 @@ class Watch:
 
     def ended(self, run_end: RunEnd, now: float) -> End:
         """QEMU is gone and all its output was given in."""
-        self._read_lines(self._line + b"\n", now)
-        self._line = b""
+        self._console.end_line()
+        self._note_console(now)
         return self._finish(*self._judge_exit(run_end), now)
 
     def next_wakeup(self, now: float) -> float:
@@ -304,12 +298,12 @@ class Watch:
         self._history = VcpuHistory()
         self._samples.clear()
 
-    def _read_lines(self, lines: bytes, now: float) -> None:
-        if self._milestone < Milestone.KERNEL and _KERNEL.search(lines):
+    def _note_console(self, now: float) -> None:
+        if self._console.progress >= Progress.KERNEL:
             self._reach(Milestone.KERNEL, now)
-        if self._panic_until is None and _PANIC.search(lines):
+        if self._panic_until is None and self._console.has_panicked:
             self._panic_until = now + PANIC_REST
-        if self._panic_until is not None and _PANIC_END.search(lines):
+        if self._panic_until is not None and self._console.is_panic_over:
             self._panic_until = min(self._panic_until, now + PANIC_END_REST)
 
     def _reach(self, milestone: Milestone, now: float) -> None:
@@ -391,6 +385,7 @@ class Watch:
                 samples=tuple(self._samples),
                 took=now - self._start,
                 console_bytes=self._console_bytes,
+                console=self._console.finish(),
                 reason=reason,
             )
         return End(verdict=self._verdict)

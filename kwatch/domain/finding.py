@@ -62,7 +62,7 @@ class Finding:
     that show it, at most 40. ``file`` with ``line``, ``function`` and ``module`` are known or None.
     ``first_line`` and ``last_line`` count from 0 in the log. ``is_corrupted``: the report is cut
     off or mixed up, and the title says less than it could. ``rule`` names the row of the grammar
-    that it was found by.
+    that it was found by, and ``count`` is how many lines of a build log say it.
     """
 
     kind: FindingKind
@@ -80,6 +80,7 @@ class Finding:
     is_corrupted: bool = False
     excerpt: tuple[str, ...] = ()
     rule: str | None = None
+    count: int = 1
 
     @property
     def fingerprint(self) -> str:

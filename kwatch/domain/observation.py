@@ -8,7 +8,7 @@ inputs, so that equal work is done once, whoever wants it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,8 @@ class BootResult:
     """One boot: a sample, never shared with another accelerator.
 
     ``end`` is the word of the boot's end (domain/boot); ``artifacts`` maps console and profile to
-    blobs. ``boot_seconds`` is the time from power-on to the guest's first word.
+    blobs. ``boot_seconds`` is the time from power-on to the guest's first word. ``statuses`` are
+    the exit statuses of the guest's commands, by their number.
     """
 
     key: str
@@ -96,6 +97,7 @@ class BootResult:
     accelerator: str
     took: float
     boot_seconds: float | None = None
+    statuses: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.process import failure
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.job import JobKind
-from kwatch.domain.log.build import clean, lab_trouble
+from kwatch.domain.log.build import lab_trouble
+from kwatch.domain.log.line import clean
 from kwatch.domain.message import Mail, parse
 from kwatch.domain.observation import CheckoutResult
 from kwatch.domain.series import PatchFate, PatchResult

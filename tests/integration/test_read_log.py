@@ -46,15 +46,22 @@ def test_people_get_a_line_for_each_finding(tmp_path: Path) -> None:
     log.write_text(CONSOLE)
     done = read_log("--kind", "console", str(log))
     assert done.returncode == 0
-    first, second = done.stdout.splitlines()
+    first, second, *reached = done.stdout.splitlines()
     assert first.startswith("warning ")
     assert first.endswith("WARNING in thing_put  fs/thing.c:42  line 3")
     assert "kernel BUG in thing_free" in second
-    assert read_log("--kind", "console", stdin="all is well\n").stdout == "nothing went wrong\n"
+    assert reached == [
+        "got as far as: init",
+        "last line: [    1.300000] RIP: 0010:thing_free+0x3/0x20",
+    ]
+    assert read_log("--kind", "console", stdin="all is well\n").stdout == (
+        "nothing went wrong\ngot as far as: nothing\nlast line: all is well\n"
+    )
+    assert read_log("--kind", "build", stdin="  CC a.o\n").stdout == "nothing went wrong\n"
 
 
 def test_programs_get_json() -> None:
-    found = json.loads(read_log("--kind", "build", "--json", stdin=BUILD).stdout)
+    found = json.loads(read_log("--kind", "build", "--json", stdin=BUILD).stdout)["findings"]
     errors = [one for one in found if one["severity"] == "error"]
     assert titles(errors) == ["fs/thing.c:42:1: error: no such type"]
     assert (errors[0]["file"], errors[0]["line"], errors[0]["type"]) == (
@@ -63,6 +70,15 @@ def test_programs_get_json() -> None:
         "compile",
     )
     assert len(str(errors[0]["fingerprint"])) == 16
+
+
+def test_programs_are_told_how_far_a_machine_got_and_what_its_tests_gave() -> None:
+    console = CONSOLE + "KTAP version 1\n1..3\nok 1 a\nnot ok 2 b\nok 3 c\n"
+    answer = json.loads(read_log("--json", stdin=console).stdout)
+    assert answer["progress"] == "tests"
+    assert answer["tests"] == {"pass": 2, "fail": 1}
+    assert answer["last_line"] == "ok 3 c"
+    assert answer["left_out"] == 0
 
 
 def test_what_matched_which_line_can_be_seen() -> None:

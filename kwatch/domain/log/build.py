@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
+from kwatch.domain.log.line import MAX_TEXT, clean
 from kwatch.domain.log.rules import LINKER, RULES, Says
 from kwatch.domain.log.scan import Reading, Scanner, Words
 
@@ -23,14 +24,12 @@ if TYPE_CHECKING:
 
 EXCERPT_LINES = 12
 MAX_FINDINGS = 200
-MAX_TEXT = 400
-"""Characters of a line that are read."""
-
-# Colour and other terminal controls, and everything else that is no text.
-_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'"})
 
 
+# A function in what objtool says, and where it stands in front of it.
+_FUNCTIONS = re.compile(r"[\w.$]+(?:\(\))?\+0x[0-9a-f]+|[\w.$]+\(\)")
+_WHERE = re.compile(rf"^(?:{_FUNCTIONS.pattern}|\S+): ")
 _IN_FUNCTION = re.compile(rf"^(?:{LINKER}: )?(?P<object>[\w./+-]+\.o)(?:\([\w.]+\))?: in function ")
 _FROM = ("arch", "block", "certs", "crypto", "drivers", "fs", "include", "init", "io_uring", "ipc",
          "kernel", "lib", "mm", "net", "rust", "samples", "scripts", "security", "sound", "tools",
@@ -48,7 +47,7 @@ class BuildReader:
     def __init__(self) -> None:
         self._scanner = Scanner(_WORDS)
         self._found: list[tuple[Says, Finding]] = []
-        self._seen: set[str] = set()
+        self._places: dict[str, int] = {}
         self._object: str | None = None
         self._following = 0
         self._left_out = 0
@@ -60,7 +59,11 @@ class BuildReader:
     def finish(self) -> Reading:
         """Everything was fed. Errors come first."""
         self._scanner.finish(self)
-        return Reading(findings=_concluded(self._found), left_out=self._left_out)
+        return Reading(
+            findings=_concluded(self._found),
+            left_out=self._left_out,
+            last_lines=self._scanner.last_lines(),
+        )
 
     def wants_all(self) -> bool:
         """Lines after an error show where it is."""
@@ -86,12 +89,14 @@ class BuildReader:
             return
         rule, matched = match
         finding = _finding(rule, matched, self._object)
-        if finding.title in self._seen:
+        if (place := self._places.get(finding.title)) is not None:
+            says, known = self._found[place]
+            self._found[place] = says, replace(known, count=known.count + 1)
             return
         if len(self._found) >= MAX_FINDINGS:
             self._left_out += 1
             return
-        self._seen.add(finding.title)
+        self._places[finding.title] = len(self._found)
         self._found.append((rule.says, replace(finding, first_line=number, last_line=number)))
         self._following = EXCERPT_LINES - 1 if finding.severity is Severity.ERROR else 0
 
@@ -132,6 +137,8 @@ def _finding(rule: Rule, match: re.Match[str], current_object: str | None) -> Fi
     text, file, line = groups["text"], groups.get("file", ""), groups.get("line", "")
     if rule.is_of_object and current_object and "/" not in file:
         file = current_object
+    if rule.is_counted:
+        text = _FUNCTIONS.sub("FUNCTION", _WHERE.sub("", text))
     path = source_path(file) if file else ""
     if path.endswith(".o"):
         path = f"{path[:-2]}.c"
@@ -156,15 +163,15 @@ def read_build_log(log: bytes) -> Finding:
     """
     reader = BuildReader()
     reader.feed(log)
-    errors = [one for one in reader.finish().findings if one.severity is Severity.ERROR]
+    reading = reader.finish()
+    errors = [one for one in reading.findings if one.severity is Severity.ERROR]
     of_the_host = [one for one in errors if one.kind is FindingKind.HOST]
     if errors:
         return (of_the_host or errors)[0]
-    lines = [clean(line) for line in log[-64 * 1024 :].decode("utf-8", "replace").splitlines()]
     return Finding(
         kind=FindingKind.COMPILE,
         title="the build failed without saying why",
-        excerpt=tuple(lines[-EXCERPT_LINES:]),
+        excerpt=reading.last_lines[-EXCERPT_LINES:],
     )
 
 
@@ -174,11 +181,6 @@ def lab_trouble(said: bytes) -> str | None:
     reader.feed(said)
     found = (one for one in reader.finish().findings if one.kind is FindingKind.HOST)
     return next((one.title for one in found), None)
-
-
-def clean(line: str) -> str:
-    """A line of a log without terminal controls, at most MAX_TEXT characters."""
-    return _CONTROL.sub("", line).rstrip()[:MAX_TEXT]
 
 
 def source_path(path: str) -> str:

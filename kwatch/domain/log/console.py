@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log import ktap
-from kwatch.domain.log.build import clean
 from kwatch.domain.log.ktap import CaseStatus, KtapReader
 from kwatch.domain.log.line import read_line
+from kwatch.domain.log.progress import LEAVING, STEPS, Progress
 from kwatch.domain.log.report import Report
 from kwatch.domain.log.scan import Reading, Scanner, Words
 from kwatch.domain.log.splats import SPLATS
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kwatch.domain.log.ktap import Case
     from kwatch.domain.log.line import Line
     from kwatch.domain.log.splats import Splat
 
-EXCERPT_LINES = 30
 MAX_SPAN = 600
 """Lines of a log that one report may spread over, with what others say in between."""
 
@@ -37,30 +36,32 @@ MAX_FINDINGS = 1000
 """Findings of one log that are kept; of the others only the number."""
 
 
-# How a boot begins, and what is said only once it got as far as user space.
-_STARTED = ("Linux version ", "Booting Linux on", "Starting kernel ...", "Booting the kernel")
-# Who says so before starts anew on purpose.
-_LEFT = ("reboot: ", "Restarting system", "Starting new kernel", "sysrq: Resetting")
-_ARRIVED = (
-    " as init process", "Freeing unused kernel", "Freeing init memory", "systemd[1]:", " login: ",
-    "Welcome to ", "can't access tty", "Starting init: ", "INIT: version", "init started: ",
-)  # fmt: skip
-
+_PANIC = "Kernel panic - not syncing"
+_PANIC_END = "---[ end Kernel panic"
 
 _WORDS = Words(
     [
         *(word for splat in SPLATS for word in splat.words),
-        *_STARTED,
-        *_ARRIVED,
-        *_LEFT,
+        *(word for words in STEPS.values() for word in words),
+        *LEAVING,
         *ktap.WORDS,
+        _PANIC,
+        _PANIC_END,
     ]
 )
-_LEAVING_WORDS = frozenset(_WORDS.words.index(word) for word in _LEFT)
-_RESULT_WORDS = frozenset(_WORDS.words.index(word) for word in ktap.WORDS)
+
+
+def _numbers(words: Iterable[str]) -> frozenset[int]:
+    return frozenset(_WORDS.words.index(word) for word in words)
+
+
+_LEAVING_WORDS = _numbers(LEAVING)
+_RESULT_WORDS = _numbers(ktap.WORDS)
 _FIRST_RESULT_WORD = _WORDS.words.index(ktap.WORDS[0])
-_START_WORDS = frozenset(_WORDS.words.index(word) for word in _STARTED)
-_ARRIVAL_WORDS = frozenset(_WORDS.words.index(word) for word in _ARRIVED)
+_STEP_OF = {number: step for step, words in STEPS.items() for number in _numbers(words)}
+# A kernel that begins where another one was is a reboot.
+_BEGINNINGS = (Progress.DECOMPRESSOR, Progress.KERNEL)
+_SPLAT_WORDS = _numbers(word for splat in SPLATS for word in splat.words)
 # Which rows a word can begin.
 _ROWS = tuple(
     tuple(row for row, splat in enumerate(SPLATS) if word in splat.words) for word in _WORDS.words
@@ -75,18 +76,27 @@ class ConsoleReader:
         self._open: dict[str | None, Report] = {}
         self._findings: list[Finding] = []
         self._left_out = 0
-        self._started: int | None = None
-        self._has_arrived = False
-        self._is_leaving = False
         self._tests = KtapReader()
+        self._started: int | None = None
+        self._is_stamped = False
+        self._is_leaving = False
+        self.progress = Progress.NOTHING
+        """How far the machine got since it last began."""
+        self.has_panicked = False
+        self.is_panic_over = False
+        """The kernel said all it had to say of its panic."""
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
         self._scanner.feed(data, self)
 
+    def end_line(self) -> None:
+        """The last line has no end and gets none."""
+        self._scanner.finish(self)
+
     def finish(self) -> Reading:
         """Everything was fed."""
-        self._scanner.finish(self)
+        self.end_line()
         for report in self._open.values():
             self._close(report)
         self._open.clear()
@@ -94,31 +104,38 @@ class ConsoleReader:
         if found and found[0].severity is Severity.INFO:
             # A consequence of what the log does not show is all there is to tell.
             found[0] = replace(found[0], severity=Severity.ERROR)
-        if self._started is not None and not self._has_arrived:
+        if self._started is not None and self.progress < Progress.INIT:
             found.append(_incomplete(self._started, self._scanner.lines))
         cases = self._tests.finish()
         found = [_as_provoked(finding, cases) for finding in found]
-        return Reading(findings=tuple(found), left_out=self._left_out, cases=cases)
+        return Reading(
+            findings=tuple(found),
+            left_out=self._left_out,
+            cases=cases,
+            progress=self.progress,
+            last_lines=self._scanner.last_lines(),
+        )
 
     def wants_all(self) -> bool:
         """Every line may belong to a report that is open."""
         return bool(self._open)
 
     def wants(self, word: int) -> bool:
-        """That user space is there matters once, and results only where there are tests."""
+        """A step matters once but for a new beginning, and results only where there are tests."""
         if word in _RESULT_WORDS:
             return self._tests.is_active or word == _FIRST_RESULT_WORD
-        return not self._has_arrived or word not in _ARRIVAL_WORDS
+        step = _STEP_OF.get(word)
+        if step is None or word in _SPLAT_WORDS:
+            return True
+        return step > self.progress or step in _BEGINNINGS
 
     def take(self, raw: bytes, number: int, words: Sequence[int]) -> None:
         """One line that may matter."""
+        line = read_line(raw, number)
         if words:
-            self._note_progress(words, number)
+            self._note_progress(line, words)
         if self._open:
             self._end_old(number)
-        line = read_line(raw, number)
-        if not _RESULT_WORDS.isdisjoint(words):
-            self._tests.take(line.text, number)
         announced = announcement(line.text, words) if words else None
         if self._open or announced:
             self._take(line, announced)
@@ -138,16 +155,31 @@ class ConsoleReader:
             del self._open[line.caller]
             self._close(report)
 
-    def _note_progress(self, words: Sequence[int], number: int) -> None:
-        if not _START_WORDS.isdisjoint(words):
-            if self._has_arrived and not self._is_leaving:
-                self._keep(partial(_rebooted, number))
-            # The kernel after a reboot has to arrive as well.
-            self._started, self._has_arrived, self._is_leaving = number, False, False
-        elif not _LEAVING_WORDS.isdisjoint(words):
+    def _note_progress(self, line: Line, words: Sequence[int]) -> None:
+        if not _RESULT_WORDS.isdisjoint(words):
+            self._tests.take(line.text, line.number)
+            if self._tests.is_active and self.progress >= Progress.INIT:
+                self.progress = max(self.progress, Progress.TESTS)
+        if not _LEAVING_WORDS.isdisjoint(words):
             self._is_leaving = True
-        elif not _ARRIVAL_WORDS.isdisjoint(words):
-            self._has_arrived = True
+        self.has_panicked |= line.text.startswith(_PANIC)
+        self.is_panic_over |= line.text.startswith(_PANIC_END)
+        steps = [_STEP_OF[word] for word in words if word in _STEP_OF]
+        if begun := [step for step in steps if step in _BEGINNINGS]:
+            self._begin(line, max(begun))
+        elif steps:
+            # "Welcome to GRUB" is a boot loader.
+            self.progress = max(self.progress, min(steps))
+
+    def _begin(self, line: Line, step: Progress) -> None:
+        """A kernel begins, and has to arrive as well if it is not the first."""
+        if self._is_stamped and not line.is_stamped and step is Progress.KERNEL:
+            return  # Somebody prints /proc/version.
+        if self.progress >= Progress.INIT and not self._is_leaving:
+            self._keep(partial(_rebooted, line.number))
+        if step is Progress.KERNEL:
+            self._is_stamped = line.is_stamped
+        self._started, self._is_leaving, self.progress = line.number, False, step
 
     def _end_old(self, number: int) -> None:
         """What a task or CPU says long after is about something else."""
@@ -206,19 +238,8 @@ def announcement(text: str, words: Sequence[int]) -> tuple[Splat, re.Match[str]]
     return None
 
 
-def read_console(console: bytes) -> tuple[Finding, ...]:
-    """What went wrong in a whole console, in the order in which it happened."""
+def read_console(console: bytes) -> Reading:
+    """What a whole console says."""
     reader = ConsoleReader()
     reader.feed(console)
-    return reader.finish().findings
-
-
-def last_lines(console: bytes, count: int = EXCERPT_LINES) -> tuple[str, ...]:
-    """The last lines of a console, as they may stand in a mail."""
-    return tuple(console_lines(console[-64 * 1024 :])[-count:])
-
-
-def console_lines(console: bytes) -> list[str]:
-    """The lines of a console as text, without terminal controls; empty ones are left out."""
-    text = console.decode("utf-8", "replace").replace("\r", "\n")
-    return [line for raw in text.split("\n") if (line := clean(raw))]
+    return reader.finish()

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 MAX_LINE = 1200
 """Bytes of a line that are read: printk's longest (LOG_LINE_MAX) and what travels before it."""
 
+MAX_TEXT = 400
+"""Characters of a line that people are shown."""
+
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78cDEHM])")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -32,16 +35,27 @@ _TRANSPORT = re.compile(
 )
 # A program's prompt without a line end, and then the kernel's message.
 _LATE = re.compile(rb"\[ *\d{1,7}\.\d{6}\](?:\[ *[TC]\d{1,8}\])? ")
+_STAMP = re.compile(rb"\[ *\d{1,7}\.\d{1,9}(?:@\d+)?\]")
 _CALLER = re.compile(rb"\[ *([TC]\d{1,8})\]")
+
+
+# Colour and other terminal controls, and everything else that is no text.
+_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """``number`` counts from 0; ``caller`` is ``T123`` or ``C0``."""
+    """``number`` counts from 0; ``caller`` is ``T123`` or ``C0``; ``is_stamped``: printk's time."""
 
     number: int
     text: str
     caller: str | None
+    is_stamped: bool
+
+
+def clean(line: str) -> str:
+    """A line of a log without terminal controls, at most MAX_TEXT characters."""
+    return _CONTROL.sub("", line).rstrip()[:MAX_TEXT]
 
 
 def read_line(raw: bytes, number: int) -> Line:
@@ -57,4 +71,9 @@ def read_line(raw: bytes, number: int) -> Line:
         end = late.end()
     caller = _CALLER.search(raw, 0, end)
     text = _CONTROLS.sub(b"", raw[end:]).decode("utf-8", "replace").rstrip()
-    return Line(number, text, caller[1].decode() if caller else None)
+    return Line(
+        number,
+        text,
+        caller=caller[1].decode() if caller else None,
+        is_stamped=_STAMP.search(raw, 0, end) is not None,
+    )

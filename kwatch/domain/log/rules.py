@@ -34,7 +34,8 @@ class Rule:
 
     ``pattern`` names ``text``, and ``file`` and ``line`` where the tool does. ``title`` is made of
     these and of ``place``: file and line as the tool writes them. ``is_of_object``: the linker
-    named the object on a line before.
+    named the object on a line before. ``is_counted``: the functions that a line names do not tell
+    it from another, so that all lines of a kind are one finding.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Rule:
     says: Says = Says.CAUSE
     title: str = "{text}"
     is_of_object: bool = False
+    is_counted: bool = False
 
 
 LINKER = r"(?:[\w./+-]*\bld(?:\.(?:lld|bfd|gold|mold))?(?:-\d+)?|mold|collect2)"
@@ -69,7 +71,7 @@ RULES = (
     Rule(name="modpost", kind=FindingKind.LINK, words=("ERROR: modpost", "modpost: "),
          pattern=re.compile(r"^(?:ERROR|FATAL): modpost: (?P<text>.+)")),
     Rule(name="btf", kind=FindingKind.LINK, words=("FAILED",), pattern=re.compile(r"^(?P<text>FAILED:? (?:unresolved symbol|load BTF) .*)")),
-    Rule(name="objtool", kind=FindingKind.COMPILE, words=("objtool: ",), says=Says.NOTE,
+    Rule(name="objtool", kind=FindingKind.COMPILE, words=("objtool: ",), says=Says.NOTE, is_counted=True, title="objtool: {text}",
          pattern=re.compile(r"^(?P<file>[\w./-]+\.o): warning: objtool: (?P<text>.+)")),
     Rule(name="objtool-error", kind=FindingKind.COMPILE, words=("objtool: ",),
          pattern=re.compile(r"^(?P<file>[\w./-]+\.o): error: objtool: (?P<text>.+)")),

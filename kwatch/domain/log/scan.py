@@ -13,6 +13,8 @@ from ahocorasick_rs import BytesAhoCorasick
 
 from kwatch.domain.finding import Finding
 from kwatch.domain.log.ktap import Case
+from kwatch.domain.log.line import clean
+from kwatch.domain.log.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,17 +25,26 @@ MAX_PENDING = 1 << 16
 BLOCK = 1 << 20
 """Bytes that are searched at once."""
 
+TAIL = 1 << 14
+"""Bytes of the end that are kept."""
+
+LAST_LINES = 30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What a log says, in its order. ``left_out`` is how many findings were too many to keep.
 
-    ``cases`` are the results of tests that a console tells of.
+    ``last_lines`` are the last that say something, as they may stand in a mail. ``cases`` are the
+    results of tests that a console tells of, and ``progress`` how far the machine got; a build log
+    has neither.
     """
 
     findings: tuple[Finding, ...]
     left_out: int
+    last_lines: tuple[str, ...]
     cases: tuple[Case, ...] = ()
+    progress: Progress | None = None
 
 
 class Words:
@@ -68,11 +79,18 @@ class Scanner:
         self._words = words
         self._pending = b""
         self.lines = 0
+        self._tail = b""
 
     def feed(self, data: bytes, reader: Reader) -> None:
         """Take the next bytes; how they are cut into pieces makes no difference."""
         for start in range(0, len(data), BLOCK):
             self._feed(data[start : start + BLOCK], reader)
+        self._tail = (self._tail + data[-TAIL:])[-TAIL:]
+
+    def last_lines(self) -> tuple[str, ...]:
+        """The last that say something, as they may stand in a mail."""
+        text = self._tail.decode("utf-8", "replace").replace("\r", "\n")
+        return tuple(line for raw in text.split("\n") if (line := clean(raw)))[-LAST_LINES:]
 
     def finish(self, reader: Reader) -> None:
         """The last line may have no end."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 import pytest
 
 from kwatch.domain.autopsy import examine
-from kwatch.domain.boot import BootEnd, BootVerdict
-from kwatch.domain.finding import FindingKind
+from kwatch.domain.boot import BootEnd
+from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.log.console import read_console
 from kwatch.domain.milestone import Milestone
 
 BOOT = b"[    0.000000] Linux version 7.0.0-next\r\n[    0.100000] Command line: quiet\r\n"
@@ -13,24 +14,18 @@ OOPS = b"[    1.1] BUG: unable to handle page fault for address: ffffffffdeadbee
 REACHED = [milestone for milestone in Milestone if milestone >= Milestone.LINKED]
 
 
-def verdict(end: BootEnd, milestone: Milestone) -> BootVerdict:
-    return BootVerdict(
-        end=end,
-        milestone=milestone,
-        reached=(),
-        samples=(),
-        took=1.0,
-        console_bytes=0,
-        reason="the test says so",
-    )
+def examined(
+    end: BootEnd, milestone: Milestone, console: bytes, statuses: dict[int, int]
+) -> Finding | None:
+    return examine(end, milestone, read_console(console), statuses)
 
 
 def test_a_boot_that_is_done_is_good() -> None:
-    assert examine(verdict(BootEnd.DONE, Milestone.COLLECTED), BOOT, {0: 0, 1: 0}) is None
+    assert examined(BootEnd.DONE, Milestone.COLLECTED, BOOT, {0: 0, 1: 0}) is None
 
 
 def test_a_command_that_fails_is_a_finding() -> None:
-    finding = examine(verdict(BootEnd.DONE, Milestone.COLLECTED), BOOT, {2: 1, 0: 0, 1: 124})
+    finding = examined(BootEnd.DONE, Milestone.COLLECTED, BOOT, {2: 1, 0: 0, 1: 124})
     assert finding is not None
     assert (finding.kind, finding.title) == (
         FindingKind.TEST,
@@ -40,7 +35,7 @@ def test_a_command_that_fails_is_a_finding() -> None:
 
 @pytest.mark.parametrize("end", [end for end in BootEnd if not end.is_infra])
 def test_what_the_console_tells_comes_first(end: BootEnd) -> None:
-    finding = examine(verdict(end, Milestone.TESTED), BOOT + OOPS, {0: 1})
+    finding = examined(end, Milestone.TESTED, BOOT + OOPS, {0: 1})
     assert finding is not None
     assert finding.kind is FindingKind.OOPS
 
@@ -50,7 +45,7 @@ def test_what_the_console_tells_comes_first(end: BootEnd) -> None:
     "end", [end for end in BootEnd if not end.is_infra and end is not BootEnd.DONE]
 )
 def test_every_end_but_the_good_one_has_a_finding(end: BootEnd, milestone: Milestone) -> None:
-    finding = examine(verdict(end, milestone), BOOT, {})
+    finding = examined(end, milestone, BOOT, {})
     assert finding is not None
     assert finding.excerpt == ("[    0.000000] Linux version 7.0.0-next",
                                "[    0.100000] Command line: quiet")  # fmt: skip
@@ -59,17 +54,17 @@ def test_every_end_but_the_good_one_has_a_finding(end: BootEnd, milestone: Miles
 @pytest.mark.parametrize("milestone", REACHED)
 def test_a_hang_has_one_name_whether_it_was_proven_or_waited_for(milestone: Milestone) -> None:
     ends = (BootEnd.HANG, BootEnd.STALL, BootEnd.DEADLINE)
-    findings = [examine(verdict(end, milestone), b"", {}) for end in ends]
+    findings = [examined(end, milestone, b"", {}) for end in ends]
     assert len({finding.fingerprint for finding in findings if finding}) == 1
 
 
 def test_hangs_at_different_places_are_different_problems() -> None:
-    findings = [examine(verdict(BootEnd.HANG, milestone), b"", {}) for milestone in REACHED]
+    findings = [examined(BootEnd.HANG, milestone, b"", {}) for milestone in REACHED]
     assert len({finding.fingerprint for finding in findings if finding}) == len(REACHED)
 
 
 def test_a_kernel_that_never_said_a_word_hangs_silently() -> None:
-    finding = examine(verdict(BootEnd.HANG, Milestone.LINKED), b"", {})
+    finding = examined(BootEnd.HANG, Milestone.LINKED, b"", {})
     assert finding is not None
     assert (finding.kind, finding.excerpt) == (FindingKind.SILENT_HANG, ())
 
@@ -77,4 +72,4 @@ def test_a_kernel_that_never_said_a_word_hangs_silently() -> None:
 @pytest.mark.parametrize("end", [end for end in BootEnd if end.is_infra])
 def test_what_the_lab_did_is_no_finding(end: BootEnd) -> None:
     with pytest.raises(ValueError, match="nothing about a kernel"):
-        examine(verdict(end, Milestone.KERNEL), BOOT, {})
+        examined(end, Milestone.KERNEL, BOOT, {})

@@ -10,10 +10,10 @@ from kwatch.domain.log.build import (
     EXCERPT_LINES,
     MAX_FINDINGS,
     BuildReader,
-    clean,
     read_build_log,
     source_path,
 )
+from kwatch.domain.log.line import clean
 
 
 def findings(log: str) -> tuple[Finding, ...]:
@@ -189,3 +189,22 @@ def test_more_errors_than_anybody_reads_are_counted() -> None:
         reader.feed(f"fs/a{'x' * number}.c:1:1: error: no\n".encode())
     reading = reader.finish()
     assert (len(reading.findings), reading.left_out) == (MAX_FINDINGS, 7)
+
+
+def test_objtool_is_counted_by_kind() -> None:
+    log = "".join(
+        f"vmlinux.o: warning: objtool: {said}\n"
+        for said in (
+            "thing_a+0x12: call to trace_x() leaves .noinstr.text section",
+            "thing_b+0x7: call to lock_y() leaves .noinstr.text section",
+            "thing_c() falls through to next function thing_d()",
+            "thing_a+0x40: unreachable instruction",
+            "thing_e.cold+0x9: unreachable instruction",
+            "thing_f+0x1: unreachable instruction",
+        )
+    )
+    assert [(one.title, one.count, one.severity) for one in findings(log)] == [
+        ("objtool: call to FUNCTION leaves .noinstr.text section", 2, Severity.INFO),
+        ("objtool: FUNCTION falls through to next function FUNCTION", 1, Severity.INFO),
+        ("objtool: unreachable instruction", 3, Severity.INFO),
+    ]

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log.console import (
-    EXCERPT_LINES,
     MAX_FINDINGS,
     ConsoleReader,
-    console_lines,
-    last_lines,
     read_console,
 )
+from kwatch.domain.log.progress import Progress
+from kwatch.domain.log.scan import LAST_LINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,7 +111,7 @@ BOOT = """\
 
 
 def one(text: str) -> Finding:
-    return read_console(text.encode())[0]
+    return read_console(text.encode()).findings[0]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,7 @@ def test_a_report_says_who_ran_where() -> None:
 
 
 def test_what_follows_from_a_fault_is_no_second_fault() -> None:
-    found = read_console(FAULT.encode())
+    found = read_console(FAULT.encode()).findings
     assert [finding.severity for finding in found[1:]] == [Severity.INFO] * (len(found) - 1)
 
 
@@ -201,21 +200,21 @@ def test_what_another_task_says_in_between_is_not_of_the_report() -> None:
      "[    1.0] systemd[1]: Started BUG tracker.\n"],
 )  # fmt: skip
 def test_a_console_that_tells_of_nothing_has_no_finding(console: str) -> None:
-    assert read_console(console.encode()) == ()
+    assert read_console(console.encode()).findings == ()
 
 
 def test_a_kernel_that_starts_anew_by_itself_has_rebooted() -> None:
-    (finding,) = read_console((BOOT + BOOT).encode())
+    (finding,) = read_console((BOOT + BOOT).encode()).findings
     assert (finding.kind, finding.title) == (FindingKind.RESET, "unexpected kernel reboot")
     asked = BOOT + "[    9.000000] reboot: Restarting system\n" + BOOT
-    assert read_console(asked.encode()) == ()
+    assert read_console(asked.encode()).findings == ()
 
 
 def test_a_boot_that_stops_on_its_way_did_not_finish() -> None:
     kernel = BOOT.splitlines(keepends=True)
-    (finding,) = read_console("".join(kernel[:2]).encode())
+    (finding,) = read_console("".join(kernel[:2]).encode()).findings
     assert finding.kind is FindingKind.BOOT_INCOMPLETE
-    _, again = read_console((BOOT + kernel[0]).encode())
+    _, again = read_console((BOOT + kernel[0]).encode()).findings
     assert again.kind is FindingKind.BOOT_INCOMPLETE
     assert again.first_line == 3
 
@@ -235,7 +234,7 @@ def test_how_a_console_is_cut_makes_no_difference(console: bytes, cuts: list[int
     for cut in [*sorted(cuts), len(console)]:
         reader.feed(console[start:cut])
         start = max(start, cut)
-    assert reader.finish().findings == read_console(console)
+    assert reader.finish() == read_console(console)
 
 
 def test_hostile_logs_take_bounded_room_and_time() -> None:
@@ -256,17 +255,44 @@ def test_hostile_logs_take_bounded_room_and_time() -> None:
 
 def test_the_last_lines_are_those_that_count() -> None:
     console = b"".join(b"line %d\r\n\r\n" % number for number in range(100))
-    assert last_lines(console, 3) == ("line 97", "line 98", "line 99")
-    assert len(last_lines(console)) == EXCERPT_LINES
+    last = read_console(console).last_lines
+    assert last[-3:] == ("line 97", "line 98", "line 99")
+    assert len(last) == LAST_LINES
 
 
 @given(st.binary(max_size=4000))
 def test_any_console_can_be_read(console: bytes) -> None:
-    read_console(console)
-    for line in console_lines(console):
+    for line in read_console(console).last_lines:
         assert line.strip()
         assert len(line) <= 400
         assert "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("console", "progress"),
+    [("", Progress.NOTHING),
+     ("\x1bcSeaBIOS (version 1.16.2)\r\nBooting from ROM..\r\n", Progress.FIRMWARE),
+     ("Welcome to GRUB!\n", Progress.FIRMWARE),
+     ("early console in extract_kernel\n", Progress.DECOMPRESSOR),
+     ("early console in setup codec[    0.000000] Linux version 7.0.0\n", Progress.KERNEL),
+     (BOOT, Progress.INIT),
+     ("<30>[    3.1] systemd[1]: Reached target basic.target\n", Progress.INIT),
+     (BOOT + "\nlab login: ", Progress.READY),
+     (BOOT + "KTAP version 1\n1..2\nok 1 first\n", Progress.TESTS),
+     ("".join(BOOT.splitlines(keepends=True)[:2]) + "KTAP version 1\n1..2\nok 1 first\n",
+      Progress.KERNEL),
+     (BOOT + "[    9.1] reboot: Power down\n", Progress.DONE),
+     (BOOT + "[    9.1] reboot: Restarting system\nSeaBIOS (version 1)\n[    0.000000] Linux"
+      " version 7.0.0\n", Progress.KERNEL)],
+)  # fmt: skip
+def test_how_far_the_machine_got(console: str, progress: Progress) -> None:
+    assert read_console(console.encode()).progress is progress
+
+
+def test_who_prints_the_kernels_version_does_not_reboot() -> None:
+    said = BOOT + "Linux version 7.0.0-next (someone@somewhere)\n"
+    assert read_console(said.encode()).findings == ()
+    assert read_console(said.encode()).progress is Progress.INIT
 
 
 def test_a_symbolised_announcement_is_one() -> None:
@@ -279,6 +305,6 @@ def test_a_symbolised_announcement_is_one() -> None:
         " read_once include/linux/compiler.h:254 [inline]\n"
         " send_thing+0x1d/0x2f net/thing.c:271\n"
     )
-    (finding,) = read_console(console.encode())
+    (finding,) = read_console(console.encode()).findings
     assert finding.title == "KASAN: use-after-free Read in send_thing"
     assert (finding.file, finding.line) == ("net/thing.c", 271)
