@@ -24,7 +24,7 @@ from kwatch.adapters.host import Host
 from kwatch.adapters.lore import Lore
 from kwatch.adapters.pool import Pool
 from kwatch.adapters.smtp import Smtp
-from kwatch.domain.job import JobKind
+from kwatch.domain.job import WHOLE, JobKind
 from kwatch.domain.series import Series, series_digest
 from kwatch.errors import ConfigError
 from kwatch.schedule import Tick
@@ -39,10 +39,11 @@ from kwatch.stages import (
     listen,
     plan,
     report,
+    reread,
     send,
     watch,
 )
-from kwatch.store import history, lock, queue, record
+from kwatch.store import lock, queue, record, versions
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
 from kwatch.worker import Stage, Worker
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DATABASE = "history.sqlite"
+DAY = 86400.0
 
 
 class Lab:
@@ -91,6 +93,7 @@ class Lab:
               for tree in self.settings.trees),
             *(Tick(kind=JobKind.LISTEN, key=one.name, every=polls.list_poll[one.name])
               for one in self.settings.lists),
+            Tick(kind=JobKind.REREAD, key=WHOLE, every=DAY),
         ]  # fmt: skip
 
 
@@ -200,6 +203,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
         JobKind.COLLECT: partial(
             collect.run, pool=ports.pool, blobs=ports.blobs, database=database, scratch=scratch
         ),
+        JobKind.REREAD: partial(reread.run, blobs=ports.blobs, database=database),
         JobKind.JUDGE: partial(judge.run, database=database),
         JobKind.INVESTIGATE: partial(investigate.run, git=git, database=database),
         JobKind.REPORT: partial(
@@ -261,7 +265,7 @@ async def _series_from_files(settings: Settings, database: Database) -> None:
 
 
 def _put_series(tx: Transaction, series: Series, mbox: bytes) -> None:
-    if history.put_series(tx, series, mbox):
+    if versions.put(tx, series, mbox):
         record.plan_newest(tx, now=series.posted_at)
 
 

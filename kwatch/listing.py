@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kwatch.errors import ConfigError, KwatchError
-from kwatch.store import figures, history, overview, problems
+from kwatch.store import figures, overview, problems, versions
 from kwatch.store import hosts as hosts_store
 from kwatch.web import documents
 from kwatch.web import reading as stories
@@ -73,7 +73,7 @@ def hosts(tx: Transaction) -> Listing:
 
 def series(tx: Transaction) -> Listing:
     """The postings of the watched series, newest first."""
-    found = history.all_series(tx)
+    found = versions.newest_first(tx)
     return Listing(
         lines=tuple(
             f"{one.digest[:12]} {one.name}: {one.title} ({one.patches} patches,"

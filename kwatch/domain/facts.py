@@ -108,6 +108,15 @@ class Sent:
     deliveries: tuple[Delivery, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reread:
+    """Results with the findings that reader number ``reader`` has; ``more`` wait for it."""
+
+    results: tuple[BuildResult | BootResult, ...]
+    reader: int
+    more: bool
+
+
 class CommandState(StrEnum):
     """A command is asked once and answered once."""
 
@@ -138,4 +147,5 @@ Facts = (
     | Written
     | Sent
     | Answered
+    | Reread
 )

@@ -30,7 +30,11 @@ class JobKind(StrEnum):
     REPORT = "report"
     SEND = "send"
     COMMAND = "command"
+    REREAD = "reread"
 
+
+WHOLE = "all"
+"""The key of a job that there is only one of."""
 
 STEPS = (JobKind.CHECKOUT, JobKind.BUILD, JobKind.BOOT, JobKind.COLLECT)
 
@@ -60,6 +64,7 @@ RESOURCE: Mapping[JobKind, Resource] = {
     JobKind.REPORT: Resource.THOUGHT,
     JobKind.SEND: Resource.MAIL,
     JobKind.COMMAND: Resource.THOUGHT,
+    JobKind.REREAD: Resource.SOURCE,
 }
 
 
@@ -134,6 +139,7 @@ GIVE_UP_AFTER: Mapping[JobKind, int] = {
     JobKind.REPORT: _NEVER,
     JobKind.SEND: 200,
     JobKind.COMMAND: 3,
+    JobKind.REREAD: _NEVER,
 }
 
 LEASE_SECONDS = 180.0

@@ -17,7 +17,7 @@ from kwatch.domain.message import Mail, parse
 from kwatch.domain.observation import CheckoutResult
 from kwatch.domain.series import PatchFate, PatchResult
 from kwatch.errors import InfraError
-from kwatch.store import history
+from kwatch.store import history, versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ def _inputs(tx: Transaction, key: str) -> tuple[str, bytes | None] | None:
     if observation is None:
         return None
     variant = history.variant(tx, observation.trial.variant)
-    mbox = history.mbox(tx, variant.series.digest) if variant.series else None
+    mbox = versions.mbox(tx, variant.series.digest) if variant.series else None
     return observation.trial.commit, mbox
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Planned
 from kwatch.domain.observation import Trial
-from kwatch.store import history
+from kwatch.store import history, versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,5 +50,5 @@ def _resolve(tx: Transaction, spec: VariantSpec) -> Variant | None:
     """The variant with the newest accepted version of its series, or None if there is none."""
     if spec.series is None:
         return spec.with_series(None)
-    series = history.current_series(tx, spec.series)
+    series = versions.current(tx, spec.series)
     return spec.with_series(series) if series else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kwatch.domain.command import Command, Verb
 from kwatch.domain.facts import CommandState
 from kwatch.domain.job import JobKind
-from kwatch.store import history, mail, queue, record
+from kwatch.store import mail, queue, record, versions
 
 if TYPE_CHECKING:
     from kwatch.store.database import Transaction
@@ -52,10 +52,10 @@ def accept_series(tx: Transaction, prefix: str, *, by: str, now: float) -> str |
 
     The newest revision of each tree is planned with it.
     """
-    found = [one for one in history.all_series(tx) if one.digest.startswith(prefix)]
+    found = [one for one in versions.newest_first(tx) if one.digest.startswith(prefix)]
     if len(found) != 1 or len(prefix) < 6:
         return None
-    history.accept_series(tx, found[0].digest, by=by)
+    versions.accept(tx, found[0].digest, by=by)
     record.plan_newest(tx, now=now)
     return found[0].title
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding
 from kwatch.domain.job import JobKind
+from kwatch.domain.log.scan import READER_VERSION
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.observation import (
     BootResult,
@@ -21,7 +22,6 @@ from kwatch.domain.observation import (
 )
 from kwatch.domain.regression import TagResult
 from kwatch.domain.revision import Revision
-from kwatch.domain.series import Series
 from kwatch.domain.variant import Variant
 from kwatch.store import coverage
 from kwatch.store.codec import decode, decode_optional, encode
@@ -123,7 +123,7 @@ def tag_results(tx: Transaction, tree: str, variant: str) -> tuple[TagResult, ..
     )
 
 
-# Variants and series
+# Variants
 
 
 def put_variant(tx: Transaction, variant: Variant) -> None:
@@ -138,63 +138,6 @@ def variant(tx: Transaction, digest: str) -> Variant:
     """The variant with this digest."""
     row = tx.execute("SELECT variant FROM variant WHERE digest = ?", (digest,)).fetchone()
     return decode(Variant, row["variant"])
-
-
-def put_series(tx: Transaction, series: Series, mbox: bytes) -> bool:
-    """Keep a series; True if it was not known."""
-    return (
-        tx.execute(
-            "INSERT INTO series (digest, name, title, origin, patches, accepted_by, posted_at,"
-            " mbox) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING digest",
-            (series.digest, series.name, series.title, series.origin, series.patches,
-             series.accepted_by, series.posted_at, mbox),
-        ).fetchone()
-        is not None
-    )  # fmt: skip
-
-
-def accept_series(tx: Transaction, digest: str, *, by: str) -> Series | None:
-    """Somebody vouches for a series that was held; the series, or None if there is none."""
-    tx.execute(
-        "UPDATE series SET accepted_by = ? WHERE digest = ? AND accepted_by IS NULL", (by, digest)
-    )
-    row = tx.execute("SELECT * FROM series WHERE digest = ?", (digest,)).fetchone()
-    return None if row is None else _series(row)
-
-
-def all_series(tx: Transaction) -> tuple[Series, ...]:
-    """Every posting of every watched series, newest first."""
-    rows = tx.execute("SELECT * FROM series ORDER BY posted_at DESC, rowid DESC")
-    return tuple(_series(row) for row in rows)
-
-
-def current_series(tx: Transaction, name: str) -> Series | None:
-    """The newest accepted version of a watched series."""
-    row = tx.execute(
-        "SELECT * FROM series WHERE name = ? AND accepted_by IS NOT NULL"
-        " ORDER BY posted_at DESC, rowid DESC LIMIT 1",
-        (name,),
-    ).fetchone()
-    return None if row is None else _series(row)
-
-
-def mbox(tx: Transaction, digest: str) -> bytes:
-    """What ``git am`` gets for a series."""
-    row = tx.execute("SELECT mbox FROM series WHERE digest = ?", (digest,)).fetchone()
-    found: bytes = row["mbox"]
-    return found
-
-
-def _series(row: sqlite3.Row) -> Series:
-    return Series(
-        name=row["name"],
-        digest=row["digest"],
-        title=row["title"],
-        origin=row["origin"],
-        patches=row["patches"],
-        accepted_by=row["accepted_by"],
-        posted_at=row["posted_at"],
-    )
 
 
 # Steps
@@ -253,25 +196,64 @@ def put_checkout(tx: Transaction, result: CheckoutResult, *, now: float) -> None
 def put_build(tx: Transaction, result: BuildResult, *, now: float) -> None:
     """Keep a build and claim its blobs. A build made again replaces itself."""
     tx.execute(
-        "INSERT INTO build (key, host, milestone, took, result, at) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (key) DO UPDATE SET host = excluded.host, milestone = excluded.milestone,"
-        " took = excluded.took, result = excluded.result, at = excluded.at",
-        (result.key, result.host, result.milestone, result.took, encode(result), now),
-    )
+        "INSERT INTO build (key, host, milestone, took, result, at, reader)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET host = excluded.host,"
+        " milestone = excluded.milestone, took = excluded.took, result = excluded.result,"
+        " at = excluded.at, reader = excluded.reader",
+        (result.key, result.host, result.milestone, result.took, encode(result), now,
+         READER_VERSION),
+    )  # fmt: skip
     put_artifacts(tx, JobKind.BUILD, result.key, result.artifacts)
 
 
 def put_boot(tx: Transaction, result: BootResult, *, now: float) -> None:
     """Keep a boot and claim its blobs."""
     tx.execute(
-        "INSERT INTO boot (key, build_key, host, milestone, took, result, at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET host = excluded.host,"
+        "INSERT INTO boot (key, build_key, host, milestone, took, result, at, reader)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET host = excluded.host,"
         " milestone = excluded.milestone, took = excluded.took, result = excluded.result,"
-        " at = excluded.at",
+        " at = excluded.at, reader = excluded.reader",
         (result.key, result.build_key, result.host, result.milestone, result.took,
-         encode(result), now),
+         encode(result), now, READER_VERSION),
     )  # fmt: skip
     put_artifacts(tx, JobKind.BOOT, result.key, result.artifacts)
+
+
+def unread(tx: Transaction, reader: int, limit: int) -> tuple[BuildResult | BootResult, ...]:
+    """The newest builds and boots whose logs an older reader than ``reader`` has read."""
+    rows = tx.execute(
+        "SELECT 'build' AS kind, result, at FROM build WHERE reader < ?"
+        " UNION ALL SELECT 'boot', result, at FROM boot WHERE reader < ?"
+        " ORDER BY at DESC LIMIT ?",
+        (reader, reader, limit),
+    )
+    return tuple(
+        decode(BuildResult, row["result"])
+        if row["kind"] == "build"
+        else decode(BootResult, row["result"])
+        for row in rows
+    )
+
+
+def read_again(tx: Transaction, result: BuildResult | BootResult, *, reader: int) -> bool:
+    """Keep what a newer reader found; whether it is something else than before."""
+    table = "build" if isinstance(result, BuildResult) else "boot"
+    row = tx.execute(f"SELECT result FROM {table} WHERE key = ?", (result.key,)).fetchone()
+    before = decode(type(result), row["result"])
+    tx.execute(
+        f"UPDATE {table} SET result = ?, reader = ? WHERE key = ?",
+        (encode(replace(before, finding=result.finding)), reader, result.key),
+    )
+    return before.finding != result.finding
+
+
+def settled_by(tx: Transaction, result: BuildResult | BootResult) -> tuple[StoredObservation, ...]:
+    """The settled observations that this result is a step of."""
+    column = "build_key" if isinstance(result, BuildResult) else "boot_key"
+    rows = tx.execute(
+        f"SELECT * FROM observation WHERE {column} = ? AND outcome IS NOT NULL", (result.key,)
+    )
+    return tuple(map(_observation, rows))
 
 
 def put_collection(tx: Transaction, result: Collection, *, now: float) -> None:

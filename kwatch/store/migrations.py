@@ -20,6 +20,13 @@ def m001_spine(database: Database) -> None:
         database.execute(statement)
 
 
+@MIGRATIONS()
+def m002_reader(database: Database) -> None:
+    """Which version of the reader the finding of a build or boot is of."""
+    for table in ("build", "boot"):
+        database.execute(f"ALTER TABLE {table} ADD COLUMN reader INTEGER NOT NULL DEFAULT 1")
+
+
 # Times are seconds since the epoch. Columns named like a noun of the domain hold its JSON.
 SPINE = """
 CREATE TABLE revision (

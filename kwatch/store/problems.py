@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kwatch.domain.finding import Finding
@@ -26,6 +26,7 @@ from kwatch.store.queue import marks
 if TYPE_CHECKING:
     import sqlite3
 
+    from kwatch.domain.observation import Trial
     from kwatch.store.database import Transaction
 
 
@@ -123,6 +124,24 @@ def open_regressions(tx: Transaction, tree: str, variant: str) -> tuple[Regressi
         (tree, variant, *OPEN_STATES),
     )
     return tuple(map(_regression, rows))
+
+
+def rename(tx: Transaction, trial: Trial, before: Finding, after: Finding) -> None:
+    """What a regression was opened for has another name since its logs were read again."""
+    rows = tx.execute(
+        f"SELECT * FROM regression WHERE variant = ? AND fingerprint = ?"
+        f" AND state IN ({marks(OPEN_STATES)})",
+        (trial.variant, before.fingerprint, *OPEN_STATES),
+    ).fetchall()
+    for row in rows:
+        found = _regression(row)
+        if found.bad.commit != trial.commit:
+            continue
+        bad = replace(found.bad, finding=after)
+        tx.execute(
+            "UPDATE regression SET fingerprint = ?, finding = ?, bad = ? WHERE id = ?",
+            (after.fingerprint, encode(after), encode(bad), found.id),
+        )
 
 
 def timeline(tx: Transaction, number: int) -> tuple[StoredEvent, ...]:

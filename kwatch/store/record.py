@@ -18,12 +18,13 @@ from kwatch.domain.facts import (
     Investigated,
     Judged,
     Planned,
+    Reread,
     Sent,
     Watched,
     Written,
 )
 from kwatch.domain.investigation import Answer, Ask, Goal, Verdict
-from kwatch.domain.job import STEPS, Job, JobKind
+from kwatch.domain.job import STEPS, WHOLE, Job, JobKind
 from kwatch.domain.observation import (
     BootResult,
     BuildResult,
@@ -44,7 +45,7 @@ from kwatch.domain.regression import (
     Worse,
     judge_key,
 )
-from kwatch.store import cursors, history, mail, problems, queue
+from kwatch.store import cursors, history, mail, problems, queue, versions
 from kwatch.store.codec import encode
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def record(tx: Transaction, job: Job, facts: Facts, *, now: float) -> None:
                 "UPDATE command SET state = ?, answer = ? WHERE id = ?",
                 (facts.state, facts.answer, facts.command),
             )
+        case Reread():
+            _reread(tx, facts, now=now)
         case _:
             assert_never(facts)
 
@@ -160,7 +163,7 @@ def advance(tx: Transaction, number: int, *, now: float) -> None:
 def _settle(tx: Transaction, number: int, end: Settled, *, now: float) -> None:
     tx.execute(
         "UPDATE observation SET outcome = ?, milestone = ?, fingerprint = ?, finding = ?,"
-        " waits_kind = NULL, waits_key = NULL, settled_at = ? WHERE id = ?",
+        " waits_kind = NULL, waits_key = NULL, settled_at = coalesce(settled_at, ?) WHERE id = ?",
         (
             end.outcome,
             end.milestone,
@@ -195,7 +198,7 @@ def _heard(tx: Transaction, facts: Heard, *, now: float) -> None:
     mail.keep_postings(tx, facts.source, facts.mails)
     is_news = False
     for posted in facts.posted:
-        is_new = history.put_series(tx, posted.series, posted.mbox)
+        is_new = versions.put(tx, posted.series, posted.mbox)
         is_news |= is_new and posted.series.accepted_by is not None
     if is_news:
         plan_newest(tx, now=now)
@@ -331,3 +334,19 @@ def _written(tx: Transaction, facts: Written, *, now: float) -> None:
 def _sent(tx: Transaction, facts: Sent, *, now: float) -> None:
     if mail.note_deliveries(tx, facts.mail, facts.deliveries, now=now):
         queue.enqueue(tx, JobKind.SEND, str(facts.mail), now=now, after=mail.RETRY_SECONDS)
+
+
+def _reread(tx: Transaction, facts: Reread, *, now: float) -> None:
+    """History as the present reader sees it. An open regression stays with its bug."""
+    for result in facts.results:
+        if not history.read_again(tx, result, reader=facts.reader):
+            continue
+        for observation in history.settled_by(tx, result):
+            if observation.outcome is Outcome.INFRA:
+                continue
+            advance(tx, observation.id, now=now)
+            after = history.observation(tx, observation.id)
+            if observation.finding and after.finding:
+                problems.rename(tx, observation.trial, observation.finding, after.finding)
+    if facts.more:
+        queue.enqueue(tx, JobKind.REREAD, WHOLE, now=now)

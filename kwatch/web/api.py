@@ -12,7 +12,7 @@ from kwatch.domain.job import JobState
 from kwatch.domain.observation import Outcome
 from kwatch.domain.regression import RegressionState
 from kwatch.domain.report import MailState
-from kwatch.store import cursors, history, overview, problems, queue
+from kwatch.store import cursors, history, overview, problems, queue, versions
 from kwatch.store import hosts as host_store
 from kwatch.store.figures import figures
 from kwatch.web import documents, reading
@@ -179,5 +179,5 @@ async def hosts(request: web.Request) -> web.Response:
 async def series(request: web.Request) -> web.Response:
     """Every posting of every watched series, newest first."""
     checked(request)
-    found = await request.app[DATABASE].read(history.all_series)
+    found = await request.app[DATABASE].read(versions.newest_first)
     return web.json_response({"series": [documents.series(one) for one in found]})

@@ -17,7 +17,7 @@ from kwatch.domain.regression import OPEN_STATES, Regression, RegressionEvent
 from kwatch.domain.report import MailState
 from kwatch.domain.revision import Revision
 from kwatch.domain.series import Series
-from kwatch.store import cursors, history, hosts, overview, problems, queue
+from kwatch.store import cursors, history, hosts, overview, problems, queue, versions
 from kwatch.store.cursors import Source
 from kwatch.store.figures import mail_states
 from kwatch.store.hosts import SeenHost
@@ -163,7 +163,7 @@ def front(tx: Transaction) -> Front:
         hosts=hosts.seen(tx),
         mail_states=mail_states(tx),
         mails=overview.mails(tx, limit=MAILS_OF_A_PAGE),
-        series=history.all_series(tx),
+        series=versions.newest_first(tx),
     )
 
 

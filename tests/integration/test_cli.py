@@ -19,7 +19,7 @@ import pytest
 
 from kwatch import __version__
 from kwatch.cli import DONE, FAILED, USAGE, main
-from kwatch.store import history, lock
+from kwatch.store import lock, versions
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database, connect, transaction
 from tests.integration.web_history import BLOBS, NOW, fill
@@ -348,7 +348,7 @@ def test_a_series_is_accepted(shell: Shell) -> None:
         accepted_by=None, posted_at=2e9,
     )  # fmt: skip
     with transaction(connection):
-        history.put_series(connection, series, MBOX)
+        versions.put(connection, series, MBOX)
     connection.close()
     assert "waits for acceptance" in shell("series").out
     refused = shell("series", "accept", "ab")

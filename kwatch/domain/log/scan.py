@@ -19,6 +19,9 @@ from kwatch.domain.log.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+READER_VERSION = 2
+"""Goes up with each change to an answer: what an older one read is read again."""
+
 MAX_PENDING = 1 << 16
 """Bytes of a line that has not ended. A longer one is cut, which no line of a kernel is."""
 

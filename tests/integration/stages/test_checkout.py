@@ -24,7 +24,7 @@ from kwatch.domain.series import PatchFate, series_digest
 from kwatch.errors import InfraError
 from kwatch.stages import checkout
 from kwatch.store import history as store
-from kwatch.store import record
+from kwatch.store import record, versions
 from kwatch.store.database import Database
 from tests.integration.stages.jobs import NOW, keep, next_of
 from tests.lab.process import descendants
@@ -83,7 +83,7 @@ class Lab:
             variant = replace(VARIANT, series=series)
 
             def put(tx: Transaction) -> None:
-                store.put_series(tx, series, mbox)
+                versions.put(tx, series, mbox)
 
             await self.database.write(put)
         await self.database.write(_want, commit, variant)

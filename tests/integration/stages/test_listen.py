@@ -23,7 +23,7 @@ from kwatch.domain.revision import Revision
 from kwatch.domain.series import Series, series_digest
 from kwatch.errors import InfraError
 from kwatch.stages import listen
-from kwatch.store import cursors, history, mail
+from kwatch.store import cursors, history, mail, versions
 from kwatch.store.database import Database
 from tests.integration.stages.jobs import claimed, keep, queued
 from tests.lab.inbox import Inbox
@@ -83,7 +83,7 @@ class Lab:
             await self.inbox.deliver(to, raw.partition(b"\n")[2], received_at=when)
 
     async def series(self) -> tuple[Series, ...]:
-        return await self.database.read(history.all_series)
+        return await self.database.read(versions.newest_first)
 
 
 @pytest_asyncio.fixture
@@ -119,7 +119,7 @@ async def test_a_series_is_found_and_held(lab: Lab) -> None:
     assert series.title == "Coverage of the toy kernel with Clang"
     assert (series.name, series.patches, series.accepted_by) == ("llvm-cov", 2, None)
     assert series.origin == "20261110000000.4711-1-author@example.org"
-    assert await lab.database.read(history.current_series, "llvm-cov") is None
+    assert await lab.database.read(versions.current, "llvm-cov") is None
     assert await queued(lab.database, JobKind.PLAN) == []
     # Nothing new: nothing is told again.
     again = await lab.look()
@@ -133,7 +133,7 @@ async def test_a_series_of_a_trusted_sender_is_tested_at_once(lab: Lab) -> None:
     await lab.look()
     (series,) = await lab.series()
     assert series.accepted_by == "the list of trusted senders"
-    assert await lab.database.read(history.current_series, "llvm-cov") == series
+    assert await lab.database.read(versions.current, "llvm-cov") == series
     assert await queued(lab.database, JobKind.PLAN) == [number]
 
 
@@ -195,7 +195,7 @@ async def test_the_newest_by_the_archives_clock_is_current(lab: Lab) -> None:
     assert series.posted_at == (DAY + timedelta(days=1)).timestamp()
     await lab.deliver(b"x\n" + patch_mail("new", "kernel/llvm-cov.c"), day=2)
     await lab.look()
-    current = await lab.database.read(history.current_series, "llvm-cov")
+    current = await lab.database.read(versions.current, "llvm-cov")
     assert current is not None
     assert current.title == "new"
 

@@ -10,7 +10,7 @@ from kwatch.domain.job import Job, JobKind
 from kwatch.domain.revision import Revision, Tree
 from kwatch.domain.variant import VariantSpec
 from kwatch.stages import plan
-from kwatch.store import history, queue
+from kwatch.store import history, queue, versions
 from tests.integration.stages.jobs import claimed, keep, queued
 from tests.unit.domain.trials import SERIES, VARIANT
 
@@ -65,7 +65,7 @@ async def test_a_variant_waits_for_its_series_and_the_others_go_on(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     number = await seen(database)
-    await database.write(history.put_series, version(1, accepted=False), b"mbox")
+    await database.write(versions.put, version(1, accepted=False), b"mbox")
     job, facts = await planned(database, number)
     ((trial, variant),) = facts.trials
     assert (trial.commit, variant.name, variant.series) == (COMMIT, "plain", None)
@@ -78,16 +78,16 @@ async def test_a_variant_waits_for_its_series_and_the_others_go_on(
 async def test_the_newest_accepted_version_is_taken(database: Database) -> None:
     number = await seen(database)
     for one in (version(2), version(1), version(3, accepted=False)):
-        await database.write(history.put_series, one, b"mbox")
+        await database.write(versions.put, one, b"mbox")
     assert await series_of(database, number) == ["2" * 64, None]
-    await database.write(history.accept_series, "3" * 64, by="operator")
+    await database.write(versions.accept, "3" * 64, by="operator")
     await database.write(lambda tx: tx.execute("DELETE FROM job"))
     assert await series_of(database, number) == ["3" * 64, None]
 
 
 async def test_what_is_planned_twice_is_wanted_once(database: Database) -> None:
     number = await seen(database)
-    await database.write(history.put_series, version(1), b"mbox")
+    await database.write(versions.put, version(1), b"mbox")
     for _ in range(2):
         job, facts = await planned(database, number)
         await keep(database, job, facts)

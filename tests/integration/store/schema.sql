@@ -25,7 +25,7 @@ CREATE TABLE boot (
     took REAL NOT NULL,
     result TEXT NOT NULL,
     at REAL NOT NULL
-) STRICT;
+, reader INTEGER NOT NULL DEFAULT 1) STRICT;
 
 CREATE TABLE build (
     key TEXT PRIMARY KEY,
@@ -34,7 +34,7 @@ CREATE TABLE build (
     took REAL NOT NULL,
     result TEXT NOT NULL,
     at REAL NOT NULL
-) STRICT;
+, reader INTEGER NOT NULL DEFAULT 1) STRICT;
 
 CREATE TABLE checkout (
     key TEXT PRIMARY KEY,

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kwatch.domain.facts import Reread
 from kwatch.domain.investigation import Goal, Verdict
-from kwatch.domain.job import GIVE_UP_AFTER, Job, JobKind
+from kwatch.domain.job import GIVE_UP_AFTER, WHOLE, Job, JobKind
 from kwatch.domain.observation import Outcome, Trial
 from kwatch.domain.regression import RegressionState
 from kwatch.domain.report import DeliveryState
@@ -192,3 +194,29 @@ def test_what_nobody_wants_any_more_is_dropped(lab: Lab) -> None:
         queue.enqueue(lab.connection, JobKind.PLAN, "1", now=lab.now)
     settle(lab)
     assert [row["outcome"] for row in lab.rows("SELECT outcome FROM observation")] == ["pass"]
+
+
+def test_a_better_reader_does_not_make_an_old_bug_new(lab: Lab) -> None:
+    for truths in ([Truth()], [Truth(), HANG, HANG]):
+        lab.grow(truths)
+        settle(lab)
+    (before,) = problems.regressions(lab.connection)
+    better = replace(trials.HANG, title="silent hang in a function that has a name")
+    kept = [history.boot(lab.connection, row["key"]) for row in lab.rows("SELECT key FROM boot")]
+    hung = tuple(replace(boot, finding=better) for boot in kept if boot and boot.finding)
+    assert hung
+    with transaction(lab.connection):
+        queue.enqueue(lab.connection, JobKind.REREAD, WHOLE, now=lab.now)
+    job = lab.claim([JobKind.REREAD])
+    assert job is not None
+    lab.record(job, Reread(results=hung, reader=99, more=False))
+    settle(lab)
+    (after,) = problems.regressions(lab.connection)
+    assert (after.fingerprint, after.state) == (better.fingerprint, before.state)
+    assert after.bad.finding == better
+    newest = history.tag_results(lab.connection, "linux-next", VARIANT.digest)[-1]
+    assert newest.finding == better
+    mails = mail.thread(lab.connection, f"regression:{before.id}")
+    assert [one.kind for one in mails] == ["new", "bisected"]
+    assert {row["reader"] for row in lab.rows("SELECT reader FROM boot WHERE key IN"
+            " (SELECT boot_key FROM observation WHERE outcome = 'fail')")} == {99}  # fmt: skip

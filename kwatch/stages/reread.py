@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""reread: what an older reader read, the present one reads again, a few logs at a time.
+
+Without it a better reader would find the oldest of bugs to be new with the next tag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kwatch.adapters import qemu
+from kwatch.domain.autopsy import examine
+from kwatch.domain.boot import BootEnd
+from kwatch.domain.facts import Reread
+from kwatch.domain.finding import FindingKind
+from kwatch.domain.log.build import read_build_log
+from kwatch.domain.log.console import read_console
+from kwatch.domain.log.scan import READER_VERSION
+from kwatch.domain.observation import BootResult, BuildResult
+from kwatch.domain.run import LOG
+from kwatch.store import history
+
+if TYPE_CHECKING:
+    from kwatch.domain.finding import Finding
+    from kwatch.domain.job import Job
+    from kwatch.store.blobs import Blobs
+    from kwatch.store.database import Database
+
+log = logging.getLogger(__name__)
+
+BATCH = 25
+LOG_LIMIT = 1 << 28
+
+
+async def run(_job: Job, *, blobs: Blobs, database: Database) -> Reread | None:
+    """Read the newest logs that the present reader has not read."""
+    results = await database.read(history.unread, READER_VERSION, BATCH)
+    if not results:
+        return None
+    log.info("reading %d logs again with reader %d", len(results), READER_VERSION)
+    return Reread(
+        results=tuple([await _again(result, blobs) for result in results]),
+        reader=READER_VERSION,
+        more=len(results) == BATCH,
+    )
+
+
+async def _again(result: BuildResult | BootResult, blobs: Blobs) -> BuildResult | BootResult:
+    name = LOG if isinstance(result, BuildResult) else qemu.CONSOLE
+    digest = result.artifacts.get(name)
+    if digest is None or not await blobs.has(digest):
+        return result
+    said = await blobs.read(digest, limit=LOG_LIMIT)
+    if isinstance(result, BuildResult):
+        return replace(result, finding=await asyncio.to_thread(_of_build, result, said))
+    return replace(result, finding=await asyncio.to_thread(_of_boot, result, said))
+
+
+def _of_build(result: BuildResult, said: bytes) -> Finding | None:
+    """A build that went well has nothing to explain, and its outcome is not up to the reader."""
+    if result.finding is None:
+        return None
+    finding = read_build_log(said)
+    return result.finding if finding.kind is FindingKind.HOST else finding
+
+
+def _of_boot(result: BootResult, said: bytes) -> Finding | None:
+    return examine(BootEnd(result.end), result.milestone, read_console(said), result.statuses)
