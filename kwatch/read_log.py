@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from kwatch.domain.finding import Finding, Severity
 from kwatch.domain.log.build import BuildReader
 from kwatch.domain.log.console import ConsoleReader
-from kwatch.errors import ConfigError
+from kwatch.errors import ConfigError, InfraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kwatch.domain.log.scan import Reading
 
 BLOCK = 1 << 20
+SYMBOLIZE = 120.0
 WHOLE = 4 << 20
 """Bytes of a line of JSON that is loaded as a whole; the log in a longer one is streamed."""
 
@@ -60,6 +61,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", metavar="OLDER", help="tell only what another log of the same kind does not"
     )
+    parser.add_argument(
+        "--vmlinux", metavar="IMAGE",
+        help="tell file and line from the debug information of the kernel that wrote the console",
+    )  # fmt: skip
+    parser.add_argument(
+        "--llvm", metavar="SUFFIX", default="",
+        help="what the names of LLVM's tools end in, as in -22 (default: nothing); 18 or newer",
+    )  # fmt: skip
     parser.add_argument("file", nargs="?", metavar="FILE", help="the log (default: standard input)")
 
 
@@ -103,6 +112,9 @@ def _print(words: argparse.Namespace, log: IO[bytes]) -> int:
     if words.jsonl:
         return _batch(log)
     reading = _read(words.kind, log)
+    if words.vmlinux:
+        findings = _located(reading.findings, Path(words.vmlinux), words.llvm)
+        reading = replace(reading, findings=findings)
     if words.against:
         with _open(words.against) as older:
             known = {one.fingerprint for one in _read(words.kind, older).findings}
@@ -124,6 +136,30 @@ def _print(words: argparse.Namespace, log: IO[bytes]) -> int:
         print(f"got as far as: {reading.progress.label}")
         print(f"last line: {reading.last_lines[-1] if reading.last_lines else 'none'}")
     return 0
+
+
+def _located(findings: tuple[Finding, ...], vmlinux: Path, suffix: str) -> tuple[Finding, ...]:
+    """The findings with file and line, as far as the image can tell them."""
+    # Only here are the daemon's parts needed, and they take longer to load than a log to read.
+    import asyncio  # noqa: PLC0415
+
+    from kwatch.adapters import llvm, process  # noqa: PLC0415
+
+    _open(str(vmlinux)).close()
+    wanted = [one for one in findings if one.place and one.line is None]
+    command = llvm.Llvm(suffix=suffix).symbolize_command(
+        vmlinux, [one.place for one in wanted if one.place]
+    )
+    try:
+        answered = asyncio.run(process.run(command, timeout=SYMBOLIZE)) if wanted else None
+        sources = llvm.read_places(answered.text()) if answered else ()
+    except InfraError as error:
+        raise ConfigError(f"{vmlinux} cannot be asked ({error}): is --llvm right?") from error
+    known = {id(one): source for one, source in zip(wanted, sources, strict=True) if source}
+    return tuple(
+        replace(one, file=known[id(one)][0], line=known[id(one)][1]) if id(one) in known else one
+        for one in findings
+    )
 
 
 def _explain(finding: Finding) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import secrets
+import tempfile
 import time
 from enum import Enum, auto
 from pathlib import Path
@@ -223,6 +224,20 @@ class Host:
                 )
             await self._trim()
         return target
+
+    async def obtain(
+        self, digest: str, fetch: Callable[[Path], Awaitable[None]], scratch: Path
+    ) -> str:
+        """The path of the file with this SHA-256 (hex) on the host.
+
+        Where it is not there, ``fetch`` writes it to a path in ``scratch``, and it is put there.
+        """
+        if (known := await self.cached(digest)) is not None:
+            return known
+        with tempfile.TemporaryDirectory(dir=scratch, prefix="obtain-") as folder:
+            source = Path(folder) / "file"
+            await fetch(source)
+            return await self.put(digest, source)
 
     async def put_bytes(self, data: bytes) -> str:
         """Have these bytes as a file on the host; its path there."""

@@ -8,17 +8,19 @@ build host, inside a sandbox. Sources: the manuals of llvm-profdata and llvm-cov
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.json_stream import JsonStream, JsonStreamError
 from kwatch.domain.coverage import Count, Coverage, FileCoverage, Metric, Totals, collected
+from kwatch.domain.log.build import source_path
 from kwatch.domain.toolchain import Program, ToolVersion
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import PurePath
 
     from kwatch.domain.coverage import Roots
@@ -101,6 +103,32 @@ class Llvm:
             f"--instr-profile={profdata}",
             str(vmlinux),
         )
+
+    def symbolize_command(self, vmlinux: PurePath, places: Sequence[str]) -> tuple[str, ...]:
+        """Tell file and line of places such as ``f+0x12``, for ``read_places``.
+
+        Names instead of addresses are taken since LLVM 18.
+        """
+        return (
+            f"llvm-symbolizer{self.suffix}",
+            "--output-style=JSON",
+            f"--obj={vmlinux}",
+            *places,
+        )
+
+
+def read_places(output: str) -> tuple[tuple[str, int] | None, ...]:
+    """File and line of each place that was asked for, the innermost where code was inlined.
+
+    None: not known, for want of the symbol or of debug information. The file is relative to the
+    top of the kernel's source. InfraError if the output is none.
+    """
+    try:
+        found = [place.get("Loc") or place.get("Symbol") or [{}] for place in json.loads(output)]
+        files = [(str(one[0].get("FileName", "")), int(one[0].get("Line", 0))) for one in found]
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise InfraError(f"llvm-symbolizer answered {output[:200]!r}") from error
+    return tuple((source_path(file), line) if file and line else None for file, line in files)
 
 
 def version_command(program: str) -> tuple[str, ...]:

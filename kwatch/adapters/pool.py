@@ -81,6 +81,18 @@ class Pool:
             return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
         return HostState()
 
+    def with_tools(self, built_on: str) -> Host:
+        """The host that built a kernel, which has its toolchain and, likely, the image.
+
+        Another one with build slots where it is no longer among us; InfraError if there is none.
+        """
+        if built_on in self.hosts:
+            return self.hosts[built_on]
+        for host in self.hosts.values():
+            if host.spec.slots.get(Slot.BUILD, 0) > 0:
+                return host
+        raise InfraError("no host has the tools to read an image: configure one with build slots")
+
     @contextlib.asynccontextmanager
     async def lease(self, need: Need, *, prefer: Handle | None = None) -> AsyncIterator[Lease]:
         """Hold a slot that serves ``need``; the one of ``prefer`` if that can be had.

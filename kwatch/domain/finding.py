@@ -60,6 +60,7 @@ class Finding:
 
     ``title`` is one line as a maintainer would write it in a subject. ``excerpt`` holds the lines
     that show it, at most 40. ``file`` with ``line``, ``function`` and ``module`` are known or None.
+    ``place`` is where in the function (``f+0x12``), which a symbolizer turns into file and line.
     ``first_line`` and ``last_line`` count from 0 in the log. ``is_corrupted``: the report is cut
     off or mixed up, and the title says less than it could. ``rule`` names the row of the grammar
     that it was found by, and ``count`` is how many lines of a build log say it.
@@ -70,6 +71,7 @@ class Finding:
     function: str | None = None
     file: str | None = None
     line: int | None = None
+    place: str | None = None
     module: str | None = None
     severity: Severity = Severity.ERROR
     first_line: int | None = None

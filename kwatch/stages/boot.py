@@ -6,15 +6,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import qemu
 from kwatch.adapters.accelerator import probe_accelerators
+from kwatch.adapters.image import Image
 from kwatch.adapters.initramfs import build_initramfs
 from kwatch.adapters.qmp import Qmp
 from kwatch.domain.autopsy import examine
@@ -41,9 +41,12 @@ from kwatch.errors import InfraError, ungrouped
 from kwatch.store import history, queue
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kwatch.adapters.host import Host
     from kwatch.adapters.pool import Lease, Pool
     from kwatch.adapters.transport import Duplex
+    from kwatch.domain.finding import Finding
     from kwatch.domain.job import Job
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
@@ -100,7 +103,8 @@ async def run(
     )
     async with pool.lease(need, prefer=job.handle) as lease:
         accelerator = await accelerators.best(lease.host, profile)
-        kernel = await _image(lease.host, inputs.build.artifacts["image"], blobs, scratch)
+        digest = inputs.build.artifacts["image"]
+        kernel = await lease.host.obtain(digest, partial(blobs.copy, digest), scratch)
         initramfs = await lease.host.put_bytes(
             await asyncio.to_thread(_initramfs, profile, busybox)
         )
@@ -116,12 +120,13 @@ async def run(
     if heard.is_intact:
         artifacts["profile"] = await blobs.put(bytes(heard.profile))
     log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
+    finding = examine(verdict.end, verdict.milestone, verdict.console, heard.statuses)
     return BootResult(
         key=job.key,
         build_key=inputs.build.key,
         end=verdict.end,
         milestone=verdict.milestone,
-        finding=examine(verdict.end, verdict.milestone, verdict.console, heard.statuses),
+        finding=await _located(finding, inputs, pool=pool, blobs=blobs, scratch=scratch),
         statuses=heard.statuses,
         artifacts=artifacts,
         host=lease.host.name,
@@ -341,15 +346,23 @@ def _inputs(tx: Transaction, key: str) -> _Inputs | None:
     )
 
 
-async def _image(host: Host, digest: str, blobs: Blobs, scratch: Path) -> str:
-    """The path of a kernel image on ``host``, where it is put if it is not there."""
-    known = await host.cached(digest)
-    if known is not None:
-        return known
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="boot-") as folder:
-        image = Path(folder) / "image"
-        await blobs.copy(digest, image)
-        return await host.put(digest, image)
+async def _located(
+    finding: Finding | None, inputs: _Inputs, *, pool: Pool, blobs: Blobs, scratch: Path
+) -> Finding | None:
+    """The finding with file and line, where the image can tell and the console does not."""
+    if finding is None or finding.place is None or finding.line is not None:
+        return finding
+    try:
+        host = pool.with_tools(inputs.build.host)
+        digest = inputs.build.artifacts["vmlinux"]
+        vmlinux = await host.obtain(digest, partial(blobs.copy, digest), scratch)
+        image = Image(host, vmlinux, inputs.variant.toolchain)
+        (source,) = await image.sources([finding.place])
+    except InfraError as error:
+        # A finding without a line is one still.
+        log.warning("%s stays without file and line: %s", finding.place, error)
+        return finding
+    return replace(finding, file=source[0], line=source[1]) if source else finding
 
 
 def _initramfs(profile: BootProfile, busybox: bytes) -> bytes:

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import kbuild, llvm
 from kwatch.adapters.sandbox import Sandbox
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.host import Slot
 from kwatch.domain.job import JobKind
 from kwatch.domain.observation import BootResult, BuildResult, Collection
 from kwatch.domain.profraw import HEADER_BYTES, Malformed, check_profile
@@ -68,9 +67,10 @@ async def run(
     if isinstance(header, Malformed):
         finding = _finding(header.reason)
     else:
-        host = _host(pool, inputs.build.host)
+        host = pool.with_tools(inputs.build.host)
+        digest = inputs.build.artifacts["vmlinux"]
         try:
-            vmlinux = await _vmlinux(host, inputs.build.artifacts["vmlinux"], blobs, scratch)
+            vmlinux = await host.obtain(digest, partial(blobs.copy, digest), scratch)
             coverage = await _report(host, job, inputs.variant, vmlinux, profile)
         except _RejectedError as rejection:
             finding = _finding(str(rejection))
@@ -92,27 +92,6 @@ def _inputs(tx: Transaction, key: str) -> _Inputs | None:
 
 def _finding(reason: str) -> Finding:
     return Finding(kind=FindingKind.COVERAGE, title=f"the coverage profile is no good: {reason}")
-
-
-def _host(pool: Pool, built_on: str) -> Host:
-    """The host that built the kernel has the toolchain and, likely, the image."""
-    if built_on in pool.hosts:
-        return pool.hosts[built_on]
-    for host in pool.hosts.values():
-        if host.spec.slots.get(Slot.BUILD, 0) > 0:
-            return host
-    raise InfraError("no host can read a profile: configure one with build slots")
-
-
-async def _vmlinux(host: Host, digest: str, blobs: Blobs, scratch: Path) -> str:
-    """The path of a vmlinux on ``host``, where it is put if it is not there."""
-    known = await host.cached(digest)
-    if known is not None:
-        return known
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="collect-") as folder:
-        image = Path(folder) / "vmlinux"
-        await blobs.copy(digest, image)
-        return await host.put(digest, image)
 
 
 async def _report(host: Host, job: Job, variant: Variant, vmlinux: str, profile: bytes) -> Coverage:

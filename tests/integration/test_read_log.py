@@ -22,6 +22,9 @@ CONSOLE = (
     "[    1.300000] kernel BUG at fs/thing.c:77!\n"
     "[    1.300000] RIP: 0010:thing_free+0x3/0x20\n"
 )
+FAULT = CONSOLE.replace(
+    "kernel BUG at fs/thing.c:77!", "BUG: unable to handle page fault for address: dead"
+)
 BUILD = "fs/thing.c:42:1: error: no such type\nmake: *** [fs/thing.o] Error 1\n"
 
 
@@ -156,3 +159,30 @@ def test_bytes_that_are_no_text_are_read_all_the_same() -> None:
     done = read_log(stdin=b"\xff\xfe\x00" * 1000 + b"\n" + CONSOLE.encode())
     assert done.returncode == 0
     assert "thing_free" in done.stdout
+
+
+def test_an_image_with_debug_information_tells_file_and_line(tmp_path: Path) -> None:
+    source = tmp_path / "kernel" / "thing.c"
+    source.parent.mkdir()
+    source.write_text("int thing_free(int a)\n{\n\treturn a * 3;\n}\nint main(void) { return 0; }\n")
+    subprocess.run(["clang-22", "-g", "-o", "vmlinux", source], cwd=tmp_path, check=True)
+    vmlinux = str(tmp_path / "vmlinux")
+    told = read_log("--json", "--llvm=-22", "--vmlinux", vmlinux, stdin=CONSOLE).stdout
+    found = {one["function"]: one for one in json.loads(told)["findings"]}
+    # The kernel said the line of the one itself, and the other's is in the image.
+    assert (found["thing_put"]["file"], found["thing_put"]["line"]) == ("fs/thing.c", 42)
+    assert found["thing_free"]["file"] == "fs/thing.c"
+    told = read_log("--json", "--llvm=-22", "--vmlinux", vmlinux, stdin=FAULT).stdout
+    found = {one["function"]: one for one in json.loads(told)["findings"]}
+    assert (found["thing_free"]["file"], found["thing_free"]["line"]) == ("kernel/thing.c", 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--vmlinux", "/nowhere"), "/nowhere cannot be read: No such file or directory"),
+     (("--vmlinux", __file__, "--llvm=-99"), "is --llvm right?")],
+)  # fmt: skip
+def test_an_image_that_cannot_be_asked_is_said(words: tuple[str, ...], said: str) -> None:
+    done = read_log(*words, stdin=FAULT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr

@@ -108,6 +108,7 @@ class Report:
             function=name or None,
             file=groups.get("file") or (frame.file if frame else None),
             line=int(number) if number else None,
+            place=_place(texts, frame) if frame else None,
             module=frame.module if frame else None,
             severity=self.splat.severity,
             first_line=self.first,
@@ -166,6 +167,14 @@ class Report:
             # The trace is of somebody else, whose lines came in between.
             return Frame(named)
         return blamed(frames, passed_over)
+
+
+def _place(texts: Sequence[str], blamed_frame: Frame) -> str | None:
+    """Where in the blamed function: the first line that tells."""
+    if blamed_frame.place:
+        return blamed_frame.place
+    frames = (read_frame(text) for text in texts)
+    return next((one.place for one in frames if one and one.name == blamed_frame.name), None)
 
 
 def _traces(texts: Sequence[str]) -> Iterator[list[Frame]]:

@@ -19,7 +19,7 @@ _NAME = r"(?P<name>(?:<[^+]{1,200}>::)?[A-Za-z_$][\w$.:@]*)"
 _PLACE = r"(?P<file>[\w+./-]+\.(?:[chS]|rs)):(?P<line>\d+)"
 
 _FRAME = re.compile(
-    rf"^\s*{_ADDRESS}*(?P<guess>\?\s+)?\(?{_NAME}\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?\)?"
+    rf"^\s*{_ADDRESS}*(?P<guess>\?\s+)?\(?{_NAME}\+0x(?P<offset>[0-9a-f]{{1,8}})(?:/0x[0-9a-f]+)?\)?"
     rf"(?:\s+\[(?P<module>[\w-]+)[^\]]*\])?(?:\s+{_PLACE})?(?:\s+\(.*\))?\s*$"
 )
 _INLINE = re.compile(rf"^\s*{_ADDRESS}*(?P<guess>\?\s+)?{_NAME}\s+{_PLACE}(?:\s+\[inline\])?\s*$")
@@ -28,15 +28,18 @@ _FROM = re.compile(rf"^\s*{_ADDRESS}\({_NAME}(?:\+0x[0-9a-f/x]+)?\) from\b")
 _POINTER = re.compile(
     r"^(?:RIP|EIP|IP|PC is at|pc|epc|NIP|PC)\s?:?\s*(?:[0-9a-f]{4}:)?\s*"
     rf"{_ADDRESS}*(?:\[[0-9a-f]{{8,16}}\]\s*)?(?:0x[0-9a-f]{{2,4}}:)?{_NAME}"
-    rf"(?:\+0x[0-9a-f]+|\s+{_PLACE})"
+    rf"(?:\+0x(?P<offset>[0-9a-f]{{1,8}})|\s+{_PLACE})"
 )
-_EIP_IS_AT = re.compile(rf"^(?:EIP|PC) is at {_NAME}\+0x")
+_EIP_IS_AT = re.compile(rf"^(?:EIP|PC) is at {_NAME}\+0x(?P<offset>[0-9a-f]{{1,8}})")
 _CLONE = re.compile(r"(?:\.(?:constprop|isra|part|cold|llvm|lto_priv|cfi|cfi_jt)(?:\.\d+)*)+$")
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A function in a trace. ``is_guess``: found on the stack, maybe never called."""
+    """A function in a trace. ``is_guess``: found on the stack, maybe never called.
+
+    ``place`` is where in which symbol, as symbolizers take it (``f.cold+0x12``).
+    """
 
     name: str
     is_guess: bool = False
@@ -44,6 +47,7 @@ class Frame:
     module: str | None = None
     file: str | None = None
     line: int | None = None
+    place: str | None = None
 
 
 def read_frame(text: str) -> Frame | None:
@@ -59,13 +63,19 @@ def read_frame(text: str) -> Frame | None:
     if found is None:
         return None
     groups = found.groupdict()
+    is_pointer = found.re in (_POINTER, _EIP_IS_AT)
+    place = None
+    if offset := groups.get("offset"):
+        # A return address may belong to the next line already, or to the next function.
+        place = f"{groups['name']}+{max(0, int(offset, 16) - (not is_pointer)):#x}"
     return Frame(
         name=plain_name(groups["name"]),
         is_guess=bool(groups.get("guess")),
-        is_pointer=found.re in (_POINTER, _EIP_IS_AT),
+        is_pointer=is_pointer,
         module=groups.get("module"),
         file=groups.get("file"),
         line=int(groups["line"]) if groups.get("line") else None,
+        place=place,
     )
 
 
