@@ -3,38 +3,48 @@
 
     .venv/bin/python -m tests.corpus.grow FOLDER [NAME...]
 
-FOLDER gets the source, the builds and the guests' files, some 4 GB. Without names everything is
-made, which takes an hour or two; what is in FOLDER is used again. The expectations are written by
-``pytest tests/unit/test_corpus.py --update``, and reviewed.
+FOLDER gets the source, the builds and the guests' files, some 4 GB; what is there is used again.
+Without names everything is made, which takes an hour or two. The name "healthy" stands for all the
+logs of healthy.tar.xz: boots and builds in which nothing is wrong. The expectations of the others
+are written by ``pytest tests/unit/test_corpus.py --update``, and reviewed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import TypeAdapter
 
 from kwatch.adapters.initramfs import build_initramfs
 from kwatch.domain.guest import Counters
 from tests.lab.linuxkernel import LINUX, TARBALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+MACHINE = ("-M", "q35", "-cpu", "max", "-smp", "2", "-m", "512M")
+
+Row = TypeVar("Row")
 
 CORPUS = Path(__file__).parent
-HEALTHY = CORPUS / "healthy.tar.xz"
 SEAM = "---\n"
 BUSYBOX = Path("/bin/busybox")
-DEBUG = (LINUX / "lab.config", CORPUS / "debug.config")
+MISDEEDS = LINUX / "misdeeds.c"
+PLAIN_CONFIG = LINUX / "lab.config"
+DEBUG_CONFIG = CORPUS / "debug.config"
+HEALTHY = CORPUS / "healthy.tar.xz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +56,6 @@ class Guest:
     cmdline: str = ""
     seconds: float = 60.0
     initramfs: str = "init"
-    memory: str = "512M"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,129 +73,21 @@ class Breakage:
     options: tuple[str, ...] = ()
 
 
-def _misdeed(name: str, about: str, *, seconds: float = 60.0, cmdline: str = "") -> Guest:
-    return Guest(
-        name=name.replace("_", "-"), about=about, seconds=seconds,
-        cmdline=f"misdeed={name} {cmdline}".rstrip(),
-    )  # fmt: skip
-
-
-GUESTS = (
-    _misdeed("page_fault", "a write to an address where nothing is"),
-    _misdeed("null", "a null pointer is followed"),
-    _misdeed("general_protection", "an address that is none"),
-    _misdeed("bug", "BUG()"),
-    _misdeed("warn", "WARN() with a text; the boot goes on"),
-    _misdeed("warn_on", "WARN_ON(); the boot goes on"),
-    _misdeed("divide", "a division by zero"),
-    _misdeed("lock_order", "two locks in both orders"),
-    _misdeed("lock_twice", "a mutex is taken by its owner", seconds=40),
-    _misdeed("irq_unsafe_lock", "a lock of a softirq is taken where softirqs are on"),
-    _misdeed("unlock_unheld", "a mutex that nobody has is released"),
-    _misdeed("free_held_lock", "memory with a lock in it that is held is freed"),
-    _misdeed("rcu_unlocked", "rcu_dereference() outside of a reader"),
-    _misdeed("sleep_in_atomic", "msleep() under a spinlock"),
-    _misdeed("schedule_in_atomic", "schedule() with preemption off"),
-    _misdeed("use_after_free", "freed memory is written"),
-    _misdeed("out_of_bounds", "memory behind an allocation is read"),
-    _misdeed("double_free", "memory is freed twice"),
-    _misdeed("stack_out_of_bounds", "memory behind an array on the stack is read"),
-    _misdeed("shift", "a shift by more than there is"),
-    _misdeed("array_index", "an index that is too large"),
-    _misdeed("list_del", "a list that is corrupt"),
-    _misdeed("refcount", "a counter goes up from zero"),
-    _misdeed("stack_protector", "a function overwrites its own frame"),
-    _misdeed("stack_overflow", "a recursion without end"),
-    _misdeed("hung_task", "a task waits for what never comes", seconds=45),
-    _misdeed("spin", "a loop with preemption off: an RCU stall and a soft lockup", seconds=60),
-    _misdeed("workqueue", "work that never ends", seconds=60, cmdline="workqueue.watchdog_thresh=4"),
-    _misdeed("loop", "a loop that can be preempted: nothing is said", seconds=30),
-    _misdeed("deadlock", "a lock is taken twice with interrupts off", seconds=60),
-    _misdeed("halt", "the processor halts with interrupts off", seconds=60),
-    _misdeed("triple_fault", "an interrupt without a table; the machine ends"),
-    _misdeed("panic", "panic() with a text"),
-    _misdeed("restart", "the kernel starts the machine anew by itself"),
-    _misdeed("out_of_memory", "the kernel itself takes all memory"),
-    _misdeed("big_allocation", "an allocation that is refused with a warning"),
-    Guest(name="no-root", about="no initramfs and no disk", initramfs="none"),
-    Guest(name="no-init", about="an initramfs without init", initramfs="empty"),
-    Guest(name="init-dies", about="init ends", initramfs="short"),
-    Guest(name="init-killed", about="init kills itself", initramfs="killed"),
-    Guest(name="panic-on-warn", about="a warning ends the kernel",
-          cmdline="misdeed=warn panic_on_warn=1"),
-    Guest(name="stopped-early", about="cut off while the kernel starts", seconds=4.0),
-)  # fmt: skip
-
-_EXPORT = "static void *misdeed __used = misdeed_symbol;\n"
-BREAKAGES = (
-    Breakage(name="undefined-symbol", about="lld: a function that is nowhere",
-             path="init/calibrate.c", text="\nint nowhere(void);\nint misdeed(void) { return nowhere(); }\n"),
-    Breakage(name="duplicate-symbol", about="lld: a function that is twice",
-             path="init/calibrate.c", text="\nint rest_of_init(void);\nvoid __init calibrate_delay(void) { }\n",
-             targets=("init/calibrate.o",)),
-    Breakage(name="duplicate-at-link", about="lld: two files define one function",
-             path="init/calibrate.c", text="\nvoid parse_early_param(void);\nvoid parse_early_param(void) { }\n"),
-    Breakage(name="missing-header", about="clang: an include that is not there",
-             path="lib/sort.c", text='\n#include "not-here.h"\n', targets=("lib/sort.o",)),
-    Breakage(name="undeclared", about="clang: a name that nobody declared",
-             path="lib/sort.c", text="\nint misdeed(void)\n{\n\treturn undeclared_name;\n}\n", targets=("lib/sort.o",)),
-    Breakage(name="error-in-header", about="clang: a type that is wrong in a header",
-             path="include/linux/sort.h", old="#include <linux/types.h>", text="#include <linux/types.h>\nvoid misdeed(no_such_type x);",
-             targets=("lib/sort.o",)),
-    Breakage(name="incompatible-pointer", about="clang: a warning that is an error",
-             path="lib/sort.c", text="\nint *misdeed(char *x)\n{\n\treturn x;\n}\n", targets=("lib/sort.o",),
-             options=("KCFLAGS=-Werror",)),
-    Breakage(name="warning-only", about="clang: a warning, and the build goes on",
-             path="lib/sort.c", text="\nint misdeed(void);\nint misdeed(void)\n{\n\tint unused = 1;\n\treturn 0;\n}\n",
-             targets=("lib/sort.o",)),
-    Breakage(name="syntax-error", about="clang: a brace is missing",
-             path="lib/sort.c", text="\nint misdeed(void)\n{\n\treturn 0;\n", targets=("lib/sort.o",)),
-    Breakage(name="assembler-error", about="an instruction that there is none of",
-             path="lib/sort.c", text='\nvoid misdeed(void) { asm("movfoo %eax, %ebx"); }\n', targets=("lib/sort.o",)),
-    Breakage(name="build-bug", about="BUILD_BUG_ON()",
-             path="lib/sort.c", text="\n#include <linux/build_bug.h>\nstatic void misdeed(void) { BUILD_BUG_ON(sizeof(long) != 3); }\n",
-             targets=("lib/sort.o",)),
-    Breakage(name="modpost-undefined", about="modpost: a module needs what is not exported",
-             path="lib/test_module.c", text="\nextern int nowhere(void);\nint misdeed(void) { return nowhere(); }\nEXPORT_SYMBOL(misdeed);\n",
-             targets=("modules",), options=("CONFIG_TEST_LKM=m",)),
-    Breakage(name="section-mismatch", about="modpost: code that stays calls code that goes",
-             path="init/calibrate.c", text="\n#include <linux/module.h>\nnoinline void __init misdeed_init(void) { barrier(); }\nnoinline void misdeed_stays(void);\nnoinline void misdeed_stays(void) { misdeed_init(); barrier(); }\nEXPORT_SYMBOL(misdeed_stays);\n"),
-    Breakage(name="objtool", about="objtool: a stack that does not fit, and noinstr code that calls out",
-             path="init/misdeeds.c", text='\nnoinstr void misdeed_noinstr(void);\nnoinstr void misdeed_noinstr(void) { pr_info("x"); }\nvoid misdeed_push(void);\nvoid misdeed_push(void) { asm volatile("push %rax"); }\n'),
-    Breakage(name="kconfig-syntax", about="Kconfig: a word that is none",
-             path="init/Kconfig", text="\nconfig MISDEED\n\tbool\n\tdefautl y\n", targets=("olddefconfig",)),
-    Breakage(name="kconfig-missing", about="Kconfig: a file that is sourced and not there",
-             path="init/Kconfig", text='\nsource "init/Kconfig.nowhere"\n', targets=("olddefconfig",)),
-    Breakage(name="kconfig-recursive", about="Kconfig: two options select each other",
-             path="init/Kconfig", text="\nconfig MISDEED_A\n\tbool\n\tdepends on MISDEED_B\n\tselect MISDEED_B\n\nconfig MISDEED_B\n\tbool\n\tdepends on MISDEED_A\n",
-             targets=("olddefconfig",)),
-    Breakage(name="no-rule", about="make: an object that there is no source of",
-             path="init/Makefile", text="\nobj-y += nowhere.o\n"),
-    Breakage(name="makefile-syntax", about="make: a line that is none",
-             path="init/Makefile", text="\nifeq ($(CONFIG_X86),y\nobj-y += x.o\n"),
-    Breakage(name="linker-script", about="lld: a script that it does not understand",
-             path="arch/x86/kernel/vmlinux.lds.S", old="SECTIONS\n{", text="SECTIONS\n{\n\tnonsense nonsense\n"),
-    Breakage(name="linker-assert", about="lld: an assertion of the linker script",
-             path="arch/x86/kernel/vmlinux.lds.S", text='\nASSERT(0, "misdeed: this kernel is too large");\n'),
-    Breakage(name="host-tool", about="a tool that runs on the build host does not compile",
-             path="scripts/kallsyms.c", text="\nint misdeed(void) { return nothing; }\n"),
-    Breakage(name="missing-tool", about="a program that the build needs is not there",
-             path="lib/sort.c", text="\n", targets=("lib/sort.o",), options=("CC=clang-99",)),
-    Breakage(name="gcc-undeclared", about="gcc: a name that nobody declared",
-             path="lib/sort.c", text="\nint misdeed(void)\n{\n\treturn undeclared_name;\n}\n", targets=("lib/sort.o",),
-             options=("LLVM=",)),
-    Breakage(name="gcc-missing-header", about="gcc: an include that is not there",
-             path="lib/sort.c", text='\n#include "not-here.h"\n', targets=("lib/sort.o",), options=("LLVM=",)),
-)  # fmt: skip
+def table(name: str, kind: type[Row]) -> list[Row]:
+    """The guests or builds of broken.toml."""
+    rows = tomllib.loads((CORPUS / "broken.toml").read_text())[name]
+    return TypeAdapter(list[kind]).validate_python(rows)  # type: ignore[valid-type]
 
 
 class Kernel:
     """The source, one output folder, and what is made of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fragments: Sequence[Path]) -> None:
         self.folder = folder
+        self.fragments = fragments
         self.source = folder / "linux"
-        self.output = folder / "out"
+        self.output = folder / ("out" if DEBUG_CONFIG in fragments else "out-plain")
+        self.image = self.output / "arch/x86/boot/bzImage"
 
     def prepare(self) -> None:
         """The source with the misdeeds in it, built once."""
@@ -198,11 +99,15 @@ class Kernel:
             (unpacked / TARBALL.name.partition(".tar")[0]).rename(self.source)
             with (self.source / "init/Makefile").open("a") as makefile:
                 makefile.write("\nobj-y += misdeeds.o\n")
-        shutil.copy(LINUX / "misdeeds.c", self.source / "init")
-        self.configure(*DEBUG)
-        print("building the kernel", flush=True)
+        misdeeds = self.source / "init/misdeeds.c"
+        if not misdeeds.exists() or misdeeds.read_bytes() != MISDEEDS.read_bytes():
+            shutil.copy(MISDEEDS, misdeeds)
+        self.output.mkdir(parents=True, exist_ok=True)
+        print(f"building in {self.output}", flush=True)
+        if not (self.output / ".config").exists():
+            self.configure(*self.fragments)
         made = self.make("bzImage", "vmlinux")
-        if not (self.output / "arch/x86/boot/bzImage").exists():
+        if not self.image.exists():
             raise SystemExit(made)
 
     def configure(self, *fragments: Path) -> None:
@@ -230,7 +135,11 @@ class Kernel:
         path = self.source / breakage.path
         before = path.read_text()
         config = (self.output / ".config").read_text()
-        after = before.replace(breakage.old, breakage.text, 1) if breakage.old else before + breakage.text
+        after = (
+            before.replace(breakage.old, breakage.text, 1)
+            if breakage.old
+            else before + breakage.text
+        )
         assert after != before, breakage
         settings = [option for option in options if option.startswith("CONFIG_")]
         try:
@@ -249,23 +158,21 @@ class Kernel:
         cmdline: str,
         seconds: float,
         initramfs: bytes | None,
-        options: tuple[str, ...] = (),
+        options: Sequence[str] = MACHINE,
     ) -> bytes:
         """What the guest says until it ends."""
         console = self.folder / f"console-{os.getpid()}"
         ram = self.folder / f"initramfs-{os.getpid()}"
         argv = ["qemu-system-x86_64", "-display", "none", "-nodefaults", "-no-reboot",
-                "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "512M", "-M", "q35", *options,
+                "-accel", "tcg", *options,
                 "-serial", f"file:{console}", "-serial", "null",
-                "-kernel", str(self.output / "arch/x86/boot/bzImage"),
+                "-kernel", str(self.image),
                 "-append", f"console=ttyS0 {cmdline}".rstrip()]  # fmt: skip
         if initramfs is not None:
             ram.write_bytes(initramfs)
             argv += ["-initrd", str(ram)]
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(argv, timeout=seconds, check=False, stdin=subprocess.DEVNULL)
-        except subprocess.TimeoutExpired:
-            pass
         said = console.read_bytes()
         console.unlink()
         return said
@@ -285,9 +192,9 @@ def initramfs(kind: str) -> bytes | None:
 
 def _other_init(kind: str) -> bytes:
     """A cpio archive in the old way, with an init of our own or none."""
-    folder = Path("/proc/self/fd")
-    assert folder.exists()
-    script = {"short": "#!/bin/sh\necho goodbye\n", "killed": "#!/bin/sh\nkill -SEGV $$\n"}.get(kind)
+    script = {"short": "#!/bin/sh\necho goodbye\n", "killed": "#!/bin/sh\nkill -SEGV $$\n"}.get(
+        kind
+    )
     root = Path(os.environ.get("TMPDIR", "/var/tmp")) / f"kwatch-root-{os.getpid()}"
     shutil.rmtree(root, ignore_errors=True)
     (root / "bin").mkdir(parents=True)
@@ -296,9 +203,11 @@ def _other_init(kind: str) -> bytes:
         (root / "init").write_text(script)
         (root / "init").chmod(0o755)
         shutil.copy(BUSYBOX, root / "bin/sh")
+    names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
     archive = subprocess.run(
-        "find . | cpio -o -H newc --quiet", shell=True, cwd=root, check=True, capture_output=True
-    ).stdout
+        ["cpio", "-o", "-H", "newc", "--quiet"], input=names.encode(), cwd=root, check=True,
+        stdout=subprocess.PIPE,
+    ).stdout  # fmt: skip
     shutil.rmtree(root)
     return archive
 
@@ -310,18 +219,78 @@ def keep(name: str, kind: str, about: str, log: bytes) -> None:
     print(f"{len(log):>9} {name}", flush=True)
 
 
+def healthy_boots(kernel: Kernel) -> Iterator[tuple[str, bytes]]:
+    """Boots in which nothing is wrong, in every way that a console and a machine can be set."""
+    cmdlines = (
+        "", "quiet", "loglevel=3", "debug", "ignore_loglevel initcall_debug", "printk.time=0",
+        "nokaslr", "maxcpus=1", "mitigations=off", "earlyprintk=serial,ttyS0", "rodata=off",
+        "printk.devkmsg=on", "sysrq_always_enabled", "panic=5 oops=panic", "nolapic_timer",
+        "rcupdate.rcu_expedited=1", "slab_nomerge", "apic=verbose", "log_buf_len=4M", "memtest=1",
+    )  # fmt: skip
+    machines = (
+        ("-M", "q35", "-cpu", "max", "-smp", "2", "-m", "512M"),
+        ("-M", "pc", "-cpu", "max", "-smp", "1", "-m", "256M"),
+        ("-M", "q35", "-cpu", "qemu64", "-smp", "4", "-m", "384M"),
+        ("-M", "q35", "-cpu", "Nehalem", "-smp", "2", "-m", "1G"),
+        ("-M", "pc", "-cpu", "Skylake-Client", "-smp", "3", "-m", "512M"),
+        ("-M", "q35", "-cpu", "EPYC", "-smp", "1", "-m", "768M"),
+    )
+    for row, cmdline in enumerate(cmdlines):
+        for column, machine in enumerate(machines):
+            said = kernel.boot(
+                cmdline=cmdline, seconds=120, initramfs=initramfs("init"), options=machine
+            )
+            yield f"{kernel.output.name}-{row:02}-{column}.console", said
+
+
+def healthy_builds(kernel: Kernel) -> Iterator[tuple[str, bytes]]:
+    """Builds in which nothing is wrong, of the whole kernel and of its parts."""
+    targets = (
+        "vmlinux", "lib/", "mm/", "init/", "kernel/", "fs/", "block/", "ipc/", "security/",
+        "drivers/base/", "drivers/tty/", "drivers/char/", "arch/x86/kernel/", "arch/x86/mm/",
+        "arch/x86/lib/", "arch/x86/entry/", "kernel/sched/", "kernel/time/", "kernel/irq/",
+        "fs/proc/",
+    )  # fmt: skip
+    for number, target in enumerate(targets):
+        for name, options in (("plain", ()), ("loud", ("V=1",)), ("warnings", ("W=1",))):
+            kernel.make("clean")
+            said = kernel.make(target, *options)
+            yield f"{kernel.output.name}-{number:02}-{name}.build", said.encode()
+
+
+def keep_healthy(folder: Path) -> None:
+    """Write healthy.tar.xz, with dates and owners that are always the same."""
+    plain, debug = Kernel(folder, [PLAIN_CONFIG]), Kernel(folder, [PLAIN_CONFIG, DEBUG_CONFIG])
+    plain.prepare()
+    logs = itertools.chain(healthy_boots(debug), healthy_boots(plain), healthy_builds(plain))
+    with tarfile.open(HEALTHY.with_suffix(".part"), "w:xz") as archive:
+        for name, log in logs:
+            member = tarfile.TarInfo(name)
+            member.size = len(log)
+            archive.addfile(member, BytesIO(log))
+            print(f"{len(log):>9} {name}", flush=True)
+    HEALTHY.with_suffix(".part").rename(HEALTHY)
+
+
 def main(words: list[str]) -> None:
+    """Make what is named, or everything."""
     folder, names = Path(words[0]).resolve(), set(words[1:])
-    kernel = Kernel(folder)
+    kernel = Kernel(folder, [PLAIN_CONFIG, DEBUG_CONFIG])
     kernel.prepare()
-    for guest in GUESTS:
+    for guest in table("guest", Guest):
         if not names or guest.name in names:
-            said = kernel.boot(cmdline=guest.cmdline, seconds=guest.seconds,
-                               initramfs=initramfs(guest.initramfs))  # fmt: skip
+            said = kernel.boot(
+                cmdline=guest.cmdline,
+                seconds=guest.seconds,
+                initramfs=initramfs(guest.initramfs),
+            )
             keep(guest.name, "console", guest.about, said)
-    for breakage in BREAKAGES:
+    for breakage in table("build", Breakage):
         if not names or breakage.name in names:
-            keep(breakage.name, "build", breakage.about, kernel.break_and_make(breakage).encode())
+            said = kernel.break_and_make(breakage).encode()
+            keep(breakage.name, "build", breakage.about, said)
+    if not names or "healthy" in names:
+        keep_healthy(folder)
 
 
 if __name__ == "__main__":

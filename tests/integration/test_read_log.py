@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kwatch.read_log import WHOLE
+from kwatch.domain.log.console import MAX_FINDINGS
+from kwatch.read_log import WHOLE, reader_of
 
 ROOT = Path(__file__).parents[2]
 CONSOLE = (
@@ -164,7 +165,9 @@ def test_bytes_that_are_no_text_are_read_all_the_same() -> None:
 def test_an_image_with_debug_information_tells_file_and_line(tmp_path: Path) -> None:
     source = tmp_path / "kernel" / "thing.c"
     source.parent.mkdir()
-    source.write_text("int thing_free(int a)\n{\n\treturn a * 3;\n}\nint main(void) { return 0; }\n")
+    source.write_text(
+        "int thing_free(int a)\n{\n\treturn a * 3;\n}\nint main(void) { return 0; }\n"
+    )
     subprocess.run(["clang-22", "-g", "-o", "vmlinux", source], cwd=tmp_path, check=True)
     vmlinux = str(tmp_path / "vmlinux")
     told = read_log("--json", "--llvm=-22", "--vmlinux", vmlinux, stdin=CONSOLE).stdout
@@ -186,3 +189,38 @@ def test_an_image_that_cannot_be_asked_is_said(words: tuple[str, ...], said: str
     done = read_log(*words, stdin=FAULT)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["console", "build"])
+def test_a_million_findings_are_counted(kind: str) -> None:
+    lines = {
+        "console": b"[    1.0] WARNING: CPU: 0 PID: 1 at fs/a.c:%d thing_%d+0x1/0x2\n",
+        "build": b"fs/a.c:%d:1: error: use of undeclared identifier 'thing_%d'\n",
+    }
+    reader = reader_of(kind)
+    for start in range(0, 1_000_000, 50_000):
+        reader.feed(b"".join(lines[kind] % (n, n) for n in range(start, start + 50_000)))
+    reading = reader.finish()
+    assert len(reading.findings) + reading.left_out == 1_000_000
+    assert len(reading.findings) <= MAX_FINDINGS
+
+
+def test_a_log_of_a_gigabyte_takes_no_more_room_than_a_small_one() -> None:
+    block = (CONSOLE + "[    2.000000] all is well on this line, as on so many\n" * 20_000).encode()
+    with subprocess.Popen(
+        [sys.executable, "-m", "kwatch", "read-log"],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range((1 << 30) // len(block)):
+            process.stdin.write(block)
+        process.stdin.flush()
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        process.stdin.close()
+        said = process.stdout.read().decode()
+    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    assert peak < 120 * 1_000_000
+    assert process.returncode == 0
+    assert said.startswith("warning ")
+    assert "more" in said

@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a kernel image says of addresses, symbols and bytes.
+
+Imports nothing of kwatch: hosts run this file on its own, beside images that are too large to
+travel. ``python3 elf.py IMAGE`` reads a request from standard input and writes the answer, both as
+JSON, see :func:`answer`; ``python3 elf.py --audit STAGE...`` looks for instrumentation that the
+linker lost, see :func:`audit`. Images are hostile: what does not fit their own size is an
+:class:`ImageError`. Format: System V ABI, ELF-64, little endian.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+import struct
+import sys
+from bisect import bisect_right
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SHT_SYMTAB, SHT_RELA, SHT_NOBITS, SHT_SYMTAB_SHNDX = 2, 4, 8, 18
+SHF_ALLOC, SHF_EXECINSTR = 2, 4
+SHN_UNDEF, SHN_ABS, SHN_XINDEX = 0, 0xFFF1, 0xFFFF
+STT_FUNC, STT_SECTION, STT_FILE = 2, 3, 4
+KASLR_ALIGN = 1 << 21
+KASLR_STEPS = 512
+LONGEST_NAME = 1024
+MAX_SECTIONS = 20_000_000
+# Bytes around an address by which a moved image is recognized.
+PRINT = 32
+
+
+# name, kind, flags, address, offset, size, link, info, alignment, entry size
+_SYMBOL = "<IBBHQQ"
+_HEADER = struct.Struct("<IIQQQQIIQQ")
+HEADER = _HEADER.size
+
+
+class ImageError(Exception):
+    """The file is no ELF image of a 64-bit kernel, or a damaged one."""
+
+
+class Section(NamedTuple):
+    """One section; ``offset`` and ``size`` are of the file."""
+
+    number: int
+    kind: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+
+
+class Symbol(NamedTuple):
+    """One symbol; ``section`` is its number, SHN_UNDEF or SHN_ABS."""
+
+    name: str
+    kind: int
+    section: int
+    value: int
+    size: int
+
+
+class Image:
+    """An ELF file in memory. Use as a context manager."""
+
+    def __init__(self, path: str) -> None:
+        with Path(path).open("rb") as file:
+            try:
+                self.data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            except ValueError as error:
+                raise ImageError(f"{path} is empty") from error
+        if self.data[:6] != b"\x7fELF\x02\x01":
+            raise ImageError(f"{path} is no 64-bit little endian ELF file")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.data.close()
+
+    def _unpack(self, layout: str, offset: int) -> tuple[Any, ...]:
+        try:
+            return struct.unpack_from(layout, self.data, offset)
+        except struct.error as error:
+            raise ImageError(f"the image ends before byte {offset}") from error
+
+    @cached_property
+    def _headers(self) -> tuple[int, int]:
+        """Where the table of sections is, and how many there are.
+
+        An instrumented vmlinux.o has a million, so nothing here makes a list of them all.
+        """
+        (table,) = self._unpack("<Q", 0x28)
+        size, count = self._unpack("<HH", 0x3A)
+        if count == 0:
+            # More than 65279: the first one's size says how many.
+            (count,) = self._unpack("<Q", table + 32)
+        if not 0 < count <= MAX_SECTIONS or size != HEADER or table + size * count > len(self.data):
+            raise ImageError("the table of sections is damaged")
+        return table, count
+
+    def section(self, number: int) -> Section:
+        """The section with this number."""
+        table, count = self._headers
+        if not number < count:
+            raise ImageError(f"there is no section {number}")
+        row = self._unpack(_HEADER.format, table + HEADER * number)
+        return Section(number, row[1], row[2], row[3], row[4], row[5], row[6], row[7])
+
+    def sections(self, kind: int) -> Iterator[Section]:
+        """All sections of one kind."""
+        for number, row in enumerate(self._rows_of_sections()):
+            if row[1] == kind:
+                yield Section(number, *row[1:8])
+
+    def _rows_of_sections(self) -> Iterator[tuple[Any, ...]]:
+        table, count = self._headers
+        return _HEADER.iter_unpack(self.data[table : table + HEADER * count])
+
+    @cached_property
+    def loaded(self) -> list[Section]:
+        """The sections of a linked image that are in memory, by their address."""
+        found = [
+            Section(number, *row[1:8])
+            for number, row in enumerate(self._rows_of_sections())
+            if row[2] & SHF_ALLOC and row[3]
+        ]
+        return sorted(found, key=lambda section: section.address)
+
+    def _string(self, offset: int) -> str:
+        end = self.data.find(b"\0", offset, offset + LONGEST_NAME)
+        return self.data[offset : end if end >= 0 else offset + LONGEST_NAME].decode(
+            "utf-8", "replace"
+        )
+
+    def symbols(self) -> Iterator[Symbol]:
+        """All symbols of the symbol table, but for those of sections and files."""
+        for section in self.sections(SHT_SYMTAB):
+            strings = self.section(section.link).offset
+            numbers = [one.offset for one in self.sections(SHT_SYMTAB_SHNDX)]
+            rows = struct.iter_unpack(_SYMBOL, self._table_of(section))
+            for place, (name, info, _, index, value, size) in enumerate(rows):
+                if not name or info & 15 in {STT_SECTION, STT_FILE}:
+                    continue
+                if index == SHN_XINDEX and numbers:
+                    (index,) = self._unpack("<I", numbers[0] + 4 * place)  # noqa: PLW2901
+                yield Symbol(self._string(strings + name), info & 15, index, value, size)
+
+    def _table_of(self, section: Section) -> bytes:
+        """The 24-byte rows of a table of symbols or relocations."""
+        end = section.offset + section.size - section.size % 24
+        if end > len(self.data):
+            raise ImageError("a table is cut off")
+        return self.data[section.offset : end]
+
+    @cached_property
+    def _table(self) -> tuple[list[int], list[str]]:
+        """The addresses of everything that is loaded, sorted, and the names there."""
+        homes = {section.number for section in self.loaded}
+        found = sorted(
+            (symbol.value, symbol.kind != STT_FUNC, symbol.name)
+            for symbol in self.symbols()
+            if symbol.section in homes and not symbol.name.startswith(("__pfx_", ".L"))
+        )
+        addresses: list[int] = []
+        names: list[str] = []
+        for address, _, name in found:
+            # A function's name goes before a label at the same place.
+            if not addresses or addresses[-1] != address:
+                addresses.append(address)
+                names.append(name)
+        return addresses, names
+
+    def locate(self, address: int) -> tuple[str, int] | None:
+        """The symbol that holds ``address``, and how far in; None outside of the image."""
+        if self.section_at(address) is None:
+            return None
+        addresses, names = self._table
+        place = bisect_right(addresses, address) - 1
+        return (names[place], address - addresses[place]) if place >= 0 else None
+
+    def section_at(self, address: int) -> Section | None:
+        """The loaded section that holds ``address``."""
+        return next((one for one in self.loaded if 0 <= address - one.address < one.size), None)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at ``address`` as the linker wrote them; fewer at the end of a section."""
+        section = self.section_at(address)
+        if section is None or section.kind == SHT_NOBITS:
+            return b""
+        start = section.offset + address - section.address
+        return self.data[start : min(start + size, section.offset + section.size)]
+
+    def is_code(self, address: int) -> bool:
+        """Whether instructions stand there."""
+        section = self.section_at(address)
+        return section is not None and bool(section.flags & SHF_EXECINSTR)
+
+    def follows_call(self, address: int) -> bool:
+        """Whether ``address`` can be one that a call returns to."""
+        if not self.is_code(address):
+            return False
+        before = self.read(address - 7, 7)
+        return len(before) == 7 and _CALL.search(before) is not None
+
+    def relocated(self, relocations: Section, place: int) -> str | None:
+        """The symbol that a relocation puts at ``place``, an offset into its section."""
+        for offset, info, _ in struct.iter_unpack("<QQq", self._table_of(relocations)):
+            if offset == place:
+                return self._name_of(self.section(relocations.link), info >> 32)
+        return None
+
+    def _name_of(self, table: Section, number: int) -> str:
+        """A symbol's name, or that of its section where it has none of its own."""
+        name, _, _, index, _, _ = self._unpack(_SYMBOL, table.offset + 24 * number)
+        if name:
+            return self._string(self.section(table.link).offset + name)
+        if index == SHN_XINDEX:
+            for numbers in self.sections(SHT_SYMTAB_SHNDX):
+                (index,) = self._unpack("<I", numbers.offset + 4 * number)
+        return self._section_name(index)
+
+    def _section_name(self, number: int) -> str:
+        header, _ = self._headers
+        (names,) = self._unpack("<H", 0x3E)
+        if names == SHN_XINDEX:
+            names = self.section(0).link
+        (name,) = self._unpack("<I", header + HEADER * number)
+        return self._string(self.section(names).offset + name)
+
+    def moved_by(self, address: int, found: bytes) -> int | None:
+        """How far KASLR moved an image in which ``found`` stands at ``address``; None: not ours.
+
+        The kernel moves by multiples of 2 MiB. Bytes that it patched itself at boot make no match,
+        so the caller tries several places.
+        """
+        for step in range(-KASLR_STEPS, KASLR_STEPS):
+            here = self.read(address - step * KASLR_ALIGN, len(found))
+            if found and here == found:
+                return step * KASLR_ALIGN
+        return None
+
+
+# call rel32; call *disp(%rip) and its like; call *%reg.
+_CALL = re.compile(
+    rb"(?:\xe8....|\xff[\x15\x90-\x97]....|\xff[\x50-\x57].|\xff[\x10-\x17\xd0-\xd7]"
+    rb"|\x41\xff[\xd0-\xd7])\Z",
+    re.DOTALL,
+)
+
+
+def answer(image: Image, request: dict[str, Any]) -> dict[str, Any]:
+    """Answer all questions of a request; each part may be left out.
+
+    ``prints``: [address, hex] of places, to tell by how far the image was moved -> ``moved_by``.
+    All other addresses are of the running kernel, and so are those of the answers.
+    ``locate``: addresses -> [symbol, offset] or null. ``returns``: words of a stack -> those that
+    are return addresses as [position, symbol, offset]. ``symbols``: names -> address and size.
+    ``read``: [address, size] -> hex.
+    """
+    moved = None
+    for address, found in request.get("prints", ()):
+        moved = image.moved_by(address, bytes.fromhex(found))
+        if moved is not None:
+            break
+    move = moved or 0
+    wanted = set(request.get("symbols", ()))
+    return {
+        "moved_by": moved,
+        "locate": [image.locate(address - move) for address in request.get("locate", ())],
+        "returns": _returns(image, request.get("returns", ()), move),
+        "symbols": {
+            one.name: [one.value + move, one.size]
+            for one in (image.symbols() if wanted else ())
+            if one.name in wanted and one.section != SHN_UNDEF
+        },
+        "read": [image.read(at - move, size).hex() for at, size in request.get("read", ())],
+    }
+
+
+def _returns(image: Image, words: Sequence[int], move: int) -> list[list[object]]:
+    found: list[list[object]] = []
+    for position, word in enumerate(words):
+        # What the call was made from: the next instruction may be another function's.
+        if image.follows_call(word - move) and (place := image.locate(word - move - 1)):
+            found.append([position, place[0], place[1] + 1])
+    return found
+
+
+# What Clang's instrumentation makes: counters, descriptions, values, bitmaps, names.
+_INSTRUMENTATION = re.compile(r"__(?:prof(?:c|d|n|vp|bm)_|llvm_prf_|llvm_profile_|covrec_)")
+# incq, addq and orb of an address relative to the next instruction; so far away as it is here, it
+# is below the kernel's own addresses. Groups: the displacement, and what follows it.
+_COUNT = re.compile(
+    rb"(?P<name>\x48\xff\x05|[\x48\x4c]\x01[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]|\x08[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]"
+    rb"|\x48\x83\x05(?=....(?P<byte>.))|\x80\x0d(?=....(?P<mask>.))|\x48\x81\x05(?=....(?P<word>....)))"
+    rb"(?P<displacement>...[\x40-\x7f])",
+    re.DOTALL,
+)  # fmt: skip
+_INSTRUCTIONS = {0xFF: "incq", 0x83: "addq", 0x81: "addq", 0x01: "addq", 0x80: "orb", 0x08: "orb"}
+_GS = 0x65
+_LOCK = 0xF0
+PAGE = 4096
+MAX_PROBLEMS = 100
+
+
+def audit(paths: Sequence[str]) -> dict[str, Any]:
+    """Instrumentation that the linker lost, in the stages of one link, the first one first.
+
+    ``symbols``: those that some stage defines and a later one leaves undefined or at absolute zero,
+    as {symbol, stage, state, before}. ``accesses``: counting instructions of linked stages that
+    address page zero, as {stage, function, offset, instruction, symbol}; the symbol is what the
+    relocation in an earlier stage names, or null. At most MAX_PROBLEMS each; ``more`` tells of
+    others.
+    """
+    defined: dict[str, str] = {}
+    reported: set[str] = set()
+    symbols: list[dict[str, object]] = []
+    accesses: list[dict[str, object]] = []
+    more = 0
+    for path in paths:
+        stage = Path(path).name
+        with Image(path) as image:
+            for symbol in image.symbols():
+                if not _INSTRUMENTATION.match(symbol.name):
+                    continue
+                state = _state(symbol)
+                if state == "defined":
+                    defined.setdefault(symbol.name, stage)
+                elif symbol.name in defined and symbol.name not in reported:
+                    reported.add(symbol.name)
+                    if len(symbols) < MAX_PROBLEMS:
+                        symbols.append({"symbol": symbol.name, "stage": stage, "state": state,
+                                        "before": defined[symbol.name]})  # fmt: skip
+                    else:
+                        more += 1
+            found = list(_lost_accesses(image))
+            more += max(0, len(found) - MAX_PROBLEMS)
+            accesses += [{"stage": stage, **one} for one in found[:MAX_PROBLEMS]]
+    _name_operands(accesses, paths)
+    return {"symbols": symbols, "accesses": accesses, "more": more}
+
+
+def _state(symbol: Symbol) -> str:
+    if symbol.section == SHN_UNDEF:
+        return "undefined"
+    return "absolute zero" if symbol.section == SHN_ABS and symbol.value == 0 else "defined"
+
+
+def _lost_accesses(image: Image) -> Iterator[dict[str, object]]:
+    """Counting instructions that address page zero; a per-CPU variable may well be there."""
+    for section in image.loaded:
+        if section.kind == SHT_NOBITS or not section.flags & SHF_EXECINSTR:
+            continue
+        end = min(section.offset + section.size, len(image.data))
+        for match in _COUNT.finditer(image.data, section.offset, end):
+            after = match.end() + len(match["byte"] or match["mask"] or match["word"] or b"")
+            (displacement,) = struct.unpack("<i", match["displacement"])
+            target = (section.address + after - section.offset + displacement) % (1 << 64)
+            if target >= PAGE or _GS in image.data[max(0, match.start() - 3) : match.start()]:
+                continue
+            address = section.address + match.start() - section.offset
+            if place := image.locate(address):
+                opcode = match["name"][1] if match["name"][0] in {0x48, 0x4C} else match["name"][0]
+                yield {
+                    "function": place[0],
+                    "offset": place[1],
+                    "instruction": _INSTRUCTIONS[opcode],
+                    "operand": place[1] + match.start("displacement") - match.start(),
+                    "symbol": None,
+                }
+
+
+def _name_operands(accesses: list[dict[str, Any]], paths: Sequence[str]) -> None:
+    """Ask the relocations of the first stage that has any what the operands were to be."""
+    for path in paths:
+        with Image(path) as image:
+            if not accesses or image.loaded:
+                continue
+            functions = {one["function"] for one in accesses}
+            homes = {one.name: one for one in image.symbols() if one.name in functions}
+            wanted = {home.section for home in homes.values()}
+            relocations = {
+                section.info: section
+                for section in image.sections(SHT_RELA)
+                if section.info in wanted
+            }
+            for access in accesses:
+                home = homes.get(access["function"])
+                if home is not None and home.section in relocations:
+                    place = home.value + access["operand"]
+                    access["symbol"] = image.relocated(relocations[home.section], place)
+            return
+
+
+def main(arguments: list[str]) -> int:
+    """Answer one request; what is wrong with the image goes to standard error, with status 1."""
+    try:
+        if arguments[0] == "--audit":
+            said = audit(arguments[1:])
+        else:
+            with Image(arguments[0]) as image:
+                said = answer(image, json.load(sys.stdin))
+        json.dump(said, sys.stdout)
+    except (ImageError, OSError, ValueError, IndexError) as error:
+        sys.stderr.write(f"elf: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
