@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from kwatch import __version__
+from kwatch.adapters.accelerator import Accelerators
 from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
 from kwatch.adapters.lore import Lore
@@ -198,7 +199,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             database=database,
             scratch=scratch,
             busybox=settings.busybox.read_bytes(),
-            accelerators=boot.Accelerators(),
+            accelerators=Accelerators(),
         ),
         JobKind.COLLECT: partial(
             collect.run, pool=ports.pool, blobs=ports.blobs, database=database, scratch=scratch

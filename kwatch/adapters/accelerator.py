@@ -8,18 +8,23 @@ one word and resets.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import secrets
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.qemu import CONSOLE, LOG_LIMIT, machine
 from kwatch.domain.boot import Accelerator
 from kwatch.domain.run import LOG, Alive, Ended, Output, RunReason, RunSpec
+from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
     from kwatch.adapters.host import Host
     from kwatch.domain.boot import BootProfile
     from kwatch.domain.run import RunEnd
+
+log = logging.getLogger(__name__)
 
 DEADLINE = 20.0  # seconds; TCG takes a third of one
 
@@ -37,6 +42,34 @@ _DISK_SIZE = 1 << 20  # SeaBIOS boots from no smaller disk than one with some tr
 def boot_disk() -> bytes:
     """The disk image of the tiny guest."""
     return (_CODE.ljust(510, b"\0") + b"\x55\xaa").ljust(_DISK_SIZE, b"\0")
+
+
+class Accelerators:
+    """Which accelerators really work on each host: probed once for each machine and CPU."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str | None], Accelerator] = {}
+        self._probing = asyncio.Lock()
+
+    async def best(self, host: Host, profile: BootProfile) -> Accelerator:
+        """The accelerator for ``profile``: what it asks for, or the best that the host can do.
+
+        Raises InfraError, with the reasons, where none works.
+        """
+        if profile.accelerator is not Accelerator.AUTO:
+            return profile.accelerator
+        key = (host.name, profile.machine, profile.cpu)
+        async with self._probing:
+            if key not in self._known:
+                found = await probe_accelerators(host, profile)
+                for accelerator, reason in found.items():
+                    log.info("%s: %s %s", host.name, accelerator, reason or "works")
+                works = [accelerator for accelerator, reason in found.items() if reason is None]
+                if not works:
+                    reasons = "; ".join(f"{name}: {reason}" for name, reason in found.items())
+                    raise InfraError(f"{host.name} cannot run a guest ({reasons})", host=host.name)
+                self._known[key] = works[0]
+        return self._known[key]
 
 
 async def probe_accelerators(host: Host, profile: BootProfile) -> dict[Accelerator, str | None]:

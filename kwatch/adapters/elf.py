@@ -262,8 +262,9 @@ def answer(image: Image, request: dict[str, Any]) -> dict[str, Any]:
 
     ``prints``: [address, hex] of places, to tell by how far the image was moved -> ``moved_by``.
     All other addresses are of the running kernel, and so are those of the answers.
-    ``locate``: addresses -> [symbol, offset] or null. ``returns``: words of a stack -> those that
-    are return addresses as [position, symbol, offset]. ``symbols``: names -> address and size.
+    ``locate``: addresses -> [symbol, offset] or null. ``stacks``: lists of words -> for each the
+    ``returns``, which are [position, symbol, offset] of return addresses, and the positions of all
+    that is ``code``. ``symbols``: names -> address and size.
     ``read``: [address, size] -> hex.
     """
     moved = None
@@ -276,7 +277,7 @@ def answer(image: Image, request: dict[str, Any]) -> dict[str, Any]:
     return {
         "moved_by": moved,
         "locate": [image.locate(address - move) for address in request.get("locate", ())],
-        "returns": _returns(image, request.get("returns", ()), move),
+        "stacks": [_stack(image, words, move) for words in request.get("stacks", ())],
         "symbols": {
             one.name: [one.value + move, one.size]
             for one in (image.symbols() if wanted else ())
@@ -286,13 +287,15 @@ def answer(image: Image, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _returns(image: Image, words: Sequence[int], move: int) -> list[list[object]]:
+def _stack(image: Image, words: Sequence[int], move: int) -> dict[str, object]:
     found: list[list[object]] = []
-    for position, word in enumerate(words):
+    code = [at for at, word in enumerate(words) if image.is_code(word - move)]
+    for at in code:
         # What the call was made from: the next instruction may be another function's.
-        if image.follows_call(word - move) and (place := image.locate(word - move - 1)):
-            found.append([position, place[0], place[1] + 1])
-    return found
+        address = words[at] - move
+        if image.follows_call(address) and (place := image.locate(address - 1)):
+            found.append([at, place[0], place[1] + 1])
+    return {"returns": found, "code": code}
 
 
 # What Clang's instrumentation makes: counters, descriptions, values, bitmaps, names.
@@ -313,40 +316,52 @@ MAX_PROBLEMS = 100
 
 
 def audit(paths: Sequence[str]) -> dict[str, Any]:
-    """Instrumentation that the linker lost, in the stages of one link, the first one first.
+    """Instrumentation that the linker lost, in the stages of one link, the finished image last.
 
-    ``symbols``: those that some stage defines and a later one leaves undefined or at absolute zero,
-    as {symbol, stage, state, before}. ``accesses``: counting instructions of linked stages that
-    address page zero, as {stage, function, offset, instruction, symbol}; the symbol is what the
-    relocation in an earlier stage names, or null. At most MAX_PROBLEMS each; ``more`` tells of
-    others.
+    ``symbols``: what the image leaves undefined or at absolute zero although an earlier stage
+    defines it, as {symbol, state, before, stage}; ``stage`` is the first that lost it.
+    ``accesses``: counting instructions of the image that address page zero, as {function, offset,
+    instruction, symbol}; the symbol is what the relocation in an object names, or null. At most
+    MAX_PROBLEMS each; ``more`` tells of others. Earlier stages are read only where there is
+    something to find.
     """
+    with Image(paths[-1]) as image:
+        lost = {one.name for one in image.symbols() if _is_lost(one)}
+        accesses = list(_lost_accesses(image))
+    symbols = _lives(lost, paths) if lost else []
+    more = max(0, len(symbols) - MAX_PROBLEMS) + max(0, len(accesses) - MAX_PROBLEMS)
+    accesses = accesses[:MAX_PROBLEMS]
+    if accesses:
+        _name_operands(accesses, paths[:-1])
+    return {"symbols": symbols[:MAX_PROBLEMS], "accesses": accesses, "more": more}
+
+
+def _is_lost(symbol: Symbol) -> bool:
+    return _INSTRUMENTATION.match(symbol.name) is not None and _state(symbol) != "defined"
+
+
+def _lives(lost: set[str], paths: Sequence[str]) -> list[dict[str, object]]:
+    """In which stage each symbol was there last, and in which it was lost."""
     defined: dict[str, str] = {}
-    reported: set[str] = set()
-    symbols: list[dict[str, object]] = []
-    accesses: list[dict[str, object]] = []
-    more = 0
+    problems: dict[str, dict[str, object]] = {}
     for path in paths:
         stage = Path(path).name
         with Image(path) as image:
             for symbol in image.symbols():
-                if not _INSTRUMENTATION.match(symbol.name):
+                if symbol.name not in lost:
                     continue
                 state = _state(symbol)
                 if state == "defined":
-                    defined.setdefault(symbol.name, stage)
-                elif symbol.name in defined and symbol.name not in reported:
-                    reported.add(symbol.name)
-                    if len(symbols) < MAX_PROBLEMS:
-                        symbols.append({"symbol": symbol.name, "stage": stage, "state": state,
-                                        "before": defined[symbol.name]})  # fmt: skip
-                    else:
-                        more += 1
-            found = list(_lost_accesses(image))
-            more += max(0, len(found) - MAX_PROBLEMS)
-            accesses += [{"stage": stage, **one} for one in found[:MAX_PROBLEMS]]
-    _name_operands(accesses, paths)
-    return {"symbols": symbols, "accesses": accesses, "more": more}
+                    defined[symbol.name] = stage
+                    problems.pop(symbol.name, None)
+                elif symbol.name in defined and symbol.name not in problems:
+                    problems[symbol.name] = {
+                        "symbol": symbol.name,
+                        "state": state,
+                        "before": defined[symbol.name],
+                        "stage": stage,
+                    }
+    return list(problems.values())
 
 
 def _state(symbol: Symbol) -> str:

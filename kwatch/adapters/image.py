@@ -6,20 +6,27 @@ What a series built is a stranger's: the tools read it inside the sandbox.
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
-from kwatch.adapters import llvm
+from kwatch.adapters import elf, llvm
 from kwatch.adapters.sandbox import Sandbox
+from kwatch.domain.postmortem import Instruction, read_instruction
+from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kwatch.adapters.host import Host
     from kwatch.domain.toolchain import Toolchain
 
 VMLINUX = PurePosixPath("/in/vmlinux")
+ELF = PurePosixPath("/in/elf.py")
 DEADLINE = 120.0
+LONGEST_INSTRUCTION = 15
+# What each stage of a link leaves behind, in their order; not every configuration has them all.
+STAGES = ("vmlinux.o", ".tmp_vmlinux1", "vmlinux")
 
 
 class Image:
@@ -27,11 +34,57 @@ class Image:
 
     def __init__(self, host: Host, path: str, toolchain: Toolchain) -> None:
         self._host = host
-        self._sandbox = Sandbox(read_only={str(VMLINUX): path}, writable={})
+        self._path = path
         self._tools = llvm.Llvm(suffix=toolchain.llvm_suffix)
 
     async def sources(self, places: Sequence[str]) -> tuple[tuple[str, int] | None, ...]:
         """File and line of each place (``f+0x12``), where the image has debug information."""
-        command = self._tools.symbolize_command(VMLINUX, places)
-        answered = await self._host.run(self._sandbox.command(command), timeout=DEADLINE)
-        return llvm.read_places(answered.text())
+        said = await self._run(self._tools.symbolize_command(VMLINUX, places))
+        return llvm.read_places(said.decode("utf-8", "replace"))
+
+    async def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """What the image says of addresses and symbols; see :func:`kwatch.adapters.elf.answer`."""
+        said = await self._run(
+            ("python3", str(ELF), str(VMLINUX)), stdin=json.dumps(request).encode()
+        )
+        return _json(said)
+
+    async def instruction(self, address: int) -> Instruction | None:
+        """The instruction at ``address`` as it was linked."""
+        said = await self._run(self._tools.disassemble_command(VMLINUX, address))
+        lines = said.decode("utf-8", "replace").splitlines()
+        return next((found for line in lines if (found := read_instruction(line))), None)
+
+    async def _run(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
+        script = await self._host.put_bytes(Path(elf.__file__).read_bytes())
+        sandbox = Sandbox(read_only={str(VMLINUX): self._path, str(ELF): script})
+        done = await self._host.run(sandbox.command(argv), stdin=stdin, timeout=DEADLINE)
+        return done.stdout
+
+
+async def audit(host: Host, output: str) -> dict[str, Any]:
+    """What the linker lost in the build whose folder is ``output``.
+
+    See :func:`kwatch.adapters.elf.audit`.
+    """
+    script = await host.put_bytes(Path(elf.__file__).read_bytes())
+    sandbox = Sandbox(read_only={"/out": output, str(ELF): script}, directory="/out")
+    listed = await host.run(
+        sandbox.command(("sh", "-c", 'for f; do test -e "$f" && echo "$f"; done', "sh", *STAGES)),
+        timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    stages = listed.text().split()
+    done = await host.run(
+        sandbox.command(("python3", str(ELF), "--audit", *stages)), timeout=DEADLINE
+    )
+    return _json(done.stdout)
+
+
+def _json(said: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(said)
+    except ValueError as error:
+        raise InfraError(f"an image could not be read: {said[:200]!r}") from error
+    if not isinstance(found, dict):
+        raise InfraError(f"an image could not be read: {said[:200]!r}")
+    return found

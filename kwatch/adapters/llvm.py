@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kwatch.adapters.json_stream import JsonStream, JsonStreamError
 from kwatch.domain.coverage import Count, Coverage, FileCoverage, Metric, Totals, collected
-from kwatch.domain.log.build import source_path
+from kwatch.domain.log.source import source_path
 from kwatch.domain.toolchain import Program, ToolVersion
 from kwatch.errors import InfraError
 
@@ -114,6 +114,17 @@ class Llvm:
             "--output-style=JSON",
             f"--obj={vmlinux}",
             *places,
+        )
+
+    def disassemble_command(self, vmlinux: PurePath, address: int) -> tuple[str, ...]:
+        """Show the instruction at ``address``, for domain/postmortem."""
+        return (
+            f"llvm-objdump{self.suffix}",
+            "--disassemble",
+            "--no-show-raw-insn",
+            f"--start-address={address:#x}",
+            f"--stop-address={address + 1:#x}",
+            str(vmlinux),
         )
 
 

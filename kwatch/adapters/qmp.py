@@ -102,6 +102,19 @@ class Qmp:
         text = await self.execute("human-monitor-command", **{"command-line": "info registers -a"})
         return parse_registers(str(text))
 
+    async def stop(self) -> None:
+        """Let no vCPU run any more; registers and memory stay as they are."""
+        await self.execute("stop")
+
+    async def save(self, address: int, size: int, path: str, *, cpu: int) -> None:
+        """Write memory at a virtual address, as a vCPU sees it, into a file of the host.
+
+        QmpError where nothing is mapped.
+        """
+        # QEMU counts addresses as signed.
+        signed = address - (1 << 64) if address >> 63 else address
+        await self.execute("memsave", val=signed, size=size, filename=path, **{"cpu-index": cpu})
+
     async def quit(self) -> None:
         """Tell QEMU to end; that it is gone already is fine."""
         with contextlib.suppress(QmpError):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.boot import BootEnd
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kwatch.domain.log.scan import Reading
+    from kwatch.domain.postmortem import Autopsy
+
+EXCERPT_LINES = 40
+"""Of a finding; the text and the registers come first."""
 
 # Where a guest was that went no further, in the words of a report.
 _BETWEEN = {
@@ -34,12 +40,17 @@ _HANGS = {
 
 
 def examine(
-    end: BootEnd, milestone: Milestone, console: Reading, statuses: Mapping[int, int]
+    end: BootEnd,
+    milestone: Milestone,
+    console: Reading,
+    statuses: Mapping[int, int],
+    autopsy: Autopsy | None,
 ) -> Finding | None:
     """The problem that a boot shows, or None for a good one.
 
-    ``statuses`` are the exit statuses of the guest's commands. The lab's own failures
-    (``end.is_infra``) are no findings and must be told apart before.
+    ``statuses`` are the exit statuses of the guest's commands; ``autopsy`` is there where the
+    guest ended without a word and could be asked. The lab's own failures (``end.is_infra``) are no
+    findings and must be told apart before.
     """
     splat = _worst(console.findings)
     match end:
@@ -53,7 +64,7 @@ def examine(
             # A hang that is proven and one that merely lasts are the same bug: they must have
             # the same name, for which of the two is seen depends on the host's mood.
             told = _worst(one for one in console.findings if one.kind not in _HANGS)
-            return told or _stuck(milestone, console)
+            return told or _stuck(end, milestone, console, autopsy)
         case BootEnd.RESET:
             where = _BETWEEN[milestone]
             return splat or _silent(FindingKind.RESET, f"the machine resets {where}", console)
@@ -78,11 +89,22 @@ def _worst(found: Iterable[Finding]) -> Finding | None:
     return next(iter(errors or [one for one in told if one.severity is Severity.WARNING]), None)
 
 
-def _stuck(milestone: Milestone, console: Reading) -> Finding:
-    if milestone < Milestone.KERNEL:
-        where = _BETWEEN[Milestone.LINKED]
-        return _silent(FindingKind.SILENT_HANG, f"silent hang {where}", console)
-    return _silent(FindingKind.HANG, f"hang {_BETWEEN[milestone]}", console)
+def _stuck(
+    end: BootEnd, milestone: Milestone, console: Reading, autopsy: Autopsy | None
+) -> Finding:
+    is_silent = milestone < Milestone.KERNEL
+    kind = FindingKind.SILENT_HANG if is_silent else FindingKind.HANG
+    where = _BETWEEN[Milestone.LINKED if is_silent else milestone]
+    found = _silent(kind, f"{kind.value} {where}", console)
+    if autopsy is None:
+        return found
+    evidence = (*textwrap.wrap(autopsy.text, 76), *autopsy.lines)
+    said = console.last_lines or autopsy.messages
+    found = replace(found, excerpt=(*evidence, *said[len(evidence) - EXCERPT_LINES :]))
+    if autopsy.is_final or end is BootEnd.HANG:
+        # Where a guest is that is only slow, is chance, and a name must not be.
+        found = replace(found, title=f"{found.title}: {autopsy.cause}", function=autopsy.function)
+    return found
 
 
 def _tests(statuses: Mapping[int, int], console: Reading) -> Finding | None:

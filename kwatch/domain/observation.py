@@ -16,6 +16,7 @@ from kwatch.domain.coverage import Coverage
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.job import JobKind
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.postmortem import Autopsy
 from kwatch.domain.series import PatchResult
 from kwatch.domain.variant import digest_of
 
@@ -84,7 +85,8 @@ class BootResult:
 
     ``end`` is the word of the boot's end (domain/boot); ``artifacts`` maps console and profile to
     blobs. ``boot_seconds`` is the time from power-on to the guest's first word. ``statuses`` are
-    the exit statuses of the guest's commands, by their number.
+    the exit statuses of the guest's commands, by their number; ``autopsy`` is of a guest that ended
+    without a word.
     """
 
     key: str
@@ -98,6 +100,7 @@ class BootResult:
     took: float
     boot_seconds: float | None = None
     statuses: Mapping[int, int] = field(default_factory=dict)
+    autopsy: Autopsy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,13 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import qemu
-from kwatch.adapters.accelerator import probe_accelerators
+from kwatch.adapters.deadguest import Memory, examine_guest
 from kwatch.adapters.image import Image
 from kwatch.adapters.initramfs import build_initramfs
 from kwatch.adapters.qmp import Qmp
 from kwatch.domain.autopsy import examine
 from kwatch.domain.boot import (
     Accelerator,
+    BootEnd,
     BootProfile,
     BootVerdict,
     Continue,
@@ -34,6 +35,7 @@ from kwatch.domain.guest import End as CommandEnd
 from kwatch.domain.host import Need, Slot
 from kwatch.domain.job import Handle, JobKind
 from kwatch.domain.observation import BootResult, BuildResult, Trial
+from kwatch.domain.postmortem import Autopsy
 from kwatch.domain.run import LOG, Alive, Ended, Output
 from kwatch.domain.variant import Variant
 from kwatch.domain.vcpu import VcpuSample
@@ -41,9 +43,10 @@ from kwatch.errors import InfraError, ungrouped
 from kwatch.store import history, queue
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from kwatch.adapters.host import Host
+    from kwatch.adapters.accelerator import Accelerators
     from kwatch.adapters.pool import Lease, Pool
     from kwatch.adapters.transport import Duplex
     from kwatch.domain.finding import Finding
@@ -59,6 +62,10 @@ SOCKET_PAUSE = 0.05
 SOCKET_TRIES = 100
 # Seconds between two signs of life of an attached supervisor, which gives one each second.
 LONGEST_GAP = 2.5
+
+
+# How boots end of which the console tells nothing.
+_SILENT = frozenset({BootEnd.HANG, BootEnd.STALL, BootEnd.DEADLINE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +85,7 @@ class _Recording:
     is_profile: bool = False
     is_intact: bool = False
     statuses: dict[int, int] = field(default_factory=dict)
+    autopsy: Autopsy | None = None
 
 
 async def run(
@@ -108,7 +116,13 @@ async def run(
         initramfs = await lease.host.put_bytes(
             await asyncio.to_thread(_initramfs, profile, busybox)
         )
-        session = _Session(lease=lease, job=job, profile=profile, accelerator=accelerator)
+        session = _Session(
+            lease=lease,
+            job=job,
+            profile=profile,
+            accelerator=accelerator,
+            image=partial(_vmlinux, inputs, pool=pool, blobs=blobs, scratch=scratch),
+        )
         verdict, heard = await session.run(database, kernel=kernel, initramfs=initramfs)
     if verdict.end.is_infra:
         said = heard.log[-1000:].decode("utf-8", "replace").strip()
@@ -120,7 +134,9 @@ async def run(
     if heard.is_intact:
         artifacts["profile"] = await blobs.put(bytes(heard.profile))
     log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
-    finding = examine(verdict.end, verdict.milestone, verdict.console, heard.statuses)
+    finding = examine(
+        verdict.end, verdict.milestone, verdict.console, heard.statuses, heard.autopsy
+    )
     return BootResult(
         key=job.key,
         build_key=inputs.build.key,
@@ -128,6 +144,7 @@ async def run(
         milestone=verdict.milestone,
         finding=await _located(finding, inputs, pool=pool, blobs=blobs, scratch=scratch),
         statuses=heard.statuses,
+        autopsy=heard.autopsy,
         artifacts=artifacts,
         host=lease.host.name,
         accelerator=accelerator,
@@ -158,13 +175,21 @@ class _Session:
     """One guest on one host, from its start until nothing of it is left."""
 
     def __init__(
-        self, *, lease: Lease, job: Job, profile: BootProfile, accelerator: Accelerator
+        self,
+        *,
+        lease: Lease,
+        job: Job,
+        profile: BootProfile,
+        accelerator: Accelerator,
+        image: Callable[[], Awaitable[Image]],
     ) -> None:
         self._host = lease.host
         self._slot = lease.slot
         self._job = job
         self._profile = profile
         self._accelerator = accelerator
+        self._image = image
+        self._machine: Qmp | None = None
         self._heard = _Recording()
         self._channel = ChannelReader(max_blob=profile.channel_limit)
         self._clock = _Clock()
@@ -180,14 +205,14 @@ class _Session:
         spec = qemu.run_spec(self._profile, self._accelerator, kernel=kernel, initramfs=initramfs)
         try:
             await self._host.start(run_id, spec)
-            verdict = await self._watch(run_id, f"{folder}/{qemu.QMP}")
+            verdict = await self._watch(run_id, folder)
         finally:
             # Also when the boot is over: the guest may sit in its halt loop for ever.
             with contextlib.suppress(InfraError):
                 await asyncio.shield(self._host.discard(run_id))
         return verdict, self._heard
 
-    async def _watch(self, run_id: str, socket: str) -> BootVerdict:
+    async def _watch(self, run_id: str, folder: str) -> BootVerdict:
         """Feed everything that happens into the domain's Watch until it says End."""
         watch = Watch(self._profile, self._accelerator, self._clock.now())
         happenings: asyncio.Queue[object] = asyncio.Queue(maxsize=64)
@@ -197,7 +222,9 @@ class _Session:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._follow(run_id, happenings)),
-                    group.create_task(self._converse(socket, happenings, wants_sample)),
+                    group.create_task(
+                        self._converse(f"{folder}/{qemu.QMP}", happenings, wants_sample)
+                    ),
                 ]
                 while not isinstance(decision, End):
                     if isinstance(decision, Sample):
@@ -205,10 +232,24 @@ class _Session:
                     now = self._clock.now()
                     happening = await _next(happenings, watch.next_wakeup(now) - now)
                     decision = self._tell(watch, happening, self._clock.now())
+                if decision.verdict.end in _SILENT:
+                    self._heard.autopsy = await self._examine(folder)
                 for task in tasks:
                     task.cancel()
         assert isinstance(decision, End)  # noqa: S101 - the loop ends no other way
         return decision.verdict
+
+    async def _examine(self, folder: str) -> Autopsy | None:
+        """Ask the guest what it died of, while it is still there."""
+        if self._machine is None:
+            return None
+        try:
+            await self._machine.stop()
+            memory = Memory(self._machine, self._host, folder)
+            return await examine_guest(await self._machine.vcpus(), memory, await self._image())
+        except InfraError as error:
+            log.warning("%s: the guest cannot be examined: %s", self._host.name, error)
+            return None
 
     def _tell(self, watch: Watch, happening: object, now: float) -> Decision:
         match happening:
@@ -273,6 +314,7 @@ class _Session:
                     Qmp(await self._connect(socket)) as machine,
                     asyncio.TaskGroup() as group,
                 ):
+                    self._machine = machine
                     group.create_task(_forward(machine, happenings))
                     while True:
                         await wants_sample.wait()
@@ -288,34 +330,6 @@ class _Session:
             except InfraError:
                 await asyncio.sleep(SOCKET_PAUSE)
         return await self._host.connect_unix(socket)
-
-
-class Accelerators:
-    """Which accelerators really work on each host: probed once for each machine and CPU."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str | None], Accelerator] = {}
-        self._probing = asyncio.Lock()
-
-    async def best(self, host: Host, profile: BootProfile) -> Accelerator:
-        """The accelerator for ``profile``: what it asks for, or the best that the host can do.
-
-        Raises InfraError, with the reasons, where none works.
-        """
-        if profile.accelerator is not Accelerator.AUTO:
-            return profile.accelerator
-        key = (host.name, profile.machine, profile.cpu)
-        async with self._probing:
-            if key not in self._known:
-                found = await probe_accelerators(host, profile)
-                for accelerator, reason in found.items():
-                    log.info("%s: %s %s", host.name, accelerator, reason or "works")
-                works = [accelerator for accelerator, reason in found.items() if reason is None]
-                if not works:
-                    reasons = "; ".join(f"{name}: {reason}" for name, reason in found.items())
-                    raise InfraError(f"{host.name} cannot run a guest ({reasons})", host=host.name)
-                self._known[key] = works[0]
-        return self._known[key]
 
 
 async def _forward(machine: Qmp, happenings: asyncio.Queue[object]) -> None:
@@ -346,6 +360,14 @@ def _inputs(tx: Transaction, key: str) -> _Inputs | None:
     )
 
 
+async def _vmlinux(inputs: _Inputs, *, pool: Pool, blobs: Blobs, scratch: Path) -> Image:
+    """The image that was booted, where the tools are that can read it."""
+    host = pool.with_tools(inputs.build.host)
+    digest = inputs.build.artifacts["vmlinux"]
+    path = await host.obtain(digest, partial(blobs.copy, digest), scratch)
+    return Image(host, path, inputs.variant.toolchain)
+
+
 async def _located(
     finding: Finding | None, inputs: _Inputs, *, pool: Pool, blobs: Blobs, scratch: Path
 ) -> Finding | None:
@@ -353,10 +375,7 @@ async def _located(
     if finding is None or finding.place is None or finding.line is not None:
         return finding
     try:
-        host = pool.with_tools(inputs.build.host)
-        digest = inputs.build.artifacts["vmlinux"]
-        vmlinux = await host.obtain(digest, partial(blobs.copy, digest), scratch)
-        image = Image(host, vmlinux, inputs.variant.toolchain)
+        image = await _vmlinux(inputs, pool=pool, blobs=blobs, scratch=scratch)
         (source,) = await image.sources([finding.place])
     except InfraError as error:
         # A finding without a line is one still.

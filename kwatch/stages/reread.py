@@ -69,7 +69,13 @@ def _of_build(result: BuildResult, said: bytes) -> Finding | None:
 
 def _of_boot(result: BootResult, said: bytes) -> Finding | None:
     """Where exactly it is, an image has told that is gone by now."""
-    finding = examine(BootEnd(result.end), result.milestone, read_console(said), result.statuses)
+    finding = examine(
+        BootEnd(result.end),
+        result.milestone,
+        read_console(said),
+        result.statuses,
+        result.autopsy,
+    )
     before = result.finding
     if finding and before and finding.line is None and finding.place == before.place:
         return replace(finding, file=before.file, line=before.line)

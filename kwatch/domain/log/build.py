@@ -7,7 +7,6 @@ the host did to the build (memory, disk, sandbox) is no fault of the kernel.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log.line import MAX_TEXT, clean
 from kwatch.domain.log.rules import LINKER, RULES, Says
 from kwatch.domain.log.scan import Reading, Scanner, Words
+from kwatch.domain.log.source import source_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,14 +30,12 @@ _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'"})
 # A function in what objtool says, and where it stands in front of it.
 _FUNCTIONS = re.compile(r"[\w.$]+(?:\(\))?\+0x[0-9a-f]+|[\w.$]+\(\)")
 _WHERE = re.compile(rf"^(?:{_FUNCTIONS.pattern}|\S+): ")
+_LLD_OBJECT = re.compile(
+    r"^>>>\s+(?:referenced by |defined (?:at|in) )?(?P<file>[\w./-]+/[\w.-]+\.[ocSh])\b"
+)
+# Objects that are made of all others.
+_WHOLE = {"vmlinux.o", "built-in.a"}
 _IN_FUNCTION = re.compile(rf"^(?:{LINKER}: )?(?P<object>[\w./+-]+\.o)(?:\([\w.]+\))?: in function ")
-_FROM = ("arch", "block", "certs", "crypto", "drivers", "fs", "include", "init", "io_uring", "ipc",
-         "kernel", "lib", "mm", "net", "rust", "samples", "scripts", "security", "sound", "tools",
-         "usr", "virt")  # fmt: skip
-_TOP = re.compile(rf"(?:^|/)(?P<path>(?:{'|'.join(_FROM)})/.+)$")
-_NESTED = re.compile(rf"^kernel/(?P<path>(?:{'|'.join(_FROM)})/.+)$")
-
-
 _WORDS = Words([*(word for rule in RULES for word in rule.words), "in function"])
 
 
@@ -79,7 +77,11 @@ class BuildReader:
         if self._following:
             self._following -= 1
             says, last = self._found[-1]
-            self._found[-1] = says, replace(last, excerpt=(*last.excerpt, text), last_line=number)
+            file = last.file or _referring_file(text)
+            self._found[-1] = (
+                says,
+                replace(last, excerpt=(*last.excerpt, text), last_line=number, file=file),
+            )
         if not words:
             return
         if found := _IN_FUNCTION.match(text):
@@ -99,6 +101,15 @@ class BuildReader:
         self._places[finding.title] = len(self._found)
         self._found.append((rule.says, replace(finding, first_line=number, last_line=number)))
         self._following = EXCERPT_LINES - 1 if finding.severity is Severity.ERROR else 0
+
+
+def _referring_file(text: str) -> str | None:
+    """The object that a line of lld names, after an error in which it is used or defined."""
+    found = _LLD_OBJECT.match(text)
+    if found is None or found["file"] in _WHOLE:
+        return None
+    path = source_path(found["file"])
+    return f"{path[:-2]}.c" if path.endswith(".o") else path
 
 
 def _concluded(found: list[tuple[Says, Finding]]) -> tuple[Finding, ...]:
@@ -139,7 +150,7 @@ def _finding(rule: Rule, match: re.Match[str], current_object: str | None) -> Fi
         file = current_object
     if rule.is_counted:
         text = _FUNCTIONS.sub("FUNCTION", _WHERE.sub("", text))
-    path = source_path(file) if file else ""
+    path = source_path(file) if file and file not in _WHOLE else ""
     if path.endswith(".o"):
         path = f"{path[:-2]}.c"
     # As the compiler says it, which people search for.
@@ -181,12 +192,3 @@ def lab_trouble(said: bytes) -> str | None:
     reader.feed(said)
     found = (one for one in reader.finish().findings if one.kind is FindingKind.HOST)
     return next((one.title for one in found), None)
-
-
-def source_path(path: str) -> str:
-    """A path as the kernel's own people write it: relative to the top of the source."""
-    path = re.sub(r"^(?:\.{1,2}/)+", "", path)
-    found = _TOP.search(path)
-    path = found["path"] if found else path
-    nested = _NESTED.match(path)
-    return posixpath.normpath(nested["path"] if nested else path)

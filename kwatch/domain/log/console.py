@@ -17,7 +17,7 @@ from kwatch.domain.log import ktap
 from kwatch.domain.log.ktap import CaseStatus, KtapReader
 from kwatch.domain.log.line import read_line
 from kwatch.domain.log.progress import LEAVING, STEPS, Progress
-from kwatch.domain.log.report import Report
+from kwatch.domain.log.report import Report, is_asked_for
 from kwatch.domain.log.scan import Reading, Scanner, Words
 from kwatch.domain.log.splats import SPLATS
 
@@ -36,6 +36,8 @@ MAX_FINDINGS = 1000
 """Findings of one log that are kept; of the others only the number."""
 
 
+_INIT_DIED = "Attempted to kill init!"
+_DEADLY = {FindingKind.OOPS, FindingKind.BUG, FindingKind.KASAN}
 _PANIC = "Kernel panic - not syncing"
 _PANIC_END = "---[ end Kernel panic"
 
@@ -74,7 +76,8 @@ class ConsoleReader:
     def __init__(self) -> None:
         self._scanner = Scanner(_WORDS)
         self._open: dict[str | None, Report] = {}
-        self._findings: list[Finding] = []
+        self._oldest = 0
+        self._findings: dict[str, Finding] = {}
         self._left_out = 0
         self._tests = KtapReader()
         self._started: int | None = None
@@ -97,13 +100,13 @@ class ConsoleReader:
     def finish(self) -> Reading:
         """Everything was fed."""
         self.end_line()
-        for report in self._open.values():
+        for report in dict.fromkeys(self._open.values()):
             self._close(report)
-        self._open.clear()
-        found = sorted(self._findings, key=lambda one: one.first_line or 0)
+        found = sorted(self._findings.values(), key=lambda one: one.first_line or 0)
         if found and found[0].severity is Severity.INFO:
             # A consequence of what the log does not show is all there is to tell.
             found[0] = replace(found[0], severity=Severity.ERROR)
+        found = _without_consequences(found)
         if self._started is not None and self.progress < Progress.INIT:
             found.append(_incomplete(self._started, self._scanner.lines))
         cases = self._tests.finish()
@@ -142,17 +145,23 @@ class ConsoleReader:
 
     def _take(self, line: Line, announced: tuple[Splat, re.Match[str]] | None) -> None:
         report = self._open.get(line.caller)
+        if report is None and announced is None and is_asked_for(line.text):
+            # A CPU prints its stack because another one that reports a stall asked for it.
+            report = next((one for one in self._open.values() if one.is_of_stall), None)
+            if report is not None:
+                self._open[line.caller] = report
         if announced is not None and (report is None or not report.takes(announced[0])):
             if report is not None:
                 self._close(report)
             splat, match = announced
             report = Report(splat, match, line.number)
+            if not self._open:
+                self._oldest = line.number
             self._open[line.caller] = report
         if report is None:
             return
         report.add(line)
         if report.is_over:
-            del self._open[line.caller]
             self._close(report)
 
     def _note_progress(self, line: Line, words: Sequence[int]) -> None:
@@ -183,19 +192,36 @@ class ConsoleReader:
 
     def _end_old(self, number: int) -> None:
         """What a task or CPU says long after is about something else."""
-        for caller, report in list(self._open.items()):
+        if number <= self._oldest + MAX_SPAN:
+            return
+        for report in dict.fromkeys(self._open.values()):
             if number - report.first > MAX_SPAN:
-                del self._open[caller]
                 self._close(report)
+        self._oldest = min((one.first for one in self._open.values()), default=number)
 
     def _close(self, report: Report) -> None:
+        self._open = {caller: one for caller, one in self._open.items() if one is not report}
         self._keep(report.finding)
 
-    def _keep(self, finding: Callable[[], Finding]) -> None:
-        if len(self._findings) < MAX_FINDINGS:
-            self._findings.append(finding())
-        else:
+    def _keep(self, make: Callable[[], Finding]) -> None:
+        """What is said once more, as stalls are, is counted."""
+        if len(self._findings) >= MAX_FINDINGS:
             self._left_out += 1
+            return
+        finding = make()
+        key = f"{finding.severity} {finding.title}"
+        if known := self._findings.get(key):
+            finding = replace(known, count=known.count + 1)
+        self._findings[key] = finding
+
+
+def _without_consequences(found: list[Finding]) -> list[Finding]:
+    """A task that an oops ended may have been init, of which the kernel then dies."""
+    first = next((at for at, one in enumerate(found) if one.kind in _DEADLY), len(found))
+    return [
+        replace(one, severity=Severity.INFO) if at > first and _INIT_DIED in one.title else one
+        for at, one in enumerate(found)
+    ]
 
 
 def _as_provoked(finding: Finding, cases: Sequence[Case]) -> Finding:

@@ -45,12 +45,17 @@ _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """``number`` counts from 0; ``caller`` is ``T123`` or ``C0``; ``is_stamped``: printk's time."""
+    """``number`` counts from 0; ``caller`` is ``T123`` or ``C0``; ``prefix`` was cut off."""
 
     number: int
     text: str
     caller: str | None
-    is_stamped: bool
+    prefix: bytes
+
+    @property
+    def is_stamped(self) -> bool:
+        """Whether printk's time stands before it."""
+        return _STAMP.search(self.prefix) is not None
 
 
 def clean(line: str) -> str:
@@ -75,5 +80,5 @@ def read_line(raw: bytes, number: int) -> Line:
         number,
         text,
         caller=caller[1].decode() if caller else None,
-        is_stamped=_STAMP.search(raw, 0, end) is not None,
+        prefix=raw[:end],
     )

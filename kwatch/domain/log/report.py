@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding, Severity
 from kwatch.domain.log.line import Line
+from kwatch.domain.log.source import source_path
 from kwatch.domain.log.splats import Blamed, Role, Splat
 from kwatch.domain.log.stack import (
     PASSED_OVER,
@@ -61,7 +62,7 @@ _MESSAGE_NUMBERS = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,16}\b")
 _FREES = {"double-free or invalid-free": "invalid-free", "double-free": "invalid-free"}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Report:
     """The lines of one report, while they come in."""
 
@@ -82,10 +83,18 @@ class Report:
         if _END.search(line.text):
             self.is_over = True
 
+    @property
+    def is_of_stall(self) -> bool:
+        """Whether CPUs are asked for their stacks for it."""
+        return self.splat.blamed is Blamed.DISPATCH
+
     def takes(self, splat: Splat) -> bool:
         """Whether an announcement belongs to this report rather than begins one of its own."""
-        if splat.role is Role.START_OR_PART or splat.severity is Severity.INFO:
+        if splat.severity is Severity.INFO:
             return True
+        if splat.role is Role.START_OR_PART:
+            # What is only told for the record has no part that is an error.
+            return self.splat.severity is not Severity.INFO
         if self.splat.role is Role.LEAD:
             return len(self.lines) < 12
         if splat is self.splat and self.lines[-1].text.endswith("[inline]"):
@@ -102,11 +111,12 @@ class Report:
         name = display_name(frame.name) if frame else groups.get("function", "")
         machine = next((found for text in texts if (found := _CPU.search(text))), None)
         number = groups.get("line") or (frame.line if frame else None)
+        file = groups.get("file") or (frame.file if frame else None)
         return Finding(
             kind=self.splat.kind,
             title=self._title(texts, groups, name),
             function=name or None,
-            file=groups.get("file") or (frame.file if frame else None),
+            file=source_path(file) if file else None,
             line=int(number) if number else None,
             place=_place(texts, frame) if frame else None,
             module=frame.module if frame else None,
@@ -175,6 +185,11 @@ def _place(texts: Sequence[str], blamed_frame: Frame) -> str | None:
         return blamed_frame.place
     frames = (read_frame(text) for text in texts)
     return next((one.place for one in frames if one and one.name == blamed_frame.name), None)
+
+
+def is_asked_for(text: str) -> bool:
+    """Whether a line begins what another CPU asked this one to print."""
+    return _NEXT_CPU.match(text) is not None
 
 
 def _traces(texts: Sequence[str]) -> Iterator[list[Frame]]:

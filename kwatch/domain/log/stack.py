@@ -166,7 +166,7 @@ PASSED_OVER = {
 
 _ANCHOR = _any(
     r"do_syscall_", r"_*do_fast_syscall", r"sysenter", r"tracesys", r"entry_(?:SYSCALL|INT80|SYSENTER)", r"ret_fast_syscall", r"el0t?_", r"invoke_syscall", r"do_el0_svc",
-    r"process_one_work", r"kthread$", r"ret_from_fork", r"_*netif_receive_skb", r"_*do_softirq", r"handle_softirqs", r"call_timer_fn", r"_*run_timers?(?:_softirq)?$", r"expire_timers",
+    r"process_one_work", r"do_one_initcall", r"smpboot_thread_fn", r"cpu_stopper_thread", r"kthread$", r"ret_from_fork", r"_*netif_receive_skb", r"_*do_softirq", r"handle_softirqs", r"call_timer_fn", r"_*run_timers?(?:_softirq)?$", r"expire_timers",
     r"_*hrtimer_run", r"__run_hrtimer", r"_*(?:do_)?vfs_(?:ioctl|read|write|open|fsync)", r"do_iter_", r"do_dentry_open", r"do_loop_readv", r"(?:compat_)?(?:SyS|ksys)_(?:ioctl|read|write|close)",
     r"_*(?:x64_|se_|arm64_|ia32_|do_|compat_)*sys_(?:ioctl|read|write|close|exit)", r"C_SYSC_", r"\w*blkdev_(?:driver_)?ioctl", r"task_work_run", r"_+fput$", r"new_sync_(?:read|write)",
     r"call_(?:read|write)_iter", r"netlink_rcv_skb", r"netlink_unicast", r"genl_", r"rtnetlink_rcv", r"nfnetlink_rcv", r"_*tasklet_action", r"_*napi_poll", r"net_rx_action", r"rcu_(?:do_batch|core)",

@@ -17,7 +17,7 @@ REACHED = [milestone for milestone in Milestone if milestone >= Milestone.LINKED
 def examined(
     end: BootEnd, milestone: Milestone, console: bytes, statuses: dict[int, int]
 ) -> Finding | None:
-    return examine(end, milestone, read_console(console), statuses)
+    return examine(end, milestone, read_console(console), statuses, None)
 
 
 def test_a_boot_that_is_done_is_good() -> None:

@@ -11,9 +11,9 @@ from kwatch.domain.log.build import (
     MAX_FINDINGS,
     BuildReader,
     read_build_log,
-    source_path,
 )
 from kwatch.domain.log.line import clean
+from kwatch.domain.log.source import source_path
 
 
 def findings(log: str) -> tuple[Finding, ...]:

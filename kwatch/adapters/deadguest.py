@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Ask a guest that went silent what it died of, while its machine is still there."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from kwatch.adapters.qmp import QmpError
+from kwatch.domain import printk
+from kwatch.domain.postmortem import (
+    CODE_BYTES,
+    PAGE,
+    STACK_BYTES,
+    Autopsy,
+    Place,
+    VcpuState,
+    conclude,
+    find_trap,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kwatch.adapters.host import Host
+    from kwatch.adapters.image import Image
+    from kwatch.adapters.qmp import Qmp
+    from kwatch.domain.vcpu import VcpuSample
+
+MAX_VCPUS = 16
+# Where x86-64 maps the kernel's image (Documentation/arch/x86/x86_64/mm.rst), and how far up it may
+# lie before that.
+KERNEL_MAP = 0xFFFFFFFF80000000
+PHYSICAL = 1 << 30
+
+
+class Memory:
+    """The memory of a stopped guest. ``folder`` is that of its run on ``host``."""
+
+    def __init__(self, machine: Qmp, host: Host, folder: str) -> None:
+        self._machine = machine
+        self._host = host
+        self._file = f"{folder}/memory"
+
+    async def read(self, address: int, size: int, *, cpu: int = 0) -> bytes:
+        """Bytes at a virtual address, as many as are mapped in a row."""
+        try:
+            await self._machine.save(address, size, self._file, cpu=cpu)
+            return await self._host.read(self._file, size)
+        except QmpError:
+            rest = PAGE - address % PAGE
+            return await self.read(address, rest, cpu=cpu) if rest < size else b""
+
+    async def words(self, address: int, size: int, *, cpu: int = 0) -> tuple[int, ...]:
+        """The same as 64-bit words."""
+        data = await self.read(address, size, cpu=cpu)
+        return struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])
+
+
+async def examine_guest(
+    samples: Sequence[VcpuSample], memory: Memory, image: Image
+) -> Autopsy | None:
+    """What a guest died of that was stopped; None where its registers do not tell.
+
+    ``samples`` are the registers at its end; what user space does tells nothing of the kernel.
+
+    Raises InfraError where the host or a tool of LLVM fails.
+    """
+    samples = [one for one in samples[:MAX_VCPUS] if one.cpl == 0]
+    codes = [await memory.read(one.rip, CODE_BYTES, cpu=n) for n, one in enumerate(samples)]
+    stacks = [await memory.words(one.rsp & ~7, STACK_BYTES, cpu=n) for n, one in enumerate(samples)]
+    found = await image.ask(
+        {
+            "prints": [[one.rip, code.hex()] for one, code in zip(samples, codes, strict=True)],
+            "stacks": stacks,
+            "symbols": [printk.POINTER],
+        }
+    )
+    moved = found["moved_by"] or 0
+    vcpus = []
+    for sample, words, stack in zip(samples, stacks, found["stacks"], strict=True):
+        code = {words[at] for at in stack["code"]}
+        trap = find_trap(words, code.__contains__)
+        places = await _places(image, [sample.rip, trap.pointer if trap else 0], moved)
+        vcpus.append(
+            VcpuState(
+                rip=sample.rip,
+                place=places[0],
+                is_halted=sample.halted,
+                has_interrupts=sample.interrupts_enabled,
+                cr2=sample.cr2,
+                trace=tuple(Place(function=name, offset=at) for _, name, at in stack["returns"]),
+                trap=trap,
+                trap_place=places[1],
+                instruction=await image.instruction(
+                    _linked(trap.pointer if trap else sample.rip, moved)
+                ),
+            )
+        )
+    return conclude(vcpus, await _messages(memory, found["symbols"]))
+
+
+async def _places(image: Image, addresses: Sequence[int], moved: int) -> list[Place | None]:
+    """Where each address is in the image."""
+    linked = [_linked(address, moved) for address in addresses]
+    found = (await image.ask({"locate": linked}))["locate"]
+    return [Place(function=one[0], offset=one[1]) if one else None for one in found]
+
+
+def _linked(address: int, moved: int) -> int:
+    """Where the linker put what runs at ``address``, maybe before it has page tables of its own."""
+    return address + KERNEL_MAP if address < PHYSICAL else address - moved
+
+
+async def _messages(memory: Memory, symbols: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """What the kernel has written into its log, whether or not it reached a console."""
+    if printk.POINTER not in symbols:
+        return ()
+    pointer = await memory.words(symbols[printk.POINTER][0], 8)
+    if not pointer:
+        return ()
+    ring = printk.find_ring(await memory.read(pointer[0], printk.HEADER_BYTES))
+    if ring is None:
+        return ()
+    descriptions, infos, text = [
+        await memory.read(region.address, region.size)
+        for region in (ring.descriptions, ring.infos, ring.text)
+    ]
+    return printk.messages(ring, descriptions, infos, text)
