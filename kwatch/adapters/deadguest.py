@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kwatch.adapters.qmp import QmpError
 from kwatch.domain import printk
@@ -13,6 +13,7 @@ from kwatch.domain.postmortem import (
     PAGE,
     STACK_BYTES,
     Autopsy,
+    Machine,
     Place,
     VcpuState,
     conclude,
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
     from kwatch.domain.vcpu import VcpuSample
 
 MAX_VCPUS = 16
-# Where x86-64 maps the kernel's image (Documentation/arch/x86/x86_64/mm.rst), and how far up it may
-# lie before that.
+# Where x86-64 maps the kernel's image (Documentation/arch/x86/x86_64/mm.rst).
 KERNEL_MAP = 0xFFFFFFFF80000000
-PHYSICAL = 1 << 30
 
 
 class Memory:
@@ -58,7 +57,7 @@ class Memory:
 
 
 async def examine_guest(
-    samples: Sequence[VcpuSample], memory: Memory, image: Image
+    samples: Sequence[VcpuSample], memory: Memory, image: Image, machine: Machine
 ) -> Autopsy | None:
     """What a guest died of that was stopped; None where its registers do not tell.
 
@@ -81,35 +80,44 @@ async def examine_guest(
     for sample, words, stack in zip(samples, stacks, found["stacks"], strict=True):
         code = {words[at] for at in stack["code"]}
         trap = find_trap(words, code.__contains__)
-        places = await _places(image, [sample.rip, trap.pointer if trap else 0], moved)
+        here, there = await _find(image, [sample.rip, trap.pointer if trap else 0], moved)
         vcpus.append(
             VcpuState(
                 rip=sample.rip,
-                place=places[0],
+                place=here.place,
                 is_halted=sample.halted,
                 has_interrupts=sample.interrupts_enabled,
                 cr2=sample.cr2,
                 trace=tuple(Place(function=name, offset=at) for _, name, at in stack["returns"]),
                 trap=trap,
-                trap_place=places[1],
-                instruction=await image.instruction(
-                    _linked(trap.pointer if trap else sample.rip, moved)
-                ),
+                trap_place=there.place,
+                instruction=await image.instruction((there if trap else here).linked),
             )
         )
-    return conclude(vcpus, await _messages(memory, found["symbols"]))
+    return conclude(vcpus, await _messages(memory, found["symbols"]), machine)
 
 
-async def _places(image: Image, addresses: Sequence[int], moved: int) -> list[Place | None]:
-    """Where each address is in the image."""
-    linked = [_linked(address, moved) for address in addresses]
-    found = (await image.ask({"locate": linked}))["locate"]
-    return [Place(function=one[0], offset=one[1]) if one else None for one in found]
+class _Found(NamedTuple):
+    """An address as the image has it, and what is there."""
+
+    linked: int
+    place: Place | None
 
 
-def _linked(address: int, moved: int) -> int:
-    """Where the linker put what runs at ``address``, maybe before it has page tables of its own."""
-    return address + KERNEL_MAP if address < PHYSICAL else address - moved
+async def _find(image: Image, addresses: Sequence[int], moved: int) -> list[_Found]:
+    """Where each address is in the image: as it runs, or before it has page tables of its own."""
+    asked = [(address - moved, (address + KERNEL_MAP) % (1 << 64)) for address in addresses]
+    answers = iter((await image.ask({"locate": [one for pair in asked for one in pair]}))["locate"])
+    found = []
+    for pair in asked:
+        known = [(linked, name) for linked, name in zip(pair, (next(answers), next(answers)),
+                                                        strict=True) if name]  # fmt: skip
+        if known:
+            linked, (function, offset) = known[0]
+            found.append(_Found(linked, Place(function=function, offset=offset)))
+        else:
+            found.append(_Found(pair[0], None))
+    return found
 
 
 async def _messages(memory: Memory, symbols: Mapping[str, Sequence[int]]) -> tuple[str, ...]:

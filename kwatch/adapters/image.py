@@ -7,6 +7,8 @@ What a series built is a stranger's: the tools read it inside the sandbox.
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +18,13 @@ from kwatch.domain.postmortem import Instruction, read_instruction
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from kwatch.adapters.host import Host
+    from kwatch.domain.finding import Finding
     from kwatch.domain.toolchain import Toolchain
+
+log = logging.getLogger(__name__)
 
 VMLINUX = PurePosixPath("/in/vmlinux")
 ELF = PurePosixPath("/in/elf.py")
@@ -60,6 +65,19 @@ class Image:
         sandbox = Sandbox(read_only={str(VMLINUX): self._path, str(ELF): script})
         done = await self._host.run(sandbox.command(argv), stdin=stdin, timeout=DEADLINE)
         return done.stdout
+
+
+async def located(finding: Finding | None, image: Callable[[], Awaitable[Image]]) -> Finding | None:
+    """The finding with file and line, where the image can tell and the log does not."""
+    if finding is None or finding.place is None or finding.line is not None:
+        return finding
+    try:
+        (source,) = await (await image()).sources([finding.place])
+    except InfraError as error:
+        # A finding without a line is one still.
+        log.warning("%s stays without file and line: %s", finding.place, error)
+        return finding
+    return replace(finding, file=source[0], line=source[1]) if source else finding
 
 
 async def audit(host: Host, output: str) -> dict[str, Any]:

@@ -64,7 +64,8 @@ def command(
     return (
         *machine(profile, accelerator, memory_mib=profile.memory_mib, cpus=profile.cpus),
         "-chardev", f"file,id=channel,path={CHANNEL}", "-serial", "chardev:channel",
-        "-qmp", f"unix:{QMP},server=on,wait=off",
+        # A machine that resets or powers off waits for us: it may have to tell what it died of.
+        "-qmp", f"unix:{QMP},server=on,wait=off", "-action", "shutdown=pause",
         "-kernel", kernel, "-initrd", initramfs,
         "-append", f"{CMDLINE} {profile.cmdline}".rstrip(),
     )  # fmt: skip

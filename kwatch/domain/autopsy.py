@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.boot import BootEnd
 from kwatch.domain.finding import Finding, FindingKind, Severity
+from kwatch.domain.log.console import read_console
 from kwatch.domain.milestone import Milestone
 
 if TYPE_CHECKING:
@@ -59,15 +60,17 @@ def examine(
             is_error = splat and splat.severity is Severity.ERROR
             return splat if is_error else _tests(statuses, console)
         case BootEnd.PANIC:
-            return splat or _silent(FindingKind.PANIC, "kernel panic", console)
+            found = splat or _from_memory(autopsy)
+            return found or _silent(FindingKind.PANIC, "kernel panic", console)
         case BootEnd.HANG | BootEnd.STALL | BootEnd.DEADLINE:
             # A hang that is proven and one that merely lasts are the same bug: they must have
             # the same name, for which of the two is seen depends on the host's mood.
             told = _worst(one for one in console.findings if one.kind not in _HANGS)
             return told or _stuck(end, milestone, console, autopsy)
         case BootEnd.RESET:
-            where = _BETWEEN[milestone]
-            return splat or _silent(FindingKind.RESET, f"the machine resets {where}", console)
+            found = splat or _from_memory(autopsy)
+            title = f"the machine resets {_BETWEEN[milestone]}"
+            return found or _examined(_silent(FindingKind.RESET, title, console), console, autopsy)
         case BootEnd.OUTPUT_LIMIT:
             title = "the guest floods its console"
             return splat or _silent(FindingKind.OUTPUT_FLOOD, title, console)
@@ -92,19 +95,44 @@ def _worst(found: Iterable[Finding]) -> Finding | None:
 def _stuck(
     end: BootEnd, milestone: Milestone, console: Reading, autopsy: Autopsy | None
 ) -> Finding:
+    found = _from_memory(autopsy)
+    if found is not None and found.kind is FindingKind.PANIC:
+        return found
     is_silent = milestone < Milestone.KERNEL
     kind = FindingKind.SILENT_HANG if is_silent else FindingKind.HANG
     where = _BETWEEN[Milestone.LINKED if is_silent else milestone]
     found = _silent(kind, f"{kind.value} {where}", console)
+    if autopsy and not autopsy.is_final and end is not BootEnd.HANG:
+        # Where a guest is that is only slow, is chance, and a name must not be.
+        return replace(found, excerpt=_evidence(console, autopsy))
+    return _examined(found, console, autopsy)
+
+
+def _from_memory(autopsy: Autopsy | None) -> Finding | None:
+    """What the kernel wrote into its log and no console ever showed."""
+    if autopsy is None:
+        return None
+    written = "\n".join(autopsy.messages).encode("utf-8", "replace")
+    found = _worst(read_console(written).findings)
+    return found if found and found.severity is Severity.ERROR else None
+
+
+def _examined(found: Finding, console: Reading, autopsy: Autopsy | None) -> Finding:
+    """The finding with the name and the evidence of an autopsy, if there was one."""
     if autopsy is None:
         return found
+    return replace(
+        found,
+        title=f"{found.title}: {autopsy.cause}",
+        function=autopsy.function,
+        excerpt=_evidence(console, autopsy),
+    )
+
+
+def _evidence(console: Reading, autopsy: Autopsy) -> tuple[str, ...]:
     evidence = (*textwrap.wrap(autopsy.text, 76), *autopsy.lines)
     said = console.last_lines or autopsy.messages
-    found = replace(found, excerpt=(*evidence, *said[len(evidence) - EXCERPT_LINES :]))
-    if autopsy.is_final or end is BootEnd.HANG:
-        # Where a guest is that is only slow, is chance, and a name must not be.
-        found = replace(found, title=f"{found.title}: {autopsy.cause}", function=autopsy.function)
-    return found
+    return (*evidence, *said[-max(1, EXCERPT_LINES - len(evidence)) :])[:EXCERPT_LINES]
 
 
 def _tests(statuses: Mapping[int, int], console: Reading) -> Finding | None:

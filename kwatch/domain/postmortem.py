@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from kwatch.domain.log.stack import Frame, blamed
@@ -32,6 +33,15 @@ _COUNTING = {"incq", "addq", "orb"}
 
 # The CPU's error code of a page fault: Intel SDM volume 3, 4.7.
 _PRESENT, _WRITE, _FETCH = 1, 2, 16
+
+
+class Machine(Enum):
+    """How the machine was found."""
+
+    SILENT = auto()
+    """It goes on and says nothing."""
+    OFF = auto()
+    """It reset or powered off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,15 +133,17 @@ def find_trap(words: Sequence[int], is_code: Callable[[int], bool]) -> Trap | No
     return None
 
 
-def conclude(vcpus: Sequence[VcpuState], messages: Sequence[str]) -> Autopsy | None:
+def conclude(
+    vcpus: Sequence[VcpuState], messages: Sequence[str], machine: Machine
+) -> Autopsy | None:
     """What it died of; None where the registers say nothing of it."""
     dead = _most_telling(vcpus)
     if dead is None:
         return None
-    cause, function = _cause(dead)
+    cause, function = _cause(dead, machine)
     return Autopsy(
         cause=cause,
-        text=_told(dead),
+        text=_told(dead, machine),
         function=function,
         is_final=dead.trap_place is not None or (dead.is_halted and not dead.has_interrupts),
         lines=(*map(_state, vcpus), *(f"  {place}" for place in dead.trace[:SHOWN_FRAMES])),
@@ -149,7 +161,7 @@ def _most_telling(vcpus: Sequence[VcpuState]) -> VcpuState | None:
     return next(iter([*trapped, *busy]), None)
 
 
-def _cause(vcpu: VcpuState) -> tuple[str, str | None]:
+def _cause(vcpu: VcpuState, machine: Machine) -> tuple[str, str | None]:
     """The end of a title, and the function to blame."""
     if vcpu.trap is not None and vcpu.trap_place is not None:
         function = vcpu.trap_place.function
@@ -160,6 +172,8 @@ def _cause(vcpu: VcpuState) -> tuple[str, str | None]:
     frames = [Frame(place.function) for place in (vcpu.place, *vcpu.trace)]
     guilty = blamed(frames, "stall")
     function = guilty.name if guilty else vcpu.place.function
+    if machine is Machine.OFF:
+        return f"in {function}", function
     if vcpu.is_halted:
         return f"halted with interrupts off in {function}", function
     if vcpu.place.function != function:
@@ -219,9 +233,11 @@ def _state(vcpu: VcpuState) -> str:
     return f"vCPU {doing} at {where}, interrupts {interrupts}, CR2 {vcpu.cr2:#x}"
 
 
-def _told(vcpu: VcpuState) -> str:
+def _told(vcpu: VcpuState, machine: Machine) -> str:
     interrupts = "on" if vcpu.has_interrupts else "off"
     doing = "is halted" if vcpu.is_halted else "runs"
+    if machine is Machine.OFF:
+        doing = "ended"
     where = f"in {vcpu.place}" if vcpu.place else f"at {vcpu.rip:#x}"
     parts = [f"The processor {doing} {where} with interrupts {interrupts}."]
     if vcpu.trap is not None and vcpu.trap_place is not None:

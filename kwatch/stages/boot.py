@@ -7,14 +7,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import qemu
 from kwatch.adapters.deadguest import Memory, examine_guest
-from kwatch.adapters.image import Image
+from kwatch.adapters.image import Image, located
 from kwatch.adapters.initramfs import build_initramfs
 from kwatch.adapters.qmp import Qmp
 from kwatch.domain.autopsy import examine
@@ -30,12 +30,12 @@ from kwatch.domain.boot import (
     Sample,
     Watch,
 )
-from kwatch.domain.guest import BlobChunk, BlobDone, BlobStarted, ChannelReader, Integrity
+from kwatch.domain.guest import BlobChunk, BlobDone, BlobStarted, ChannelReader, Done, Integrity
 from kwatch.domain.guest import End as CommandEnd
 from kwatch.domain.host import Need, Slot
 from kwatch.domain.job import Handle, JobKind
 from kwatch.domain.observation import BootResult, BuildResult, Trial
-from kwatch.domain.postmortem import Autopsy
+from kwatch.domain.postmortem import Autopsy, Machine
 from kwatch.domain.run import LOG, Alive, Ended, Output
 from kwatch.domain.variant import Variant
 from kwatch.domain.vcpu import VcpuSample
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from kwatch.adapters.accelerator import Accelerators
     from kwatch.adapters.pool import Lease, Pool
     from kwatch.adapters.transport import Duplex
-    from kwatch.domain.finding import Finding
     from kwatch.domain.job import Job
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
@@ -62,6 +61,8 @@ SOCKET_PAUSE = 0.05
 SOCKET_TRIES = 100
 # Seconds between two signs of life of an attached supervisor, which gives one each second.
 LONGEST_GAP = 2.5
+# Seconds after the machine's end in which its guest's last word comes, if there is one.
+LAST_WORD = 0.5
 
 
 # How boots end of which the console tells nothing.
@@ -86,6 +87,7 @@ class _Recording:
     is_intact: bool = False
     statuses: dict[int, int] = field(default_factory=dict)
     autopsy: Autopsy | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def run(
@@ -116,12 +118,13 @@ async def run(
         initramfs = await lease.host.put_bytes(
             await asyncio.to_thread(_initramfs, profile, busybox)
         )
+        vmlinux = partial(_vmlinux, inputs, pool=pool, blobs=blobs, scratch=scratch)
         session = _Session(
             lease=lease,
             job=job,
             profile=profile,
             accelerator=accelerator,
-            image=partial(_vmlinux, inputs, pool=pool, blobs=blobs, scratch=scratch),
+            image=vmlinux,
         )
         verdict, heard = await session.run(database, kernel=kernel, initramfs=initramfs)
     if verdict.end.is_infra:
@@ -142,7 +145,7 @@ async def run(
         build_key=inputs.build.key,
         end=verdict.end,
         milestone=verdict.milestone,
-        finding=await _located(finding, inputs, pool=pool, blobs=blobs, scratch=scratch),
+        finding=await located(finding, vmlinux),
         statuses=heard.statuses,
         autopsy=heard.autopsy,
         artifacts=artifacts,
@@ -222,9 +225,7 @@ class _Session:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._follow(run_id, happenings)),
-                    group.create_task(
-                        self._converse(f"{folder}/{qemu.QMP}", happenings, wants_sample)
-                    ),
+                    group.create_task(self._converse(folder, happenings, wants_sample)),
                 ]
                 while not isinstance(decision, End):
                     if isinstance(decision, Sample):
@@ -232,21 +233,19 @@ class _Session:
                     now = self._clock.now()
                     happening = await _next(happenings, watch.next_wakeup(now) - now)
                     decision = self._tell(watch, happening, self._clock.now())
-                if decision.verdict.end in _SILENT:
-                    self._heard.autopsy = await self._examine(folder)
+                if decision.verdict.end in _SILENT and self._machine is not None:
+                    self._heard.autopsy = await self._examine(self._machine, folder, Machine.SILENT)
                 for task in tasks:
                     task.cancel()
         assert isinstance(decision, End)  # noqa: S101 - the loop ends no other way
         return decision.verdict
 
-    async def _examine(self, folder: str) -> Autopsy | None:
+    async def _examine(self, machine: Qmp, folder: str, state: Machine) -> Autopsy | None:
         """Ask the guest what it died of, while it is still there."""
-        if self._machine is None:
-            return None
         try:
-            await self._machine.stop()
-            memory = Memory(self._machine, self._host, folder)
-            return await examine_guest(await self._machine.vcpus(), memory, await self._image())
+            await machine.stop()
+            memory = Memory(machine, self._host, folder)
+            return await examine_guest(await machine.vcpus(), memory, await self._image(), state)
         except InfraError as error:
             log.warning("%s: the guest cannot be examined: %s", self._host.name, error)
             return None
@@ -289,6 +288,8 @@ class _Session:
                 heard.is_intact = integrity is Integrity.INTACT
             case CommandEnd(index=index, status=status):
                 heard.statuses[index] = status
+            case Done():
+                heard.done.set()
             case _:
                 pass
 
@@ -302,26 +303,43 @@ class _Session:
                     await happenings.put(frame)
 
     async def _converse(
-        self, socket: str, happenings: asyncio.Queue[object], wants_sample: asyncio.Event
+        self, folder: str, happenings: asyncio.Queue[object], wants_sample: asyncio.Event
     ) -> None:
         """Events of the machine, and the registers when they are asked for.
 
-        The machine's side channel is a help and no need: without it the console still tells.
+        Without them the console still tells, and a machine that is off is ended by its deadline.
         """
         try:
             with ungrouped():
                 async with (
-                    Qmp(await self._connect(socket)) as machine,
+                    Qmp(await self._connect(f"{folder}/{qemu.QMP}")) as machine,
                     asyncio.TaskGroup() as group,
                 ):
                     self._machine = machine
-                    group.create_task(_forward(machine, happenings))
+                    group.create_task(self._forward(machine, folder, happenings))
                     while True:
                         await wants_sample.wait()
                         wants_sample.clear()
                         await happenings.put(await machine.vcpus())
         except InfraError as error:
             log.debug("no control of the machine: %s", error)
+
+    async def _forward(self, machine: Qmp, folder: str, happenings: asyncio.Queue[object]) -> None:
+        """Tell of the machine's events, and let it end once it is off."""
+        while (event := await machine.next_event()) is not None:
+            is_off = event.name == "SHUTDOWN"
+            if is_off and not await self._is_done():
+                self._heard.autopsy = await self._examine(machine, folder, Machine.OFF)
+            await happenings.put(event)
+            if is_off:
+                await machine.quit()
+
+    async def _is_done(self) -> bool:
+        """Whether the guest said that it was done; what it said last may still be on its way."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD):
+                await self._heard.done.wait()
+        return self._heard.done.is_set()
 
     async def _connect(self, socket: str) -> Duplex:
         for _ in range(SOCKET_TRIES):
@@ -330,11 +348,6 @@ class _Session:
             except InfraError:
                 await asyncio.sleep(SOCKET_PAUSE)
         return await self._host.connect_unix(socket)
-
-
-async def _forward(machine: Qmp, happenings: asyncio.Queue[object]) -> None:
-    while (event := await machine.next_event()) is not None:
-        await happenings.put(event)
 
 
 async def _next(happenings: asyncio.Queue[object], seconds: float) -> object:
@@ -366,22 +379,6 @@ async def _vmlinux(inputs: _Inputs, *, pool: Pool, blobs: Blobs, scratch: Path) 
     digest = inputs.build.artifacts["vmlinux"]
     path = await host.obtain(digest, partial(blobs.copy, digest), scratch)
     return Image(host, path, inputs.variant.toolchain)
-
-
-async def _located(
-    finding: Finding | None, inputs: _Inputs, *, pool: Pool, blobs: Blobs, scratch: Path
-) -> Finding | None:
-    """The finding with file and line, where the image can tell and the console does not."""
-    if finding is None or finding.place is None or finding.line is not None:
-        return finding
-    try:
-        image = await _vmlinux(inputs, pool=pool, blobs=blobs, scratch=scratch)
-        (source,) = await image.sources([finding.place])
-    except InfraError as error:
-        # A finding without a line is one still.
-        log.warning("%s stays without file and line: %s", finding.place, error)
-        return finding
-    return replace(finding, file=source[0], line=source[1]) if source else finding
 
 
 def _initramfs(profile: BootProfile, busybox: bytes) -> bytes:

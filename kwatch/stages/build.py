@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from kwatch.adapters import kbuild, llvm
 from kwatch.adapters.host import OnCancel
+from kwatch.adapters.image import audit
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.host import Need, Slot
 from kwatch.domain.job import Handle, JobKind
 from kwatch.domain.kconfig import SOURCES, config_digest, dropped, merge, parse
+from kwatch.domain.linkaudit import lost_instrumentation
 from kwatch.domain.log.build import read_build_log
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.observation import BuildResult, Trial
@@ -211,8 +213,12 @@ class _Builder:
         config = (await self._host.read(f"{slot.output}/.config", CONFIG_LIMIT)).decode()
         if end.status != 0:
             return self._failed(Milestone.CONFIG, config=config)
+        lost = lost_instrumentation(await audit(self._host, slot.output))
         return _Made(
-            milestone=Milestone.LINKED, finding=None, log=b"".join(self._log), config=config
+            milestone=Milestone.COMPILED if lost else Milestone.LINKED,
+            finding=lost,
+            log=b"".join(self._log),
+            config=config,
         )
 
     async def _run(self, slot: BuildSlot, phase: str, *targets: str) -> RunEnd:

@@ -16,6 +16,7 @@ from kwatch.domain.autopsy import examine
 from kwatch.domain.boot import BootEnd
 from kwatch.domain.facts import Reread
 from kwatch.domain.finding import FindingKind
+from kwatch.domain.linkaudit import LINK_AUDIT
 from kwatch.domain.log.build import read_build_log
 from kwatch.domain.log.console import read_console
 from kwatch.domain.log.scan import READER_VERSION
@@ -61,8 +62,8 @@ async def _again(result: BuildResult | BootResult, blobs: Blobs) -> BuildResult 
 
 def _of_build(result: BuildResult, said: bytes) -> Finding | None:
     """A build that went well has nothing to explain, and its outcome is not up to the reader."""
-    if result.finding is None:
-        return None
+    if result.finding is None or result.finding.rule == LINK_AUDIT:
+        return result.finding
     finding = read_build_log(said)
     return result.finding if finding.kind is FindingKind.HOST else finding
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A small kernel that goes silent in real QEMU, and what is found out about it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kwatch.adapters.deadguest import Memory, examine_guest
+from kwatch.adapters.host import Host
+from kwatch.adapters.image import Image
+from kwatch.adapters.qmp import Qmp
+from kwatch.domain.host import HostSpec
+from kwatch.domain.postmortem import Machine
+from tests.unit.domain.trials import TOOLCHAIN
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kwatch.domain.postmortem import Autopsy
+
+TOY = Path(__file__).parents[2] / "lab/toy"
+
+
+def build(folder: Path, option: str) -> Path:
+    """A kernel with one fault planted."""
+    folder.mkdir(exist_ok=True)
+    (folder / ".config").write_text(f"CONFIG_{option}=y\n")
+    for goals in (["olddefconfig"], ["bzImage", "vmlinux"]):
+        argv = ["make", "-C", str(TOY), "LLVM=-22", f"O={folder}", *goals]
+        subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    return folder
+
+
+@contextlib.asynccontextmanager
+async def machine(folder: Path, host: Host, *options: str) -> AsyncIterator[Qmp]:
+    """A guest with the kernel in ``folder``, until it prints nothing any more."""
+    (folder / "initrd").write_bytes(bytes(512))
+    process = await asyncio.create_subprocess_exec(
+        "qemu-system-x86_64", "-display", "none", "-nodefaults", "-no-reboot", "-accel", "tcg",
+        "-cpu", "max", "-M", "q35", "-m", "128M", "-action", "shutdown=pause",
+        "-serial", f"file:{folder}/console", "-qmp", f"unix:{folder}/qmp,server=on,wait=off",
+        "-kernel", "arch/x86/boot/bzImage", "-initrd", "initrd",
+        "-append", "console=ttyS0 panic=-1", *options, cwd=folder,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(10):
+            while not (folder / "qmp").exists():
+                await asyncio.sleep(0.02)
+        async with Qmp(await host.connect_unix(str(folder / "qmp"))) as qmp:
+            yield qmp
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def autopsy_of(folder: Path, option: str, state: Machine) -> Autopsy | None:
+    kernel = build(folder / "kernel", option)
+    spec = HostSpec(name="here", directory=str(folder / "host"), arch=platform.machine(), slots={})
+    async with Host(spec) as host, machine(kernel, host) as qmp:
+        await asyncio.sleep(1.5)
+        await qmp.stop()
+        image = Image(host, str(kernel / "vmlinux"), TOOLCHAIN)
+        return await examine_guest(await qmp.vcpus(), Memory(qmp, host, str(kernel)), image, state)
+
+
+@pytest.mark.parametrize(
+    ("option", "state", "cause", "function"),
+    [("TOY_SILENT", Machine.SILENT, "halted with interrupts off in plant_early", "plant_early"),
+     ("TOY_HANG", Machine.SILENT, "endless loop in spin_for_ever", "spin_for_ever"),
+     ("TOY_TRIPLE_FAULT", Machine.OFF, "in plant_boot", "plant_boot")],
+)  # fmt: skip
+async def test_a_silent_guest_tells_where_it_is(
+    tmp_path: Path, option: str, state: Machine, cause: str, function: str
+) -> None:
+    autopsy = await autopsy_of(tmp_path, option, state)
+    assert autopsy is not None
+    assert (autopsy.cause, autopsy.function) == (cause, function)
+    assert any("start_kernel+0x" in line for line in autopsy.lines)
