@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kwatch.domain.autopsy import examine
@@ -8,6 +10,7 @@ from kwatch.domain.boot import BootEnd
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.log.console import read_console
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.postmortem import Autopsy
 
 BOOT = b"[    0.000000] Linux version 7.0.0-next\r\n[    0.100000] Command line: quiet\r\n"
 OOPS = b"[    1.1] BUG: unable to handle page fault for address: ffffffffdeadbeef\r\n"
@@ -73,3 +76,58 @@ def test_a_kernel_that_never_said_a_word_hangs_silently() -> None:
 def test_what_the_lab_did_is_no_finding(end: BootEnd) -> None:
     with pytest.raises(ValueError, match="nothing about a kernel"):
         examined(end, Milestone.KERNEL, BOOT, {})
+
+
+AUTOPSY = Autopsy(
+    cause="page fault in start_kernel",
+    text="The processor is halted in early_fixup_exception+0x6f with interrupts off.",
+    function="start_kernel",
+    is_final=True,
+    lines=("vCPU halted at early_fixup_exception+0x6f, interrupts off, CR2 0x0",),
+    messages=("[    0.000000] Linux version 6.12",),
+)
+PANIC = "[    0.100000] Kernel panic - not syncing: nothing can be done"
+
+
+def of_guest(end: BootEnd, autopsy: Autopsy, console: bytes = b"") -> Finding:
+    found = examine(end, Milestone.LINKED, read_console(console), {}, autopsy)
+    assert found is not None
+    return found
+
+
+def test_a_guest_that_can_never_go_on_names_its_problem() -> None:
+    found = of_guest(BootEnd.HANG, AUTOPSY)
+    assert found.title == (
+        "silent hang before the first line of the kernel: page fault in start_kernel"
+    )
+    assert (found.kind, found.function) == (FindingKind.SILENT_HANG, "start_kernel")
+    assert found.excerpt[0].startswith("The processor is halted in early_fixup_exception")
+    assert found.excerpt[-1] == "[    0.000000] Linux version 6.12"
+    # The same bug, whether the hang was proven or waited for.
+    assert of_guest(BootEnd.STALL, AUTOPSY).fingerprint == found.fingerprint
+
+
+def test_where_a_slow_guest_happens_to_be_is_evidence_and_no_name() -> None:
+    slow = replace(AUTOPSY, cause="endless loop in memcpy", is_final=False)
+    found = of_guest(BootEnd.DEADLINE, slow)
+    assert found.title == "silent hang before the first line of the kernel"
+    assert found.excerpt[1] == AUTOPSY.lines[0]
+    assert "endless loop in memcpy" in of_guest(BootEnd.HANG, slow).title
+
+
+@pytest.mark.parametrize("end", [BootEnd.HANG, BootEnd.RESET, BootEnd.PANIC])
+def test_a_panic_that_no_console_showed_is_in_the_memory(end: BootEnd) -> None:
+    found = of_guest(end, replace(AUTOPSY, messages=(*AUTOPSY.messages, PANIC)))
+    assert (found.kind, found.title) == (
+        FindingKind.PANIC, "kernel panic: nothing can be done"
+    )  # fmt: skip
+
+
+def test_a_reset_is_told_with_where_it_was() -> None:
+    found = of_guest(BootEnd.RESET, replace(AUTOPSY, cause="in plant_boot"))
+    assert found.title == ("the machine resets before the first line of the kernel: in plant_boot")
+
+
+def test_the_console_knows_better_than_the_registers() -> None:
+    found = of_guest(BootEnd.HANG, AUTOPSY, BOOT + OOPS)
+    assert found.kind is FindingKind.OOPS
