@@ -73,12 +73,14 @@ class Lab:
         database: Database,
         blobs: Blobs,
         pool: Pool,
+        accelerators: Accelerators,
         worker: Worker,
     ) -> None:
         self.settings = settings
         self.database = database
         self.blobs = blobs
         self.pool = pool
+        self.accelerators = accelerators
         self.worker = worker
 
     async def put(self, kind: JobKind, key: str) -> None:
@@ -134,6 +136,7 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
             user_agent=f"kwatch/{__version__}+{settings.contact}",
             session=session,
         )
+        accelerators = Accelerators()
         worker = Worker(
             database=database,
             stages=_stages(
@@ -145,13 +148,21 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
                     blobs=blobs,
                     lore=lore,
                     scratch=scratch,
+                    accelerators=accelerators,
                 ),
             ),
             slots=settings.slots,
             clock=time.time,
             jitter=random.random,
         )
-        yield Lab(settings=settings, database=database, blobs=blobs, pool=pool, worker=worker)
+        yield Lab(
+            settings=settings,
+            database=database,
+            blobs=blobs,
+            pool=pool,
+            accelerators=accelerators,
+            worker=worker,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +175,7 @@ class _Ports:
     blobs: Blobs
     lore: Lore
     scratch: Path
+    accelerators: Accelerators
 
 
 def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
@@ -199,7 +211,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             database=database,
             scratch=scratch,
             busybox=settings.busybox.read_bytes(),
-            accelerators=Accelerators(),
+            accelerators=ports.accelerators,
         ),
         JobKind.COLLECT: partial(
             collect.run, pool=ports.pool, blobs=ports.blobs, database=database, scratch=scratch
@@ -220,6 +232,8 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
         JobKind.COMMAND: partial(
             command.run,
             sources=settings.schedule.sources.keys(),
+            hosts=[one.name for one in settings.hosts],
+            pool=ports.pool,
             database=database,
             clock=time.time,
         ),

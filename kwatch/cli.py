@@ -9,12 +9,15 @@ import json
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch import __version__, app, daemon, journal, listing, read_log
+from kwatch.adapters.accelerator import Accelerators
 from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
+from kwatch.adapters.preflight import inspect, try_guests
 from kwatch.config.assemble import Secrets
 from kwatch.config.load import load
 from kwatch.domain.command import Command, Verb
@@ -86,8 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     show = verb("show", _show, "everything that is known of one thing")
     show.option("what", choices=sorted(listing.SHOWN)).option("name", nargs="+", metavar="NAME")
     show.config().json()
-    hosts = verb("hosts", _hosts, "list the hosts, or check that they answer")
-    hosts.option("action", choices=("list", "check"), nargs="?", default="list").config().json()
+    hosts = verb("hosts", _hosts, "list the hosts, look them over, take one out or back in")
+    hosts.option("action", choices=("list", "check", "drain", "resume"), nargs="?", default="list")
+    hosts.option("name", nargs="?", help="the host to drain or resume").config().json()
     series = verb("series", _series, "list the series that were posted, or accept one")
     series.option("action", choices=("list", "accept"), nargs="?", default="list")
     series.option("digest", nargs="?").config().json()
@@ -166,6 +170,10 @@ def _show(words: argparse.Namespace) -> int:
 def _hosts(words: argparse.Namespace) -> int:
     if words.action == "list":
         return _print(words, listing.hosts)
+    if words.action == "drain":
+        return _order(words, Verb.DRAIN_HOST, words.name, "the name of the host")
+    if words.action == "resume":
+        return _order(words, Verb.RESUME_HOST, words.name, "the name of the host")
     settings = load(words.config)
     troubles = asyncio.run(_check_hosts(settings))
     for host in settings.hosts:
@@ -174,12 +182,15 @@ def _hosts(words: argparse.Namespace) -> int:
 
 
 async def _check_hosts(settings: Settings) -> dict[str, str]:
-    """What is wrong with each host that does not answer as one."""
+    """What is wrong with each host that does not answer, or is not fit for work."""
     troubles = {}
     for spec in settings.hosts:
         try:
             async with Host(spec) as host:
-                await host.probe()
+                reason = await inspect(host, now=time.time())
+                reason = reason or await try_guests(host, Accelerators())
+            if reason is not None:
+                troubles[spec.name] = reason
         except KwatchError as error:
             troubles[spec.name] = str(error)
     return troubles

@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from kwatch.adapters import systemd
+from kwatch.adapters.preflight import inspect, try_guests
 from kwatch.app import open_lab
 from kwatch.domain.facts import CommandState
 from kwatch.domain.host import Health, HostState
@@ -44,6 +45,7 @@ FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 600.0
 BEAT_SECONDS = 10.0
 HEALTH_SECONDS = 2.0
+DAY = 86400.0
 
 
 async def run(settings: Settings) -> None:
@@ -116,6 +118,8 @@ async def order(settings: Settings, given: Command) -> tuple[bool, str]:
             facts = await command.run(
                 job,
                 sources=settings.schedule.sources.keys(),
+                hosts=[one.name for one in settings.hosts],
+                pool=lab.pool,
                 database=lab.database,
                 clock=time.time,
             )
@@ -192,29 +196,53 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
 
 
 async def _welcome(lab: Lab, host: Host) -> None:
-    """End what nobody owns on a host, then admit it; again later for as long as it is away."""
-    pause = FIRST_PAUSE
+    """Look a host over when it joins, each day, and when the operator says that it is mended.
+
+    What nobody owns there is ended before it is admitted; one that is away is tried again later.
+    """
+    held = await lab.database.read(hosts.seen)
+    for known in held:
+        if known.name == host.name and known.state.health is Health.DRAINED:
+            lab.pool.hold(host.name, known.state)
+    noted, pause, due = None, FIRST_PAUSE, time.monotonic()
     while True:
-        try:
-            handles = await lab.database.read(queue.handles)
-            ended = await host.reap({handle.run_id for handle in handles})
-        except InfraError as error:
-            log.warning("%s", error)
-            state = HostState(health=Health.UNREACHABLE, reason=str(error).splitlines()[0])
-            await _note(lab, host, state)
-        else:
-            if ended:
-                log.info("%s: ended what was left: %s", host.name, ", ".join(ended))
-            await lab.pool.admit(host.name)
-            break
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
-    noted = None
-    while True:
+        if lab.pool.wants_preflight(host.name) or (
+            time.monotonic() >= due and lab.pool.state(host.name).health is not Health.DRAINED
+        ):
+            if not await _look_over(lab, host):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            pause, due = FIRST_PAUSE, time.monotonic() + DAY
         state = lab.pool.seen(host.name)
         if state != noted and await _note(lab, host, state):
             noted = state
         await asyncio.sleep(HEALTH_SECONDS)
+
+
+async def _look_over(lab: Lab, host: Host) -> bool:
+    """Admit a host or quarantine it; False where it does not answer."""
+    try:
+        if lab.pool.wants_preflight(host.name):
+            handles = await lab.database.read(queue.handles)
+            ended = await host.reap({handle.run_id for handle in handles})
+            if ended:
+                log.info("%s: ended what was left: %s", host.name, ", ".join(ended))
+        reason = await inspect(host, now=time.time())
+        if reason is None:
+            # Builds need not wait until it is known what runs guests.
+            await lab.pool.admit(host.name)
+            lab.accelerators.forget(host)
+            reason = await try_guests(host, lab.accelerators)
+    except InfraError as error:
+        log.warning("%s", error)
+        state = HostState(health=Health.UNREACHABLE, reason=str(error).splitlines()[0])
+        await _note(lab, host, state)
+        return False
+    if reason is not None:
+        log.error("%s gets no work: %s", host.name, reason)
+        lab.pool.hold(host.name, HostState(health=Health.QUARANTINED, reason=reason))
+    return True
 
 
 async def _note(lab: Lab, host: Host, state: HostState) -> bool:

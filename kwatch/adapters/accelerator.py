@@ -45,10 +45,10 @@ def boot_disk() -> bytes:
 
 
 class Accelerators:
-    """Which accelerators really work on each host: probed once for each machine and CPU."""
+    """Which accelerators really work on each host: tried once for each machine and CPU."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str | None], Accelerator] = {}
+        self._known: dict[tuple[str, str, str | None], dict[Accelerator, str | None]] = {}
         self._probing = asyncio.Lock()
 
     async def best(self, host: Host, profile: BootProfile) -> Accelerator:
@@ -58,18 +58,29 @@ class Accelerators:
         """
         if profile.accelerator is not Accelerator.AUTO:
             return profile.accelerator
+        found = await self.tried(host, profile)
+        works = [accelerator for accelerator, reason in found.items() if reason is None]
+        if not works:
+            # The next time it may.
+            self.forget(host)
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in found.items())
+            raise InfraError(f"{host.name} cannot run a guest ({reasons})", host=host.name)
+        return works[0]
+
+    async def tried(self, host: Host, profile: BootProfile) -> dict[Accelerator, str | None]:
+        """None for each accelerator that runs a tiny guest of ``profile``, or why it does not."""
         key = (host.name, profile.machine, profile.cpu)
         async with self._probing:
             if key not in self._known:
                 found = await probe_accelerators(host, profile)
                 for accelerator, reason in found.items():
                     log.info("%s: %s %s", host.name, accelerator, reason or "works")
-                works = [accelerator for accelerator, reason in found.items() if reason is None]
-                if not works:
-                    reasons = "; ".join(f"{name}: {reason}" for name, reason in found.items())
-                    raise InfraError(f"{host.name} cannot run a guest ({reasons})", host=host.name)
-                self._known[key] = works[0]
+                self._known[key] = found
         return self._known[key]
+
+    def forget(self, host: Host) -> None:
+        """Try anew what runs on ``host``."""
+        self._known = {key: found for key, found in self._known.items() if key[0] != host.name}
 
 
 async def probe_accelerators(host: Host, profile: BootProfile) -> dict[Accelerator, str | None]:

@@ -57,16 +57,33 @@ class Pool:
         self._breakers = {name: _Breaker() for name in self.hosts}
         self._used: dict[tuple[str, Slot], set[int]] = {}
         self._admitted: set[str] = set()
+        self._held: dict[str, HostState] = {}
         self._changed = asyncio.Condition()
 
     async def admit(self, name: str) -> None:
         """Give a host work from now on: what an earlier daemon left there is cleared away."""
         self._admitted.add(name)
+        self._held.pop(name, None)
         async with self._changed:
             self._changed.notify_all()
 
+    def hold(self, name: str, state: HostState) -> None:
+        """Give a host no more work, for the reason in ``state``; what runs there goes on."""
+        self._held[name] = state
+
+    def release(self, name: str) -> None:
+        """Look a host over again, which decides whether it gets work."""
+        self._held.pop(name, None)
+        self._admitted.discard(name)
+
+    def wants_preflight(self, name: str) -> bool:
+        """Whether nobody knows if a host is fit."""
+        return name not in self._admitted and name not in self._held
+
     def state(self, name: str) -> HostState:
         """Whether a host gets work now, and why not."""
+        if name in self._held:
+            return self._held[name]
         if name not in self._admitted:
             return HostState(health=Health.UNREACHABLE, reason="not reached yet")
         breaker = self._breakers[name]
@@ -75,7 +92,9 @@ class Pool:
         return HostState()
 
     def seen(self, name: str) -> HostState:
-        """How an admitted host last did: a failure counts until something succeeds there."""
+        """How a host last did: a failure counts until something succeeds there."""
+        if name in self._held:
+            return self._held[name]
         breaker = self._breakers[name]
         if breaker.failures:
             return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
@@ -158,7 +177,7 @@ class Pool:
                 await self._changed.wait_for(lambda: name in self._admitted)
 
     def _pick(self, need: Need, specs: Sequence[HostSpec], prefer: Handle | None) -> Lease | None:
-        if prefer is not None and prefer.host in self._admitted:
+        if prefer is not None and prefer.host in self._admitted - self._held.keys():
             used = self._used.setdefault((prefer.host, need.slot), set())
             if prefer.slot not in used:
                 used.add(prefer.slot)

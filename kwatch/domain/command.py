@@ -17,12 +17,16 @@ class Verb(StrEnum):
     ACCEPT_SERIES = "accept-series"
     RELEASE_MAIL = "release-mail"
     LOOK = "look"
+    DRAIN_HOST = "drain-host"
+    RESUME_HOST = "resume-host"
 
 
 ARGUMENT: Mapping[Verb, str] = {
     Verb.ACCEPT_SERIES: "the digest of a series, or its first digits",
     Verb.RELEASE_MAIL: "the number of a mail that is held",
     Verb.LOOK: "tree:NAME or list:NAME",
+    Verb.DRAIN_HOST: "the name of a host",
+    Verb.RESUME_HOST: "the name of a host",
 }
 
 

@@ -21,11 +21,16 @@ class Slot(Enum):
 
 
 class Health(Enum):
-    """Whether a host gets work. UNREACHABLE heals by itself, QUARANTINED needs the operator."""
+    """Whether a host gets work.
+
+    UNREACHABLE heals by itself. QUARANTINED is not fit, and is looked over again each day or when
+    the operator says that it is mended. DRAINED is what the operator took out.
+    """
 
     OK = "ok"
     UNREACHABLE = "unreachable"
     QUARANTINED = "quarantined"
+    DRAINED = "drained"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,22 +7,34 @@ from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.command import Verb
 from kwatch.domain.facts import Answered, CommandState
+from kwatch.domain.host import Health, HostState
 from kwatch.domain.job import Job, JobKind
 from kwatch.store import commands, queue
+from kwatch.store import hosts as host_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from kwatch.adapters.pool import Pool
     from kwatch.store.database import Database
 
 _SOURCES = {"tree": JobKind.WATCH, "list": JobKind.LISTEN}
 
 
 async def run(
-    job: Job, *, sources: Collection[str], database: Database, clock: Callable[[], float]
+    job: Job,
+    *,
+    sources: Collection[str],
+    hosts: Collection[str],
+    pool: Pool,
+    database: Database,
+    clock: Callable[[], float],
 ) -> Answered | None:
-    """Carry out the command that ``job.key`` numbers. ``sources`` are what is watched, by the
-    names ``tree:NAME`` and ``list:NAME``.
+    """Carry out the command that ``job.key`` numbers.
+
+    ``sources`` are what is watched, by the names ``tree:NAME`` and ``list:NAME``; ``hosts`` are
+    the names of those that are configured. Without a daemon ``pool`` has none of them, and an
+    order about one counts from the next start on.
     """
     stored = await database.read(commands.load, int(job.key))
     if stored.state is not CommandState.ASKED:
@@ -48,6 +60,22 @@ async def run(
                 await database.write(queue.demand, _SOURCES[source], name, now=clock())
             answer = f"looking at {argument}" if is_known else None
             refusal = f"{argument!r} is not watched; what is: {', '.join(sorted(sources))}"
+        case Verb.DRAIN_HOST:
+            refusal = _no_host(argument, hosts)
+            drained = HostState(
+                health=Health.DRAINED, reason=f"taken out by {stored.command.sender}"
+            )
+            if argument in hosts:
+                await database.write(host_states.note, argument, drained, now=clock())
+                pool.hold(argument, drained)
+            answer = f"{argument} gets no more work" if argument in hosts else None
+        case Verb.RESUME_HOST:
+            refusal = _no_host(argument, hosts)
+            unknown = HostState(health=Health.UNREACHABLE, reason="not looked over yet")
+            if argument in hosts:
+                await database.write(host_states.note, argument, unknown, now=clock())
+                pool.release(argument)
+            answer = f"{argument} is looked over" if argument in hosts else None
         case _:
             assert_never(stored.command.verb)
     return Answered(
@@ -55,3 +83,7 @@ async def run(
         state=CommandState.DONE if answer else CommandState.REFUSED,
         answer=answer or refusal,
     )
+
+
+def _no_host(name: str, hosts: Collection[str]) -> str:
+    return f"no host is called {name!r}; there are {', '.join(sorted(hosts)) or 'none'}"

@@ -17,11 +17,13 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from kwatch.adapters.pool import Pool
 from kwatch.domain.command import Verb
 from kwatch.domain.facts import CommandState
+from kwatch.domain.host import Health
 from kwatch.domain.job import JobKind
 from kwatch.stages import command
-from kwatch.store import commands, queue, record
+from kwatch.store import commands, hosts, queue, record
 from kwatch.store.database import Database
 from kwatch.web import control as module
 from kwatch.web.control import LONGEST_ARGUMENT, make_control
@@ -38,6 +40,7 @@ class Lab:
     database: Database
     path: Path
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    pool: Pool = field(default_factory=lambda: Pool([], clock=time.time))
 
     async def post(self, body: object, **settings: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401
         """Status and answer to a command; ``body`` bytes are sent as they are."""
@@ -60,7 +63,12 @@ class Lab:
                 if job is None:
                     break
                 facts = await command.run(
-                    job, sources=SOURCES, database=self.database, clock=time.time
+                    job,
+                    sources=SOURCES,
+                    hosts=["kvm-1"],
+                    pool=self.pool,
+                    database=self.database,
+                    clock=time.time,
                 )
                 assert facts is not None
                 await self.database.write(record.record, job, facts, now=time.time())
@@ -108,6 +116,25 @@ async def test_a_command_is_answered_when_it_is_carried_out(lab: Lab) -> None:
         status, answer = await lab.post({"verb": Verb.RELEASE_MAIL, "argument": "7"})
         assert (status, answer["state"]) == (200, CommandState.REFUSED)
         assert "no held mail has the number 7" in answer["answer"]
+
+
+async def test_a_host_is_taken_out_and_looked_over_again(lab: Lab) -> None:
+    async with lab.at_work():
+        await lab.pool.admit("kvm-1")
+        status, answer = await lab.post({"verb": Verb.DRAIN_HOST, "argument": "kvm-1"})
+        assert (status, answer["answer"]) == (200, "kvm-1 gets no more work")
+        assert lab.pool.state("kvm-1").health is Health.DRAINED
+        assert not lab.pool.wants_preflight("kvm-1")
+        # A restart finds it there.
+        (seen,) = await lab.database.read(hosts.seen)
+        assert (seen.name, seen.state) == ("kvm-1", lab.pool.state("kvm-1"))
+        await lab.post({"verb": Verb.RESUME_HOST, "argument": "kvm-1"})
+        assert lab.pool.wants_preflight("kvm-1")
+        (seen,) = await lab.database.read(hosts.seen)
+        assert seen.state.health is Health.UNREACHABLE
+        status, answer = await lab.post({"verb": Verb.DRAIN_HOST, "argument": "kvm-2"})
+        assert (status, answer["state"]) == (200, CommandState.REFUSED)
+        assert answer["answer"] == "no host is called 'kvm-2'; there are kvm-1"
 
 
 async def test_who_asked_is_kept(lab: Lab) -> None:

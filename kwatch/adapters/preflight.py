@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Look a host over: its tools, disk and clock, and a real tiny guest under each accelerator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kwatch.domain.boot import BootProfile
+from kwatch.domain.host import Slot
+from kwatch.domain.preflight import no_guest, unfit
+
+if TYPE_CHECKING:
+    from kwatch.adapters.accelerator import Accelerators
+    from kwatch.adapters.host import Host
+
+PROFILE = BootProfile(name="preflight")
+
+
+async def inspect(host: Host, *, now: float) -> str | None:
+    """Why the host gets no work, by what it says of itself, or None.
+
+    Raises InfraError where it cannot be asked.
+    """
+    return unfit(host.spec, await host.probe(), now=now)
+
+
+async def try_guests(host: Host, accelerators: Accelerators) -> str | None:
+    """Why no guest runs on the host, or None; takes a second, or a while where one hangs."""
+    if not host.spec.slots.get(Slot.BOOT, 0):
+        return None
+    tried = await accelerators.tried(host, PROFILE)
+    return no_guest({one: why for one, why in tried.items() if one in host.spec.accelerators})
