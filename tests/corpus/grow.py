@@ -98,7 +98,9 @@ class Kernel:
             subprocess.run(["tar", "-xf", TARBALL, "-C", unpacked], check=True)
             (unpacked / TARBALL.name.partition(".tar")[0]).rename(self.source)
             with (self.source / "init/Makefile").open("a") as makefile:
-                makefile.write("\nobj-y += misdeeds.o\n")
+                # Or what does wrong is in no trace, where it calls another function last.
+                makefile.write("\nobj-y += misdeeds.o\n"
+                               "CFLAGS_misdeeds.o += -fno-optimize-sibling-calls\n")  # fmt: skip
         misdeeds = self.source / "init/misdeeds.c"
         if not misdeeds.exists() or misdeeds.read_bytes() != MISDEEDS.read_bytes():
             shutil.copy(MISDEEDS, misdeeds)
@@ -124,8 +126,14 @@ class Kernel:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
             env={**os.environ, "LC_ALL": "C", "CCACHE_DIR": str(self.folder / "ccache")},
         )  # fmt: skip
-        said = done.stdout.decode("utf-8", "replace")
-        return said.replace(str(self.source), "/build/src").replace(str(self.output), "/build/out")
+        return self.anonymous(done.stdout).decode("utf-8", "replace")
+
+    def anonymous(self, said: bytes) -> bytes:
+        """A log without the folders of whoever made it."""
+        for path, name in ((self.source, b"/build/src"), (self.output, b"/build/out")):
+            for form in (path.resolve(), path):
+                said = said.replace(str(form).encode(), name)
+        return said
 
     def break_and_make(self, breakage: Breakage) -> str:
         """What make says of a source that is broken."""
@@ -175,7 +183,7 @@ class Kernel:
             subprocess.run(argv, timeout=seconds, check=False, stdin=subprocess.DEVNULL)
         said = console.read_bytes()
         console.unlink()
-        return said
+        return self.anonymous(said)
 
 
 def initramfs(kind: str) -> bytes | None:
@@ -234,9 +242,16 @@ def healthy_boots(kernel: Kernel) -> Iterator[tuple[str, bytes]]:
         ("-M", "q35", "-cpu", "Nehalem", "-smp", "2", "-m", "1G"),
         ("-M", "pc", "-cpu", "Skylake-Client", "-smp", "3", "-m", "512M"),
         ("-M", "q35", "-cpu", "EPYC", "-smp", "1", "-m", "768M"),
+        ("-M", "pc", "-cpu", "qemu64", "-smp", "1", "-m", "128M"),
+        ("-M", "q35", "-cpu", "Westmere", "-smp", "2", "-m", "160M"),
+        ("-M", "pc", "-cpu", "Opteron_G3", "-smp", "4", "-m", "512M"),
+        ("-M", "q35", "-cpu", "max,-x2apic", "-smp", "2", "-m", "640M"),
+        ("-M", "q35,hpet=off", "-cpu", "max", "-smp", "1", "-m", "320M"),
     )
     for row, cmdline in enumerate(cmdlines):
-        for column, machine in enumerate(machines):
+        # What checks itself is slow: on one machine each.
+        is_slow = DEBUG_CONFIG in kernel.fragments
+        for column, machine in enumerate(machines[:1] if is_slow else machines):
             said = kernel.boot(
                 cmdline=cmdline, seconds=120, initramfs=initramfs("init"), options=machine
             )

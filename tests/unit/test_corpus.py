@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from kwatch.domain.finding import Severity
 from kwatch.read_log import reader_of
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -21,11 +20,13 @@ def read_as(kind: str, log: bytes) -> list[str]:
     reader = reader_of(kind)
     reader.feed(log)
     reading = reader.finish()
-    told = [one for one in reading.findings if one.severity is not Severity.INFO]
     lines = [
         f"expect: {one.severity} | {one.title} | {one.file or '-'} | {one.function or '-'}"
-        for one in told
+        f"{f' | {one.count} times' if one.count > 1 else ''}"
+        for one in reading.findings
     ]
+    if reading.progress is not None:
+        lines.append(f"progress: {reading.progress.label}")
     cases = Counter(case.status.value for case in reading.cases)
     if cases:
         lines.append("cases: " + ", ".join(f"{count} {status}" for status, count in cases.items()))
@@ -37,7 +38,7 @@ def test_a_log_says_what_its_header_says(path: Path, request: pytest.FixtureRequ
     header, seam, log = path.read_bytes().partition(SEAM)
     assert seam, "a line --- ends the header"
     lines = header.decode().splitlines()
-    facts = [line for line in lines if not line.startswith(("expect: ", "cases: "))]
+    facts = [line for line in lines if not line.startswith(("expect: ", "progress: ", "cases: "))]
     kind = next(line.removeprefix("kind: ") for line in facts if line.startswith("kind: "))
     found = read_as(kind, log)
     if request.config.getoption("--update"):

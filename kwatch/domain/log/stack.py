@@ -92,7 +92,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
 _REPORTING = (
     r"_*dump_(?:stack|backtrace|cpu_task)", r"_*(?:sched_)?show_(?:stack|regs|task|trace)", r"unwind", r"walk_stackframe",
     r"print_\w*(?:report|description|bug|trailer|splat|usage|stall)", r"_*(?:k[acm]san|kfence|asan|hwasan|msan|tsan|ubsan)_",
-    r"check_memory_region", r"__(?:sanitizer|sancov)_", r"(?:end|start|object)_(?:err|report)$", r"report_\w*(?:bug|error|free|tag_fault)",
+    r"check_memory_region", r"check_(?:slab|page)_allocation", r"poison_slab_object", r"__(?:sanitizer|sancov)_", r"(?:end|start|object)_(?:err|report)$", r"report_\w*(?:bug|error|free|tag_fault)",
     r"_*warn(?:_slowpath)?(?:_\w+)?$", r"fixup_bug", r"handle_(?:bug|invalid_op|ud|bad_stack)", r"check_panic_on_warn",
     r"_*(?:nmi_|v)?_*panic(?:_|$)", r"(?:oops|__?die|die|bust)(?:_|$)", r"\w*bug_handler$", r"spin_(?:dump|bug)$", r"rwlock_bug",
     r"do_(?:error_trap|invalid_op|trap\w*|undefinstr|general_protection|divide_error|ud2?|tag_\w*fault|tag_recovery)",
