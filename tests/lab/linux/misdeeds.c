@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * What kernels do wrong, one thing for each word of the command line:
  *
@@ -61,10 +61,7 @@ static noinline void misdeed_warn_on(void)
 
 static noinline void misdeed_divide(void)
 {
-	int zero = 0;
-
-	OPTIMIZER_HIDE_VAR(zero);
-	pr_info("%d\n", 1 / zero);
+	asm volatile("divl %0" : : "r" (0), "a" (1), "d" (0));
 }
 
 static DEFINE_SPINLOCK(lock_a);
