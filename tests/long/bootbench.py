@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The boot stage on this machine, with kernels that are there already."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kwatch.adapters.accelerator import Accelerators
+from kwatch.adapters.host import Host
+from kwatch.adapters.pool import Pool
+from kwatch.domain.boot import Accelerator, BootProfile, Deadlines
+from kwatch.domain.host import HostSpec, Slot
+from kwatch.domain.job import JobKind
+from kwatch.domain.observation import Trial
+from kwatch.stages import boot
+from kwatch.store import history, record
+from kwatch.store.blobs import Blobs
+from kwatch.store.database import Database
+from tests.integration.stages.jobs import NOW, keep, next_of
+from tests.unit.domain import trials
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from kwatch.domain.observation import BootResult
+    from kwatch.domain.variant import Variant
+    from kwatch.store.database import Transaction
+
+BUSYBOX = Path("/bin/busybox")
+PROFILE = BootProfile(
+    name="long",
+    accelerator=Accelerator.TCG,
+    memory_mib=512,
+    deadlines=Deadlines(kernel=20.0, init=60.0, tests=60.0, collect=20.0, total=200.0,
+                        tcg_factor=1.0),
+)  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class BootBench:
+    """A store, a pool of one host, and kernels to boot there."""
+
+    database: Database
+    pool: Pool
+    blobs: Blobs
+    scratch: Path
+    booted: int = 0
+
+    @classmethod
+    async def open(cls, folder: Path) -> Self:
+        """A bench with an empty history."""
+        spec = HostSpec(
+            name="here",
+            directory=str(folder / "host"),
+            arch=platform.machine(),
+            slots={Slot.BOOT: 1, Slot.BUILD: 1},
+            accelerators=frozenset({"tcg"}),
+        )
+        database = await Database.open(folder / "history.sqlite")
+        pool = Pool([Host(spec)], clock=time.time)
+        await pool.admit("here")
+        blobs = Blobs(folder / "blobs", database=database, budget=8 << 30, clock=time.time)
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        return cls(database=database, pool=pool, blobs=blobs, scratch=scratch)
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self.pool.close()
+        await self.database.close()
+
+    async def boot(self, image: Path, vmlinux: Path, profile: BootProfile) -> BootResult:
+        """Boot a kernel as the daemon does."""
+        self.booted += 1
+        variant = replace(trials.CONTROL, profile=profile)
+        trial = Trial(commit=f"c{self.booted}", variant=variant.digest)
+        await self.database.write(_want, trial, variant)
+        job = await next_of(self.database, JobKind.CHECKOUT)
+        await keep(self.database, job, trials.checkout(job.key, f"tree-{self.booted}"))
+        job = await next_of(self.database, JobKind.BUILD)
+        artifacts = {
+            "image": await self.blobs.put(image),
+            "vmlinux": await self.blobs.put(vmlinux),
+        }
+        await keep(self.database, job, trials.build(job.key, artifacts=artifacts))
+        job = await next_of(self.database, JobKind.BOOT)
+        result = await boot.run(
+            job,
+            pool=self.pool,
+            blobs=self.blobs,
+            database=self.database,
+            scratch=self.scratch,
+            busybox=BUSYBOX.read_bytes(),
+            accelerators=Accelerators(),
+        )
+        assert result is not None
+        await keep(self.database, job, result)
+        return result
+
+
+def _want(tx: Transaction, trial: Trial, variant: Variant) -> None:
+    history.put_variant(tx, variant)
+    record.want(tx, trial, JobKind.JUDGE, "tree:variant", now=NOW)

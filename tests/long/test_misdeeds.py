@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real kernel that dies in every silent way: the right verdict, the right symbol, in time."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from kwatch.adapters.elf import Image, audit
+from kwatch.domain.boot import BootEnd
+from kwatch.domain.linkaudit import lost_instrumentation
+from tests.corpus.grow import PLAIN_CONFIG, Kernel
+from tests.long.bootbench import PROFILE, BootBench
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+FOLDER = Path("/var/tmp/kwatch-misdeeds")
+SILENT = "silent hang before the first line of the kernel: "
+LATER = "hang between the first line of the kernel and user space: "
+RESETS = "the machine resets between the first line of the kernel and user space"
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    """Debian's Linux with the misdeeds in it, built once and kept."""
+    kernel = Kernel(FOLDER, [PLAIN_CONFIG])
+    kernel.prepare()
+    return kernel
+
+
+@pytest_asyncio.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[BootBench]:
+    bench = await BootBench.open(tmp_path)
+    yield bench
+    await bench.close()
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "end", "title", "seconds"),
+    [
+        ("early_misdeed=null", BootEnd.HANG,
+         f"{SILENT}page fault at a null address in misdeed_null", 30),
+        ("early_misdeed=page_fault", BootEnd.HANG, f"{SILENT}page fault in misdeed_page_fault", 30),
+        ("early_misdeed=halt", BootEnd.HANG,
+         f"{SILENT}halted with interrupts off in misdeed_halt", 30),
+        ("early_misdeed=loop", BootEnd.HANG, f"{SILENT}endless loop in misdeed_loop", 30),
+        ("early_misdeed=deadlock", BootEnd.HANG, f"{SILENT}endless loop in misdeed_deadlock", 30),
+        ("early_misdeed=triple_fault", BootEnd.RESET,
+         "the machine resets before the first line of the kernel: in misdeed_triple_fault", 10),
+        # It ends before a console is there; its last words are in its memory.
+        ("early_misdeed=panic", BootEnd.RESET,
+         "kernel panic: misdeed: nothing can be done", 10),
+        ("misdeed=halt", BootEnd.HANG, f"{LATER}halted with interrupts off in misdeed_halt", 40),
+        ("misdeed=loop", BootEnd.HANG, f"{LATER}endless loop in misdeed_loop", 90),
+        ("misdeed=panic", BootEnd.PANIC, "kernel panic: misdeed: nothing can be done", 15),
+        ("misdeed=triple_fault", BootEnd.RESET,
+         f"{RESETS}: in misdeed_triple_fault", 15),
+        ("misdeed=null", BootEnd.PANIC,
+         "BUG: unable to handle kernel NULL pointer dereference in misdeed_null", 15),
+    ],
+)  # fmt: skip
+async def test_how_it_died_is_found_out(  # noqa: PLR0913, PLR0917 - a table
+    bench: BootBench, kernel: Kernel, cmdline: str, end: BootEnd, title: str, seconds: float
+) -> None:
+    profile = replace(PROFILE, cmdline=cmdline)
+    result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
+    assert result.finding is not None
+    assert (result.end, result.finding.title) == (end, title)
+    assert result.took < seconds
+
+
+async def test_a_healthy_kernel_is_left_alone(bench: BootBench, kernel: Kernel) -> None:
+    result = await bench.boot(kernel.image, kernel.output / "vmlinux", PROFILE)
+    assert (result.end, result.finding) == (BootEnd.DONE, None)
+    assert result.autopsy is None
+
+
+async def test_a_console_without_end_is_cut(bench: BootBench, kernel: Kernel) -> None:
+    profile = replace(PROFILE, cmdline="misdeed=flood", console_limit=16 << 20)
+    result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
+    assert result.end == BootEnd.OUTPUT_LIMIT
+    assert result.finding is not None
+    assert result.finding.title == "the guest floods its console"
+
+
+async def test_an_image_that_is_none_says_nothing_of_a_kernel(
+    bench: BootBench, kernel: Kernel, tmp_path: Path
+) -> None:
+    corrupt = tmp_path / "corrupt"
+    whole = kernel.image.read_bytes()
+    # The compressed kernel is damaged; what unpacks it is not.
+    corrupt.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
+    result = await bench.boot(corrupt, kernel.output / "vmlinux", PROFILE)
+    assert result.finding is not None
+    assert "before the first line of the kernel" in result.finding.title
+
+
+def _lose_a_counter(image: Path, target: Path, function: str) -> None:
+    """The seed's fault, put into a finished image: a count at address zero."""
+    with Image(str(image)) as opened:
+        found = next(one for one in opened.symbols() if one.name == function)
+        section = opened.section_at(found.value)
+        assert section is not None
+        start = section.offset + found.value - section.address
+        data = bytearray(opened.data[:])
+    # nopl or mov at the function's second instruction would do; the prologue is long enough here.
+    count = b"\x48\xff\x05" + struct.pack("<I", -(found.value + 7) % (1 << 32))
+    data[start : start + len(count)] = count
+    target.write_bytes(data)
+
+
+async def test_the_fault_that_began_it_all_is_named(
+    bench: BootBench, kernel: Kernel, tmp_path: Path
+) -> None:
+    mutant = tmp_path / "vmlinux"
+    _lose_a_counter(kernel.output / "vmlinux", mutant, "start_kernel")
+    lost = lost_instrumentation(audit([str(mutant)]))
+    assert lost is not None
+    assert lost.title == "the linker lost instrumentation: start_kernel counts at address zero"
+    result = await bench.boot(mutant, mutant, PROFILE)
+    assert result.finding is not None
+    assert result.end == BootEnd.HANG
+    assert result.finding.title == f"{SILENT}a lost profile counter in start_kernel"
+    assert result.took < 30

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Ten thousand guests that are slow, busy, asleep or half started: none of them is called dead."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from kwatch.domain.vcpu import Liveness, VcpuHistory, VcpuSample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WINDOWS = 10_000
+SAMPLE_SECONDS = 0.6
+TEXT = 0xFFFFFFFF81000000
+
+
+def vcpu(rip: int, *, halted: bool = False, interrupts: bool = True, cpl: int = 0) -> VcpuSample:
+    return VcpuSample(
+        rip=rip,
+        rsp=0xFFFFC90000013F00,
+        cr2=0,
+        cpl=cpl,
+        halted=halted,
+        interrupts_enabled=interrupts,
+    )
+
+
+def idle(chance: random.Random) -> VcpuSample:
+    """Waits for an interrupt, or serves one at this moment."""
+    if chance.random() < 0.1:
+        return vcpu(TEXT + chance.randrange(1 << 20), interrupts=chance.random() < 0.5)
+    return vcpu(TEXT + 0x9A, halted=True)
+
+
+def parked(_chance: random.Random) -> VcpuSample:
+    """Not started by the kernel yet: halted for good, and no harm."""
+    return vcpu(0xFD09A, halted=True, interrupts=False)
+
+
+def busy(chance: random.Random) -> VcpuSample:
+    """An initcall, decompression, a memory test: here and there in the kernel."""
+    return vcpu(TEXT + chance.randrange(1 << 22), interrupts=chance.random() < 0.7)
+
+
+def user(chance: random.Random) -> VcpuSample:
+    """A test in user space, maybe in a very small loop."""
+    return vcpu(0x400000 + chance.randrange(32), cpl=3)
+
+
+def delay(chance: random.Random) -> VcpuSample:
+    """Calibration, udelay(), a spinlock that another vCPU has: a small loop for some seconds."""
+    return vcpu(TEXT + 0x5000 + chance.randrange(48), interrupts=chance.random() < 0.5)
+
+
+def window(chance: random.Random) -> Iterator[list[VcpuSample]]:
+    """The looks at one healthy guest that prints nothing for a while."""
+    others = [chance.choice((idle, parked)) for _ in range(chance.choice((0, 0, 1, 3, 7)))]
+    looks = chance.randrange(2, 120)
+    at = 0
+    while at < looks:
+        first = chance.choice((idle, busy, user, delay))
+        # A delay is short: Linux itself complains of one that lasts.
+        longest = 6 if first is delay else 60
+        for _ in range(chance.randrange(1, longest)):
+            yield [first(chance), *(one(chance) for one in others)]
+            at += 1
+
+
+def is_called_dead(looks: Iterator[list[VcpuSample]], *, may_sleep: bool) -> bool:
+    """As domain/boot.Watch asks: whoever is seen alive begins a new history."""
+    history = VcpuHistory()
+    for number, look in enumerate(looks):
+        history.add(look, number * SAMPLE_SECONDS)
+        match history.liveness(may_sleep=may_sleep):
+            case Liveness.DEAD:
+                return True
+            case Liveness.ALIVE:
+                history = VcpuHistory()
+            case Liveness.UNKNOWN:
+                pass
+    return False
+
+
+def test_no_healthy_guest_is_called_dead() -> None:
+    called = [
+        seed
+        for seed in range(WINDOWS)
+        if is_called_dead(window(random.Random(seed)), may_sleep=seed % 2 == 0)  # noqa: S311
+    ]
+    assert called == []
+
+
+def test_every_dead_guest_is_called_so() -> None:
+    for seed in range(1000):
+        chance = random.Random(seed)  # noqa: S311
+        others = [parked] * chance.choice((0, 1, 3))
+        dead = vcpu(TEXT + 0x6F, halted=True, interrupts=False)
+        if seed % 2:
+            dead = vcpu(TEXT + 0x70, interrupts=False)
+        looks = ([dead, *(one(chance) for one in others)] for _ in range(60))
+        assert is_called_dead(looks, may_sleep=False)
