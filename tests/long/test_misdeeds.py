@@ -67,7 +67,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BootBench]:
          "BUG: unable to handle kernel NULL pointer dereference in misdeed_null", 15),
     ],
 )  # fmt: skip
-async def test_how_it_died_is_found_out(  # noqa: PLR0913, PLR0917 - a table
+async def test_how_it_died_is_found_out(  # noqa: PLR0917 - a table
     bench: BootBench, kernel: Kernel, cmdline: str, end: BootEnd, title: str, seconds: float
 ) -> None:
     profile = replace(PROFILE, cmdline=cmdline)
