@@ -37,6 +37,9 @@ GRACE = 10.0
 KILLED_AFTER = 5  # seconds from SIGTERM to SIGKILL
 
 
+_Key = asyncssh.SSHKey | tuple[asyncssh.SSHKey, asyncssh.SSHCertificate]
+
+
 class HostKeyError(InfraError):
     """The host did not show a key that the configuration pins."""
 
@@ -70,6 +73,7 @@ class SshTransport:
         self._pause = FIRST_PAUSE
         self._not_before = 0.0
         self._last_error = ""
+        self._jump = SshTransport(spec.jump) if spec.jump is not None else None
         self._keys()
 
     async def run(  # noqa: D102 - see Transport
@@ -148,6 +152,8 @@ class SshTransport:
         links, self._links = self._links, []
         for link in links:
             link.connection.close()
+        if self._jump is not None:
+            await self._jump.close()
         for link in links:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
@@ -198,6 +204,7 @@ class SshTransport:
             connection = await asyncssh.connect(
                 self._address,
                 spec.port,
+                tunnel=await self._gateway(),
                 username=spec.user or (),
                 client_keys=[key],
                 known_hosts=known_hosts,
@@ -218,13 +225,27 @@ class SshTransport:
         self._pause = FIRST_PAUSE
         return connection
 
-    def _keys(self) -> tuple[asyncssh.SSHKey, asyncssh.SSHKnownHosts]:
-        """Our own key and the pinned ones, read anew for each connection."""
+    async def _gateway(self) -> asyncssh.SSHClientConnection | tuple[()]:
+        """The connection to the host that this one is reached through; () for none."""
+        if self._jump is None:
+            return ()
+        async with self._jump._channel() as connection:  # noqa: SLF001 - one of us
+            return connection
+
+    def _keys(self) -> tuple[_Key, asyncssh.SSHKnownHosts]:
+        """Our own key and the pinned ones, read anew for each connection.
+
+        A certificate beside the key (``KEY-cert.pub``) is used, as ssh(1) does.
+        """
         spec = self._spec
         if spec.key_file is None:
             raise ConfigError(f"host {spec.name}: set key_file to the private key to log in with")
         try:
-            key = asyncssh.read_private_key(spec.key_file)
+            private = asyncssh.read_private_key(spec.key_file)
+            certificate = spec.key_file.with_name(f"{spec.key_file.name}-cert.pub")
+            key: _Key = private
+            if certificate.exists():
+                key = (private, asyncssh.read_certificate(certificate))
         except (OSError, asyncssh.KeyImportError) as error:
             raise ConfigError(
                 f"host {spec.name}: the private key {spec.key_file} cannot be used: {error}. "

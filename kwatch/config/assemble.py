@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.smtp import Security, SmtpSettings
+from kwatch.config.hosts import make_hosts
 from kwatch.config.model import CREDENTIAL, Blobs, Web
 from kwatch.config.model import Schedule as ScheduleSection
 from kwatch.config.problem import shown
@@ -147,7 +148,7 @@ def assemble(
         section.name: _kconfig(f"kconfig[{index}]", section, files, problems)
         for index, section in document.kconfigs
     }
-    hosts = tuple(_host(f"host[{index}]", section, files) for index, section in document.hosts)
+    hosts = make_hosts(document.hosts, files)
     series = tuple(
         _series(f"series[{index}]", section, files) for index, section in document.series
     )
@@ -341,22 +342,6 @@ def _variants(
             )
             for _, section in document.variants
         }
-    )
-
-
-def _host(key: str, section: model.Host, files: Files) -> HostSpec:
-    key_file = files.secret(f"{key}.key_file", section.key_file) if section.key_file else None
-    return HostSpec(
-        name=section.name,
-        directory=section.directory,
-        arch=section.arch,
-        slots=MappingProxyType({Slot.BUILD: section.slots.build, Slot.BOOT: section.slots.boot}),
-        address=section.address,
-        port=section.port,
-        user=section.user or "",
-        key_file=key_file,
-        known_hosts=section.known_hosts or "",
-        accelerators=frozenset(section.accelerators),
     )
 
 

@@ -31,7 +31,7 @@ def check(document: Document, problems: ProblemList) -> None:
     for index, series in document.series:
         _series_source(f"series[{index}]", series, problems)
     for index, host in document.hosts:
-        _host(f"host[{index}]", host, problems)
+        _host(f"host[{index}]", host, [one for _, one in document.hosts], problems)
     _placement(document, problems)
     if document.mail is not None:
         _smtp(document.mail.smtp, problems)
@@ -110,8 +110,9 @@ def _series_source(key: str, series: model.Series, problems: ProblemList) -> Non
                 )
 
 
-def _host(key: str, host: model.Host, problems: ProblemList) -> None:
-    if not host.slots.build and not host.slots.boot:
+def _host(key: str, host: model.Host, hosts: Sequence[model.Host], problems: ProblemList) -> None:
+    is_gateway = any(one.jump == host.name for one in hosts)
+    if not host.slots.build and not host.slots.boot and not is_gateway:
         problems.add(f"{key}.slots", expected="room for a build or a boot", found="none")
     logins: Mapping[str, str | None] = {
         "user": host.user, "key_file": host.key_file, "known_hosts": host.known_hosts,
@@ -128,6 +129,13 @@ def _host(key: str, host: model.Host, problems: ProblemList) -> None:
             problems.add(f"{key}.{name}", expected=f"{name} to log in with", found="nothing")
     if host.address is not None:
         _pinned_keys(f"{key}.known_hosts", host, problems)
+    gateways = {one.name for one in hosts if one.address and not one.jump} - {host.name}
+    if host.jump is not None and (host.address is None or host.jump not in gateways):
+        problems.add(
+            f"{key}.jump",
+            expected="the name of another host with an address and without a jump",
+            found=shown(host.jump),
+        )
 
 
 def _pinned_keys(key: str, host: model.Host, problems: ProblemList) -> None:

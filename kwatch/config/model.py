@@ -345,6 +345,7 @@ class Host(_Section):
     known_hosts: str | None = Field(
         default=None, description='the public key of the machine: "ssh-ed25519 AAAA..."'
     )
+    jump: Name | None = None
     directory: FilePath = "kwatch"
     arch: Arch = "x86_64"
     slots: HostSlots = Field(description="a table such as { build = 1, boot = 2 }")

@@ -48,13 +48,15 @@ class HostSpec:
     ``address`` None is this machine, without SSH. ``known_hosts`` pins the host's key: lines as
     in sshd(8) SSH_KNOWN_HOSTS, or bare ``ssh-ed25519 AAAA...`` lines. ``directory`` is kwatch's
     own folder there, absolute or relative to the user's home. ``accelerators`` are QEMU's names
-    (kvm, tcg), ``slots`` says how many of each kind run at a time.
+    (kvm, tcg), ``slots`` says how many of each kind run at a time. ``jump`` is the host that it is
+    reached through.
     """
 
     name: str
     directory: str
     arch: str
     slots: Mapping[Slot, int]
+    jump: HostSpec | None = None
     address: str | None = None
     port: int = 22
     user: str = ""

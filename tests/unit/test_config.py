@@ -281,6 +281,8 @@ MISTAKES = [
     ("{ build = 1, boot = 2 }", "{ boot = 2 }", "variant[0]", "with build slots for x86_64"),
     ("slots = { boot = 1 }", "slots = {}", "host[1].slots", "room for a build"),
     ('address = "build.example.org"', "", "host[0].key_file", "without address"),
+    ('user = "kwatch"\nkey_file', 'user = "kwatch"\njump = "nobody"\nkey_file', "host[0].jump",
+     "the name of another host"),
     ('user = "kwatch"\nkey_file', "key_file", "host[0].user", "to log in with"),
     ('key_file = "ssh-key"', 'key_file = "nokey"', "host[0].key_file", "No such file"),
     (HOST_KEY, "", "host[0].known_hosts", "ssh-keyscan -p 22 build.example.org"),

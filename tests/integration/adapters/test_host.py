@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -451,6 +452,42 @@ async def test_our_own_key_must_be_readable_and_accepted(sshd: SshHost, tmp_path
     async with Host(dataclasses.replace(spec, key_file=tmp_path / "other")) as host:
         with pytest.raises(InfraError, match="authorized_keys"):
             await host.prepare()
+
+
+async def test_a_host_behind_another_is_reached_through_it(sshd: SshHost, tmp_path: Path) -> None:
+    async with SshHost(tmp_path / "gateway") as gateway:
+        way = ssh_spec(gateway, tmp_path / "unused")
+        spec = dataclasses.replace(ssh_spec(sshd, tmp_path / "there"), jump=way)
+        (tmp_path / "file").write_bytes(b"some bytes" * 1000)
+        async with Host(spec) as host:
+            digest = hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest()
+            path = await host.put(digest, tmp_path / "file")
+            assert Path(path).read_bytes() == (tmp_path / "file").read_bytes()
+        assert "Accepted publickey" in (gateway.directory / "sshd.log").read_text()
+        assert not (tmp_path / "unused").exists()
+        await gateway.stop()
+        async with Host(spec) as host:
+            with pytest.raises(InfraError, match="cannot be reached"):
+                await host.run(["true"], timeout=5)
+
+
+async def test_a_certificate_beside_the_key_is_shown(sshd: SshHost, tmp_path: Path) -> None:
+    authority = tmp_path / "authority"
+    for argv in (
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(authority)],
+        ["ssh-keygen", "-q", "-s", str(authority), "-I", "lab", "-n", sshd.user, "-V", "+1h",
+         str(sshd.client_key.with_suffix(".pub"))],
+    ):  # fmt: skip
+        subprocess.run(argv, check=True)
+    line = authority.with_suffix(".pub").read_text()
+    (sshd.directory / "authorized_keys").write_text(f"cert-authority {line}")
+    async with Host(ssh_spec(sshd, tmp_path / "there")) as host:
+        assert (await host.run(["echo", "hello"], timeout=5)).text() == "hello"
+    # The key alone is not let in.
+    sshd.client_key.with_name("client_key-cert.pub").unlink()
+    async with Host(ssh_spec(sshd, tmp_path / "there")) as host:
+        with pytest.raises(InfraError, match="the login was refused"):
+            await host.run(["true"], timeout=5)
 
 
 async def test_many_channels_at_a_time(there: Host) -> None:
