@@ -74,7 +74,7 @@ class Accelerators:
             if key not in self._known:
                 found = await probe_accelerators(host, profile)
                 for accelerator, reason in found.items():
-                    log.info("%s: %s %s", host.name, accelerator, reason or "works")
+                    log.debug("%s: %s %s", host.name, accelerator, reason or "works")
                 self._known[key] = found
         return self._known[key]
 

@@ -80,6 +80,24 @@ async def located(finding: Finding | None, image: Callable[[], Awaitable[Image]]
     return replace(finding, file=source[0], line=source[1]) if source else finding
 
 
+async def names_of(
+    addresses: Sequence[int], image: Callable[[], Awaitable[Image]]
+) -> Mapping[int, str]:
+    """The names (``f+0x12``) of a running kernel's addresses that the image knows."""
+    if not addresses:
+        return {}
+    try:
+        found = (await (await image()).ask({"locate": list(addresses)}))["locate"]
+    except InfraError as error:
+        log.warning("the addresses of a trace stay without names: %s", error)
+        return {}
+    return {
+        address: f"{place[0]}+{place[1]:#x}"
+        for address, place in zip(addresses, found, strict=True)
+        if place
+    }
+
+
 async def audit(host: Host, output: str) -> dict[str, Any]:
     """What the linker lost in the build whose folder is ``output``.
 

@@ -86,7 +86,7 @@ class BootResult:
     ``end`` is the word of the boot's end (domain/boot); ``artifacts`` maps console and profile to
     blobs. ``boot_seconds`` is the time from power-on to the guest's first word. ``statuses`` are
     the exit statuses of the guest's commands, by their number; ``autopsy`` is of a guest that ended
-    without a word.
+    without a word, and ``names`` are those of bare addresses on its console.
     """
 
     key: str
@@ -101,6 +101,7 @@ class BootResult:
     boot_seconds: float | None = None
     statuses: Mapping[int, int] = field(default_factory=dict)
     autopsy: Autopsy | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

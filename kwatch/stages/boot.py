@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from kwatch.adapters import qemu
 from kwatch.adapters.deadguest import Memory, examine_guest
-from kwatch.adapters.image import Image, located
+from kwatch.adapters.image import Image, located, names_of
 from kwatch.adapters.initramfs import build_initramfs
 from kwatch.adapters.qmp import Qmp
 from kwatch.domain.autopsy import examine
@@ -34,6 +34,8 @@ from kwatch.domain.guest import BlobChunk, BlobDone, BlobStarted, ChannelReader,
 from kwatch.domain.guest import End as CommandEnd
 from kwatch.domain.host import Need, Slot
 from kwatch.domain.job import Handle, JobKind
+from kwatch.domain.log.addresses import bare_addresses, with_names
+from kwatch.domain.log.console import read_console
 from kwatch.domain.observation import BootResult, BuildResult, Trial
 from kwatch.domain.postmortem import Autopsy, Machine
 from kwatch.domain.run import LOG, Alive, Ended, Output
@@ -137,9 +139,11 @@ async def run(
     if heard.is_intact:
         artifacts["profile"] = await blobs.put(bytes(heard.profile))
     log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
-    finding = examine(
-        verdict.end, verdict.milestone, verdict.console, heard.statuses, heard.autopsy
-    )
+    console = verdict.console
+    names = await names_of(bare_addresses(bytes(heard.console)), vmlinux)
+    if names:
+        console = read_console(with_names(bytes(heard.console), names))
+    finding = examine(verdict.end, verdict.milestone, console, heard.statuses, heard.autopsy)
     return BootResult(
         key=job.key,
         build_key=inputs.build.key,
@@ -148,6 +152,7 @@ async def run(
         finding=await located(finding, vmlinux),
         statuses=heard.statuses,
         autopsy=heard.autopsy,
+        names=names,
         artifacts=artifacts,
         host=lease.host.name,
         accelerator=accelerator,

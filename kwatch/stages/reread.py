@@ -17,6 +17,7 @@ from kwatch.domain.boot import BootEnd
 from kwatch.domain.facts import Reread
 from kwatch.domain.finding import FindingKind
 from kwatch.domain.linkaudit import LINK_AUDIT
+from kwatch.domain.log.addresses import with_names
 from kwatch.domain.log.build import read_build_log
 from kwatch.domain.log.console import read_console
 from kwatch.domain.log.scan import READER_VERSION
@@ -73,7 +74,7 @@ def _of_boot(result: BootResult, said: bytes) -> Finding | None:
     finding = examine(
         BootEnd(result.end),
         result.milestone,
-        read_console(said),
+        read_console(with_names(said, result.names)),
         result.statuses,
         result.autopsy,
     )

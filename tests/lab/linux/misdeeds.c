@@ -283,11 +283,12 @@ static noinline void misdeed_loop(void)
 
 static noinline void misdeed_deadlock(void)
 {
-	static arch_spinlock_t lock = __ARCH_SPIN_LOCK_UNLOCKED;
+	static unsigned long lock;
 
 	local_irq_disable();
-	arch_spin_lock(&lock);
-	arch_spin_lock(&lock);
+	for (int i = 0; i < 2; i++)
+		while (test_and_set_bit_lock(0, &lock))
+			cpu_relax();
 }
 
 static noinline void misdeed_halt(void)
