@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     from kwatch.domain.log.scan import Reading
     from kwatch.domain.postmortem import Autopsy
 
-EXCERPT_LINES = 40
-"""Of a finding; the text and the registers come first."""
+SHOWN_MESSAGES = 12
+"""Of the kernel's log that never reached a console."""
 
 # Where a guest was that went no further, in the words of a report.
 _BETWEEN = {
@@ -70,7 +69,7 @@ def examine(
         case BootEnd.RESET:
             found = splat or _from_memory(autopsy)
             title = f"the machine resets {_BETWEEN[milestone]}"
-            return found or _examined(_silent(FindingKind.RESET, title, console), console, autopsy)
+            return found or _examined(_silent(FindingKind.RESET, title, console), autopsy)
         case BootEnd.OUTPUT_LIMIT:
             title = "the guest floods its console"
             return splat or _silent(FindingKind.OUTPUT_FLOOD, title, console)
@@ -104,8 +103,8 @@ def _stuck(
     found = _silent(kind, f"{kind.value} {where}", console)
     if autopsy and not autopsy.is_final and end is not BootEnd.HANG:
         # Where a guest is that is only slow, is chance, and a name must not be.
-        return replace(found, excerpt=_evidence(console, autopsy))
-    return _examined(found, console, autopsy)
+        return replace(found, evidence=_evidence(autopsy))
+    return _examined(found, autopsy)
 
 
 def _from_memory(autopsy: Autopsy | None) -> Finding | None:
@@ -117,7 +116,7 @@ def _from_memory(autopsy: Autopsy | None) -> Finding | None:
     return found if found and found.severity is Severity.ERROR else None
 
 
-def _examined(found: Finding, console: Reading, autopsy: Autopsy | None) -> Finding:
+def _examined(found: Finding, autopsy: Autopsy | None) -> Finding:
     """The finding with the name and the evidence of an autopsy, if there was one."""
     if autopsy is None:
         return found
@@ -125,14 +124,15 @@ def _examined(found: Finding, console: Reading, autopsy: Autopsy | None) -> Find
         found,
         title=f"{found.title}: {autopsy.cause}",
         function=autopsy.function,
-        excerpt=_evidence(console, autopsy),
+        evidence=_evidence(autopsy),
     )
 
 
-def _evidence(console: Reading, autopsy: Autopsy) -> tuple[str, ...]:
-    evidence = (*textwrap.wrap(autopsy.text, 76), *autopsy.lines)
-    said = console.last_lines or autopsy.messages
-    return (*evidence, *said[-max(1, EXCERPT_LINES - len(evidence)) :])[:EXCERPT_LINES]
+def _evidence(autopsy: Autopsy) -> tuple[str, ...]:
+    written = autopsy.messages[-SHOWN_MESSAGES:]
+    if written:
+        written = ("The kernel's log in its memory ends with:", *written)
+    return (autopsy.text, *autopsy.lines, *written)
 
 
 def _tests(statuses: Mapping[int, int], console: Reading) -> Finding | None:

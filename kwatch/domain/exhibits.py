@@ -142,6 +142,16 @@ def excerpt(story: Story) -> str:
     return "\n".join((paragraph(heading), "", *(f"    {line}".rstrip() for line in _middle(lines))))
 
 
+def evidence(story: Story) -> str:
+    """What the machine told of a guest that said nothing."""
+    told = story.regression.finding.evidence
+    if story.kind in _CLOSING or not told:
+        return ""
+    lines = [log_line(text, _MAX_LOG_LINE) for text in told[1:]]
+    text = paragraph(f"What its processor and memory tell: {one_line(told[0], _MAX_COMMAND)}")
+    return "\n".join((text, "", *(f"    {line}".rstrip() for line in _middle(lines))))
+
+
 _RUNNING = {"boot", "test", "coverage"}
 
 

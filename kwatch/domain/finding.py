@@ -63,7 +63,8 @@ class Finding:
     ``place`` is where in the function (``f+0x12``), which a symbolizer turns into file and line.
     ``first_line`` and ``last_line`` count from 0 in the log. ``is_corrupted``: the report is cut
     off or mixed up, and the title says less than it could. ``rule`` names the row of the grammar
-    that it was found by, and ``count`` is how many lines of a build log say it.
+    that it was found by, and ``count`` is how many lines of a build log say it. ``evidence`` is
+    what a machine told of a guest that said nothing: a paragraph, then lines.
     """
 
     kind: FindingKind
@@ -83,6 +84,7 @@ class Finding:
     excerpt: tuple[str, ...] = ()
     rule: str | None = None
     count: int = 1
+    evidence: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:

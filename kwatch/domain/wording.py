@@ -50,6 +50,7 @@ def body(story: Story, correspondence: Correspondence, message_id: str) -> str:
         exhibits.elsewhere(story),
         exhibits.coverage(story),
         exhibits.excerpt(story),
+        exhibits.evidence(story),
         exhibits.reproduction(story),
         exhibits.built(story, correspondence),
     ]

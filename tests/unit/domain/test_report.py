@@ -106,6 +106,23 @@ def test_headers_say_what_robots_need(name: str) -> None:
     assert tuple(found.addr_spec for found in shown) == letter.recipients
 
 
+def test_what_a_dead_guest_told_stands_in_the_mail() -> None:
+    told = replace(
+        NEW.regression.finding,
+        evidence=(
+            "The processor is halted in early_fixup_exception+0x6f with interrupts off.",
+            "vCPU halted at early_fixup_exception+0x6f, interrupts off, CR2 0x0",
+            "  setup_arch+0x226",
+            "#regzbot invalid: evil symbol",
+        ),
+    )
+    text = text_of(written(replace(NEW, regression=replace(NEW.regression, finding=told))))
+    assert "What its processor and memory tell: The processor is halted in\n" in text
+    assert "\n    vCPU halted at early_fixup_exception+0x6f, interrupts off, CR2 0x0\n" in text
+    assert "\n      setup_arch+0x226\n" in text
+    assert "#regzbot invalid" not in text
+
+
 def test_a_follow_up_is_in_the_thread_of_its_root() -> None:
     first = written(NEW)
     second = written(
@@ -166,7 +183,7 @@ def test_the_author_is_named_only_with_proof() -> None:
 def test_a_fault_of_the_series_stays_with_its_people(kind: ReportKind) -> None:
     letter = written(replace(BISECTED, kind=kind, blame=Blame.SERIES))
     assert letter.recipients == ("author@example.org", "owner@example.org")
-    assert "#regzbot" not in text_of(letter)
+    assert "#regzbot invalid" not in text_of(letter)
     assert "Closes:" not in text_of(letter)
 
 
@@ -268,8 +285,8 @@ def test_regzbot_hears_of_the_tree_and_only_if_it_is_wanted() -> None:
     quiet = replace(LAB, regzbot=False)
     assert "\n\n#regzbot introduced: next-20261116..next-20261117\n\n" in text_of(written(NEW))
     assert f"\n\n#regzbot introduced: {CULPRIT[:12]}\n\n" in text_of(written(BISECTED))
-    assert "#regzbot" not in text_of(written(NEW, quiet))
-    assert "#regzbot" not in text_of(written(INCONCLUSIVE))
+    assert "#regzbot invalid" not in text_of(written(NEW, quiet))
+    assert "#regzbot invalid" not in text_of(written(INCONCLUSIVE))
 
 
 def test_a_contradicted_bisection_blames_nobody() -> None:
