@@ -65,22 +65,28 @@ async def examine_guest(
 
     Raises InfraError where the host or a tool of LLVM fails.
     """
-    samples = [one for one in samples[:MAX_VCPUS] if one.cpl == 0]
-    codes = [await memory.read(one.rip, CODE_BYTES, cpu=n) for n, one in enumerate(samples)]
-    stacks = [await memory.words(one.rsp & ~7, STACK_BYTES, cpu=n) for n, one in enumerate(samples)]
+    in_kernel = {cpu: one for cpu, one in enumerate(samples[:MAX_VCPUS]) if one.cpl == 0}
+    codes = [await memory.read(one.rip, CODE_BYTES, cpu=cpu) for cpu, one in in_kernel.items()]
+    stacks = [
+        await memory.words(one.rsp & ~7, STACK_BYTES, cpu=cpu) for cpu, one in in_kernel.items()
+    ]
     found = await image.ask(
         {
-            "prints": [[one.rip, code.hex()] for one, code in zip(samples, codes, strict=True)],
+            "prints": [
+                [one.rip, code.hex()] for one, code in zip(in_kernel.values(), codes, strict=True)
+            ],
             "stacks": stacks,
             "symbols": [printk.POINTER],
         }
     )
     moved = found["moved_by"] or 0
     vcpus = []
-    for sample, words, stack in zip(samples, stacks, found["stacks"], strict=True):
+    for sample, words, stack in zip(in_kernel.values(), stacks, found["stacks"], strict=True):
         code = {words[at] for at in stack["code"]}
         trap = find_trap(words, code.__contains__)
-        here, there = await _find(image, [sample.rip, trap.pointer if trap else 0], moved)
+        here = await _find(image, sample.rip, moved)
+        there = await _find(image, trap.pointer, moved) if trap else here
+        is_idle = sample.halted and sample.interrupts_enabled
         vcpus.append(
             VcpuState(
                 rip=sample.rip,
@@ -90,8 +96,8 @@ async def examine_guest(
                 cr2=sample.cr2,
                 trace=tuple(Place(function=name, offset=at) for _, name, at in stack["returns"]),
                 trap=trap,
-                trap_place=there.place,
-                instruction=await image.instruction((there if trap else here).linked),
+                trap_place=there.place if trap else None,
+                instruction=None if is_idle else await image.instruction(there.linked),
             )
         )
     return conclude(vcpus, await _messages(memory, found["symbols"]), machine)
@@ -104,20 +110,14 @@ class _Found(NamedTuple):
     place: Place | None
 
 
-async def _find(image: Image, addresses: Sequence[int], moved: int) -> list[_Found]:
-    """Where each address is in the image: as it runs, or before it has page tables of its own."""
-    asked = [(address - moved, (address + KERNEL_MAP) % (1 << 64)) for address in addresses]
-    answers = iter((await image.ask({"locate": [one for pair in asked for one in pair]}))["locate"])
-    found = []
-    for pair in asked:
-        known = [(linked, name) for linked, name in zip(pair, (next(answers), next(answers)),
-                                                        strict=True) if name]  # fmt: skip
-        if known:
-            linked, (function, offset) = known[0]
-            found.append(_Found(linked, Place(function=function, offset=offset)))
-        else:
-            found.append(_Found(pair[0], None))
-    return found
+async def _find(image: Image, address: int, moved: int) -> _Found:
+    """Where an address is in the image: as it runs, or before it has page tables of its own."""
+    candidates = (address - moved, (address + KERNEL_MAP) % (1 << 64))
+    names = (await image.ask({"locate": candidates}))["locate"]
+    for linked, name in zip(candidates, names, strict=True):
+        if name:
+            return _Found(linked, Place(function=name[0], offset=name[1]))
+    return _Found(candidates[0], None)
 
 
 async def _messages(memory: Memory, symbols: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
