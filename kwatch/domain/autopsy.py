@@ -67,9 +67,9 @@ def examine(
             told = _worst(one for one in console.findings if one.kind not in _HANGS)
             return told or _stuck(end, milestone, console, autopsy)
         case BootEnd.RESET:
-            found = splat or _from_memory(autopsy)
-            title = f"the machine resets {_BETWEEN[milestone]}"
-            return found or _examined(_silent(FindingKind.RESET, title, console), autopsy)
+            where = autopsy.cause if autopsy else _BETWEEN[milestone]
+            reset = _silent(FindingKind.RESET, f"the machine resets {where}", console)
+            return splat or _from_memory(autopsy) or _examined(reset, autopsy)
         case BootEnd.OUTPUT_LIMIT:
             title = "the guest floods its console"
             return splat or _silent(FindingKind.OUTPUT_FLOOD, title, console)
@@ -100,11 +100,11 @@ def _stuck(
     is_silent = milestone < Milestone.KERNEL
     kind = FindingKind.SILENT_HANG if is_silent else FindingKind.HANG
     where = _BETWEEN[Milestone.LINKED if is_silent else milestone]
-    found = _silent(kind, f"{kind.value} {where}", console)
-    if autopsy and not autopsy.is_final and end is not BootEnd.HANG:
-        # Where a guest is that is only slow, is chance, and a name must not be.
-        return replace(found, evidence=_evidence(autopsy))
-    return _examined(found, autopsy)
+    # Where a guest is that is only slow, is chance, and a name must not be.
+    if autopsy and (autopsy.is_final or end is BootEnd.HANG):
+        named = _silent(kind, f"{kind.value}: {autopsy.cause}", console)
+        return _examined(replace(named, function=autopsy.function), autopsy)
+    return _examined(_silent(kind, f"{kind.value} {where}", console), autopsy)
 
 
 def _from_memory(autopsy: Autopsy | None) -> Finding | None:
@@ -117,22 +117,13 @@ def _from_memory(autopsy: Autopsy | None) -> Finding | None:
 
 
 def _examined(found: Finding, autopsy: Autopsy | None) -> Finding:
-    """The finding with the name and the evidence of an autopsy, if there was one."""
+    """The finding with the evidence of an autopsy, if there was one."""
     if autopsy is None:
         return found
-    return replace(
-        found,
-        title=f"{found.title}: {autopsy.cause}",
-        function=autopsy.function,
-        evidence=_evidence(autopsy),
-    )
-
-
-def _evidence(autopsy: Autopsy) -> tuple[str, ...]:
     written = autopsy.messages[-SHOWN_MESSAGES:]
     if written:
         written = ("The kernel's log in its memory ends with:", *written)
-    return (autopsy.text, *autopsy.lines, *written)
+    return replace(found, evidence=(autopsy.text, *autopsy.lines, *written))
 
 
 def _tests(statuses: Mapping[int, int], console: Reading) -> Finding | None:
