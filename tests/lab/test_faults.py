@@ -229,6 +229,25 @@ async def test_a_host_that_is_away_for_longer_is_shown(tree: ToyTree) -> None:
     assert "infra" not in {seen[0] for seen in outcomes(box).values()}
 
 
+async def test_a_host_that_is_drained_gets_no_work_until_it_is_resumed(tree: ToyTree) -> None:
+    box = tree.box
+    assert await box.command("hosts", "drain", "kvm1") == (0, "kvm1 gets no more work\n")
+    assert "kvm1: drained taken out by uid" in (await box.command("hosts"))[1]
+    before = len(outcomes(box))
+    tag = tree.publish()
+    assert await box.stop() == 0
+    await box.start()
+    # The restart has not forgotten it.
+    await asyncio.sleep(5)
+    assert "kvm1: drained" in (await box.command("hosts"))[1]
+    assert len(outcomes(box)) == before
+    assert await box.command("hosts", "resume", "kvm1") == (0, "kvm1 is looked over\n")
+    await settle(box, tag, timeout=150)
+    assert "infra" not in {seen[0] for seen in outcomes(box).values()}
+    status, output = await box.command("hosts", "resume", "kvm9")
+    assert (status, output) == (1, "no host is called 'kvm9'; there are kvm1\n")
+
+
 # --- mail -----------------------------------------------------------------------------------------
 
 
