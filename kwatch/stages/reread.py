@@ -23,6 +23,7 @@ from kwatch.domain.log.console import read_console
 from kwatch.domain.log.scan import READER_VERSION
 from kwatch.domain.observation import BootResult, BuildResult
 from kwatch.domain.run import LOG
+from kwatch.errors import InfraError
 from kwatch.store import history
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ async def _again(result: BuildResult | BootResult, blobs: Blobs) -> BuildResult 
     digest = result.artifacts.get(name)
     if digest is None or not await blobs.has(digest):
         return result
-    said = await blobs.read(digest, limit=LOG_LIMIT)
+    try:
+        said = await blobs.read(digest, limit=LOG_LIMIT)
+    except InfraError as error:
+        # It stays as it was read before, and holds up no other.
+        log.warning("%s", error)
+        return result
     if isinstance(result, BuildResult):
         return replace(result, finding=await asyncio.to_thread(_of_build, result, said))
     return replace(result, finding=await asyncio.to_thread(_of_boot, result, said))

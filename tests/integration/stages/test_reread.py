@@ -88,6 +88,20 @@ async def test_what_an_older_reader_read_is_read_again(database: Database, blobs
     assert found["t2"] == trials.HANG
 
 
+async def test_a_log_that_is_damaged_holds_up_no_other(database: Database, blobs: Blobs) -> None:
+    console, log = await blobs.put(CONSOLE), await blobs.put(LOG)
+    blobs.path(console).write_bytes(b"rubbish")
+    boot = trials.boot("t1", "b1", finding=trials.HANG, artifacts={"console": console})
+    broken = trials.build("b1", finding=trials.COMPILE, artifacts={"log": log})
+    await keep(database, broken, boot)
+    read = await reread.run(JOB, blobs=blobs, database=database)
+    assert read is not None
+    found = {result.key: result.finding for result in read.results}
+    assert found["t1"] == trials.HANG
+    assert found["b1"] is not None
+    assert found["b1"].title == "fs/thing.c:42:1: error: no such type"
+
+
 async def test_what_the_present_reader_read_is_left_alone(database: Database, blobs: Blobs) -> None:
     await database.write(history.put_build, trials.build("b1"), now=1.0)
     assert await reread.run(JOB, blobs=blobs, database=database) is None
