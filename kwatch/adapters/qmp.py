@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 LONGEST_MESSAGE = 8 << 20
 PATIENCE = 10.0
 # A guest can cause events by the thousand; only these mean an end.
-EVENTS = frozenset({"SHUTDOWN", "RESET", "GUEST_PANICKED", "GUEST_CRASHLOADED", "WATCHDOG"})
+SHUTDOWN = "SHUTDOWN"
+EVENTS = frozenset({SHUTDOWN, "RESET", "GUEST_PANICKED", "GUEST_CRASHLOADED", "WATCHDOG"})
 KEPT_EVENTS = 100
 
 
@@ -96,6 +97,11 @@ class Qmp:
     async def next_event(self) -> QmpEvent | None:
         """The next event that tells of an end; None when QEMU is gone."""
         return await self._events.get()
+
+    async def end(self) -> QmpEvent | None:
+        """The end of the machine if it came before this session."""
+        status = await self.execute("query-status")
+        return QmpEvent(name=SHUTDOWN) if status.get("status") == "shutdown" else None
 
     async def vcpus(self) -> tuple[VcpuSample, ...]:
         """The registers of all vCPUs."""

@@ -16,7 +16,7 @@ from kwatch.adapters import qemu
 from kwatch.adapters.deadguest import Memory, examine_guest
 from kwatch.adapters.image import Image, located, names_of
 from kwatch.adapters.initramfs import build_initramfs
-from kwatch.adapters.qmp import Qmp
+from kwatch.adapters.qmp import SHUTDOWN, Qmp
 from kwatch.domain.autopsy import examine
 from kwatch.domain.boot import (
     Accelerator,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
     from kwatch.adapters.accelerator import Accelerators
     from kwatch.adapters.pool import Lease, Pool
-    from kwatch.adapters.transport import Duplex
     from kwatch.domain.job import Job
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
@@ -58,9 +57,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROFILE = "profraw"
-# QEMU makes its socket a moment after it was started.
-SOCKET_PAUSE = 0.05
-SOCKET_TRIES = 100
+# QEMU makes its socket a moment after it was started, and a connection may break.
+RECONNECT = 0.05
 # Seconds between two signs of life of an attached supervisor, which gives one each second.
 LONGEST_GAP = 2.5
 # Seconds after the machine's end in which its guest's last word comes, if there is one.
@@ -312,32 +310,30 @@ class _Session:
     ) -> None:
         """Events of the machine, and the registers when they are asked for.
 
-        Without them the console still tells, and a machine that is off is ended by its deadline.
+        A connection that breaks is made anew: a machine that is off waits for us.
         """
-        try:
-            with ungrouped():
-                async with (
-                    Qmp(await self._connect(f"{folder}/{qemu.QMP}")) as machine,
-                    asyncio.TaskGroup() as group,
-                ):
+        while True:
+            with contextlib.suppress(InfraError), ungrouped():
+                async with Qmp(await self._host.connect_unix(f"{folder}/{qemu.QMP}")) as machine:
                     self._machine = machine
-                    group.create_task(self._forward(machine, folder, happenings))
-                    while True:
-                        await wants_sample.wait()
-                        wants_sample.clear()
-                        await happenings.put(await machine.vcpus())
-        except InfraError as error:
-            log.debug("no control of the machine: %s", error)
+                    async with asyncio.TaskGroup() as group:
+                        sampling = group.create_task(_sample(machine, happenings, wants_sample))
+                        await self._forward(machine, folder, happenings)
+                        sampling.cancel()
+            self._machine = None
+            await asyncio.sleep(RECONNECT)
 
     async def _forward(self, machine: Qmp, folder: str, happenings: asyncio.Queue[object]) -> None:
-        """Tell of the machine's events, and let it end once it is off."""
-        while (event := await machine.next_event()) is not None:
-            is_off = event.name == "SHUTDOWN"
+        """Tell of the machine's events until it is gone, and let it end once it is off."""
+        event = await machine.end() or await machine.next_event()
+        while event is not None:
+            is_off = event.name == SHUTDOWN
             if is_off and not await self._is_done():
                 self._heard.autopsy = await self._examine(machine, folder, Machine.OFF)
             await happenings.put(event)
             if is_off:
                 await machine.quit()
+            event = await machine.next_event()
 
     async def _is_done(self) -> bool:
         """Whether the guest said that it was done; what it said last may still be on its way."""
@@ -346,13 +342,14 @@ class _Session:
                 await self._heard.done.wait()
         return self._heard.done.is_set()
 
-    async def _connect(self, socket: str) -> Duplex:
-        for _ in range(SOCKET_TRIES):
-            try:
-                return await self._host.connect_unix(socket)
-            except InfraError:
-                await asyncio.sleep(SOCKET_PAUSE)
-        return await self._host.connect_unix(socket)
+
+async def _sample(
+    machine: Qmp, happenings: asyncio.Queue[object], wants_sample: asyncio.Event
+) -> None:
+    while True:
+        await wants_sample.wait()
+        wants_sample.clear()
+        await happenings.put(await machine.vcpus())
 
 
 async def _next(happenings: asyncio.Queue[object], seconds: float) -> object:
