@@ -326,14 +326,14 @@ class _Session:
     async def _forward(self, machine: Qmp, folder: str, happenings: asyncio.Queue[object]) -> None:
         """Tell of the machine's events until it is gone, and let it end once it is off."""
         event = await machine.end() or await machine.next_event()
-        while event is not None:
-            is_off = event.name == SHUTDOWN
-            if is_off and not await self._is_done():
+        while event is not None and event.name != SHUTDOWN:
+            await happenings.put(event)
+            event = await machine.next_event()
+        if event is not None:
+            if not await self._is_done():
                 self._heard.autopsy = await self._examine(machine, folder, Machine.OFF)
             await happenings.put(event)
-            if is_off:
-                await machine.quit()
-            event = await machine.next_event()
+            await machine.quit()
 
     async def _is_done(self) -> bool:
         """Whether the guest said that it was done; what it said last may still be on its way."""

@@ -102,6 +102,27 @@ async def test_commands_events_and_registers(host: Host) -> None:
             await qmp.execute("query-status")
 
 
+async def test_a_machine_that_is_off_waits_for_whoever_comes_later(host: Host) -> None:
+    disk = await host.put_bytes(boot_disk())
+    await host.start("r", guest(disk, "-action", "shutdown=pause"))
+    async with control(host, "r") as qmp, asyncio.timeout(10):
+        while (await qmp.end()) is None:
+            await asyncio.sleep(0.05)
+    # The connection broke, and is made anew: the registers and the memory are still there.
+    async with control(host, "r") as qmp, asyncio.timeout(10):
+        assert await qmp.end() == QmpEvent(name="SHUTDOWN")
+        assert await qmp.vcpus()
+        saved = Path(await host.run_directory("r")) / "memory"
+        await qmp.save(0x7C00, 512, str(saved), cpu=0)
+        assert saved.read_bytes() == boot_disk()[:512]
+        with pytest.raises(QmpError):
+            await qmp.save(1 << 46, 512, str(saved), cpu=0)
+        await qmp.quit()
+        # It ends now, and says so once more.
+        assert await qmp.next_event() == QmpEvent(name="SHUTDOWN", reason="host-qmp-quit")
+        assert await qmp.next_event() is None
+
+
 async def test_a_guest_that_is_halted_for_ever_is_a_hang_within_seconds(host: Host) -> None:
     # cli; hlt; and again, should anything wake it.
     sector = bytes.fromhex("faf4ebfd").ljust(510, b"\0") + b"\x55\xaa"
