@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kwatch.adapters.qmp import QmpError
 from kwatch.domain import printk
+from kwatch.domain.log.addresses import bare_addresses, with_names
 from kwatch.domain.postmortem import (
     CODE_BYTES,
     PAGE,
@@ -100,7 +101,8 @@ async def examine_guest(
                 instruction=None if is_idle else await image.instruction(there.linked),
             )
         )
-    return conclude(vcpus, await _messages(memory, found["symbols"]), machine)
+    messages = await _messages(memory, found["symbols"])
+    return conclude(vcpus, await _named(messages, image, moved), machine)
 
 
 class _Found(NamedTuple):
@@ -118,6 +120,21 @@ async def _find(image: Image, address: int, moved: int) -> _Found:
         if name:
             return _Found(linked, Place(function=name[0], offset=name[1]))
     return _Found(candidates[0], None)
+
+
+async def _named(messages: Sequence[str], image: Image, moved: int) -> tuple[str, ...]:
+    """The messages of a kernel without KALLSYMS with names for the addresses of a trace."""
+    text = "\n".join(messages).encode("utf-8", "replace")
+    addresses = bare_addresses(text)
+    if not addresses:
+        return tuple(messages)
+    located = (await image.ask({"locate": [one - moved for one in addresses]}))["locate"]
+    names = {
+        address: str(Place(function=place[0], offset=place[1]))
+        for address, place in zip(addresses, located, strict=True)
+        if place
+    }
+    return tuple(with_names(text, names).decode("utf-8", "replace").splitlines())
 
 
 async def _messages(memory: Memory, symbols: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
