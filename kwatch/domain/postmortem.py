@@ -168,7 +168,8 @@ def _cause(vcpu: VcpuState, machine: Machine) -> tuple[str, str | None]:
         what = "a lost profile counter" if _is_lost(vcpu) else _exception(vcpu)
         return f"{what} in {function}", function
     if vcpu.place is None:
-        return _before_the_kernel(vcpu.rip), None
+        stopped = "" if machine is Machine.OFF else "stopped "
+        return f"{stopped}{_before_the_kernel(vcpu.rip)}", None
     frames = [Frame(place.function) for place in (vcpu.place, *vcpu.trace)]
     guilty = blamed(frames, "stall")
     function = guilty.name if guilty else vcpu.place.function
@@ -184,10 +185,10 @@ def _cause(vcpu: VcpuState, machine: Machine) -> tuple[str, str | None]:
 def _before_the_kernel(rip: int) -> str:
     """Where code is that is no part of the image: PC memory map, and how bzImage is loaded."""
     if 0xC0000 <= rip < 0x100000 or 0xFF000000 <= rip < 1 << 32:
-        return "stopped in the firmware"
+        return "in the firmware"
     if rip < 1 << 32:
-        return "stopped in the decompressor or the boot loader"
-    return "stopped outside of the kernel's code"
+        return "in the decompressor or the boot loader"
+    return "outside of the kernel's code"
 
 
 def _is_lost(vcpu: VcpuState) -> bool:

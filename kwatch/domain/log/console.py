@@ -16,7 +16,7 @@ from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log import ktap
 from kwatch.domain.log.ktap import CaseStatus, KtapReader
 from kwatch.domain.log.line import read_line
-from kwatch.domain.log.progress import LEAVING, STEPS, Progress
+from kwatch.domain.log.progress import CONFIRMING, LEAVING, STEPS, Progress
 from kwatch.domain.log.report import Report, is_asked_for
 from kwatch.domain.log.scan import Reading, Scanner, Words
 from kwatch.domain.log.splats import SPLATS
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MAX_SPAN = 600
 """Lines of a log that one report may spread over, with what others say in between."""
 
+CONFIRMED_WITHIN = 8
+"""Lines from a kernel's version to its command line."""
+
 MAX_FINDINGS = 1000
 """Findings of one log that are kept; of the others only the number."""
 
@@ -46,6 +49,7 @@ _WORDS = Words(
         *(word for splat in SPLATS for word in splat.words),
         *(word for words in STEPS.values() for word in words),
         *LEAVING,
+        *CONFIRMING,
         *ktap.WORDS,
         _PANIC,
         _PANIC_END,
@@ -58,6 +62,7 @@ def _numbers(words: Iterable[str]) -> frozenset[int]:
 
 
 _LEAVING_WORDS = _numbers(LEAVING)
+_CONFIRMING_WORDS = _numbers(CONFIRMING)
 _RESULT_WORDS = _numbers(ktap.WORDS)
 _FIRST_RESULT_WORD = _WORDS.words.index(ktap.WORDS[0])
 _STEP_OF = {number: step for step, words in STEPS.items() for number in _numbers(words)}
@@ -83,6 +88,7 @@ class ConsoleReader:
         self._started: int | None = None
         self._is_stamped = False
         self._is_leaving = False
+        self._version: Line | None = None
         self.progress = Progress.NOTHING
         """How far the machine got since it last began."""
         self.has_panicked = False
@@ -173,6 +179,10 @@ class ConsoleReader:
             self._is_leaving = True
         self.has_panicked |= line.text.startswith(_PANIC)
         self.is_panic_over |= line.text.startswith(_PANIC_END)
+        if self._version and not _CONFIRMING_WORDS.isdisjoint(words):
+            if line.number - self._version.number < CONFIRMED_WITHIN:
+                self._start_anew(self._version, Progress.KERNEL)
+            self._version = None
         steps = [_STEP_OF[word] for word in words if word in _STEP_OF]
         if begun := [step for step in steps if step in _BEGINNINGS]:
             self._begin(line, max(begun))
@@ -182,8 +192,15 @@ class ConsoleReader:
 
     def _begin(self, line: Line, step: Progress) -> None:
         """A kernel begins, and has to arrive as well if it is not the first."""
-        if self._is_stamped and not line.is_stamped and step is Progress.KERNEL:
+        is_plain = step is Progress.KERNEL and not line.is_stamped
+        if is_plain and self._is_stamped:
             return  # Somebody prints /proc/version.
+        if is_plain and self.progress >= Progress.INIT:
+            self._version = line  # The same, or a kernel without time stamps.
+            return
+        self._start_anew(line, step)
+
+    def _start_anew(self, line: Line, step: Progress) -> None:
         if self.progress >= Progress.INIT and not self._is_leaving:
             self._keep(partial(_rebooted, line.number))
         if step is Progress.KERNEL:

@@ -55,5 +55,8 @@ STEPS: dict[Progress, tuple[str, ...]] = {
 }  # fmt: skip
 """The words for each step. Tests are not among them: KTAP has a reader of its own."""
 
+CONFIRMING = ("Command line: ", "Kernel command line: ")
+"""What a kernel says right after its version, and nobody does who prints /proc/version."""
+
 LEAVING = ("reboot: ", "Restarting system", "Starting new kernel", "sysrq: Resetting")
 """Who says so before a kernel starts anew does it on purpose."""

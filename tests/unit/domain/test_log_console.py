@@ -295,6 +295,13 @@ def test_who_prints_the_kernels_version_does_not_reboot() -> None:
     assert read_console(said.encode()).progress is Progress.INIT
 
 
+def test_a_kernel_without_time_stamps_reboots_and_prints_its_version_too() -> None:
+    boot = "Linux version 7.0.0 (a@b)\nCommand line: quiet\nRun /init as init process\n"
+    assert read_console((boot + "Linux version 7.0.0 (a@b)\nbye\n").encode()).findings == ()
+    (finding,) = read_console((boot + boot).encode()).findings
+    assert (finding.kind, finding.first_line) == (FindingKind.RESET, 3)
+
+
 def test_a_symbolised_announcement_is_one() -> None:
     console = (
         "BUG: KASAN: use-after-free in read_once include/linux/compiler.h:254 [inline]\n"
