@@ -67,9 +67,10 @@ class BuildReader:
         """Lines after an error show where it is."""
         return self._following > 0
 
-    def wants(self, word: int) -> bool:  # noqa: ARG002 - the scanner asks
+    @property
+    def unwanted(self) -> frozenset[int]:
         """Any of the words will do."""
-        return True
+        return frozenset()
 
     def take(self, raw: bytes, number: int, words: Sequence[int]) -> None:
         """One line that may matter."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
@@ -75,6 +75,17 @@ _ROWS = tuple(
 )
 
 
+@cache
+def _unwanted(progress: Progress, *, has_tests: bool) -> frozenset[int]:
+    """A step matters once but for a new beginning, and results only where there are tests."""
+    reached = {
+        word
+        for word, step in _STEP_OF.items()
+        if step <= progress and step not in _BEGINNINGS and word not in _SPLAT_WORDS
+    }
+    return frozenset(reached if has_tests else reached | _RESULT_WORDS - {_FIRST_RESULT_WORD})
+
+
 class ConsoleReader:
     """Feed it bytes as they come, then ask for the reading."""
 
@@ -89,6 +100,7 @@ class ConsoleReader:
         self._is_stamped = False
         self._is_leaving = False
         self._version: Line | None = None
+        self.unwanted = _unwanted(Progress.NOTHING, has_tests=False)
         self.progress = Progress.NOTHING
         """How far the machine got since it last began."""
         self.has_panicked = False
@@ -129,20 +141,12 @@ class ConsoleReader:
         """Every line may belong to a report that is open."""
         return bool(self._open)
 
-    def wants(self, word: int) -> bool:
-        """A step matters once but for a new beginning, and results only where there are tests."""
-        if word in _RESULT_WORDS:
-            return self._tests.is_active or word == _FIRST_RESULT_WORD
-        step = _STEP_OF.get(word)
-        if step is None or word in _SPLAT_WORDS:
-            return True
-        return step > self.progress or step in _BEGINNINGS
-
     def take(self, raw: bytes, number: int, words: Sequence[int]) -> None:
         """One line that may matter."""
         line = read_line(raw, number)
         if words:
             self._note_progress(line, words)
+            self.unwanted = _unwanted(self.progress, has_tests=self._tests.is_active)
         if self._open:
             self._end_old(number)
         announced = announcement(line.text, words) if words else None

@@ -9,7 +9,7 @@ and Documentation/admin-guide/serial-console.rst.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_LINE = 1200
 """Bytes of a line that are read: printk's longest (LOG_LINE_MAX) and what travels before it."""
@@ -18,7 +18,7 @@ MAX_TEXT = 400
 """Characters of a line that people are shown."""
 
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78cDEHM])")
-_CONTROLS = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROLS = bytes({*range(0x09), *range(0x0B, 0x20), 0x7F})
 
 # Each alternative starts with another byte than the others can go on with, so this is linear.
 _TRANSPORT = re.compile(
@@ -43,8 +43,7 @@ _CALLER = re.compile(rb"\[ *([TC]\d{1,8})\]")
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """``number`` counts from 0; ``caller`` is ``T123`` or ``C0``; ``prefix`` was cut off."""
 
     number: int
@@ -75,7 +74,7 @@ def read_line(raw: bytes, number: int) -> Line:
     if b"[" not in raw[:end] and (late := _LATE.search(raw, end)):
         end = late.end()
     caller = _CALLER.search(raw, 0, end)
-    text = _CONTROLS.sub(b"", raw[end:]).decode("utf-8", "replace").rstrip()
+    text = raw[end:].translate(None, _CONTROLS).decode("utf-8", "replace").rstrip()
     return Line(
         number,
         text,

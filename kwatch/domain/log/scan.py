@@ -18,6 +18,7 @@ from kwatch.domain.log.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
 READER_VERSION = 2
 """Goes up with each change to an answer: what an older one read is read again."""
@@ -68,8 +69,9 @@ class Reader(Protocol):
     def take(self, raw: bytes, number: int, words: Sequence[int]) -> None:
         """One line without its end, and the words in it."""
 
-    def wants(self, word: int) -> bool:
-        """Whether a line is wanted because of this word."""
+    @property
+    def unwanted(self) -> AbstractSet[int]:
+        """The words because of which no line is wanted now."""
 
     def wants_all(self) -> bool:
         """Whether the next line is wanted even without a word."""
@@ -116,7 +118,8 @@ class Scanner:
         position = 0
         while position < len(block):
             if not reader.wants_all():
-                while following < count and not reader.wants(hits[following][0]):
+                unwanted = reader.unwanted
+                while following < count and hits[following][0] in unwanted:
                     following += 1
                 if following == count:
                     self.lines += block.count(b"\n", position)
