@@ -35,6 +35,7 @@ from tests.lab.linuxkernel import LINUX, TARBALL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+BUSY = "for second in $(seq 40); do cat /proc/self/status >/dev/null; sleep 1; done"
 MACHINE = ("-M", "q35", "-cpu", "max", "-smp", "2", "-m", "512M")
 
 Row = TypeVar("Row")
@@ -197,12 +198,12 @@ def initramfs(kind: str) -> bytes | None:
     """What the guest has for a user space."""
     if kind == "none":
         return None
-    commands = {"init": ("cat /proc/version",), "short": (), "killed": (), "empty": ()}[kind]
+    commands = {"init": ("cat /proc/version",), "busy": (BUSY,)}.get(kind, ())
     made = build_initramfs(
         busybox=BUSYBOX.read_bytes(), commands=commands, counters=Counters.KEEP,
-        command_timeout=timedelta(seconds=20),
+        command_timeout=timedelta(seconds=60),
     )  # fmt: skip
-    return made if kind == "init" else _other_init(kind)
+    return made if commands else _other_init(kind)
 
 
 def _other_init(kind: str) -> bytes:

@@ -262,6 +262,19 @@ static noinline void misdeed_spin(void)
 		cpu_relax();
 }
 
+static int spin_later(void *unused)
+{
+	ssleep(5);
+	misdeed_spin();
+	return 0;
+}
+
+/* Once user space is there, which has RCU at work. */
+static noinline void misdeed_rcu_stall(void)
+{
+	kthread_run(spin_later, NULL, "spinner");
+}
+
 static void spin_in_work(struct work_struct *unused)
 {
 	misdeed_spin();
@@ -346,7 +359,7 @@ static const struct {
 	MISDEED(double_free), MISDEED(stack_out_of_bounds), MISDEED(shift),
 	MISDEED(array_index), MISDEED(list_del), MISDEED(refcount),
 	MISDEED(stack_protector), MISDEED(stack_overflow), MISDEED(hung_task),
-	MISDEED(spin), MISDEED(workqueue), MISDEED(loop), MISDEED(deadlock),
+	MISDEED(spin), MISDEED(rcu_stall), MISDEED(workqueue), MISDEED(loop), MISDEED(deadlock),
 	MISDEED(halt), MISDEED(triple_fault), MISDEED(panic), MISDEED(restart),
 	MISDEED(out_of_memory), MISDEED(big_allocation), MISDEED(flood),
 };
