@@ -11,6 +11,7 @@ line looks like a crash; it is what people use instead.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
@@ -62,20 +63,16 @@ def main() -> None:
 def _write(log: Path, size: int) -> None:
     """A boot log: ordinary lines, and a crash now and then."""
     with log.open("w") as file:
-        written = number = 0
+        written = 0
+        numbers = itertools.count()
         while written < size:
-            lines = [
-                f"usb {number % 4}-{number % 7}: new high-speed USB device number {number}\n"
-                if number % 1000
-                else CRASH.format(number=number % 37)
-                for number in range(number, number + 1000)
-            ]
-            number += 1000
-            text = "".join(
-                f"[{number + index * 1e-3:12.6f}][ T{index % 9 + 1:>4}] {line}\n"
-                for index, line in enumerate("".join(lines).splitlines())
-            )
-            written += file.write(text)
+            for number in itertools.islice(numbers, 1000):
+                said = f"usb {number % 4}-{number % 7}: new high-speed USB device number {number}"
+                if number % 1000 == 0:
+                    said = CRASH.format(number=number % 37)
+                # A report is of one task, and so are its lines.
+                prefix = f"[{number * 1e-3:12.6f}][{f'T{number % 9 + 1}':>6}] "
+                written += file.write("".join(f"{prefix}{line}\n" for line in said.splitlines()))
 
 
 def _run(command: list[str]) -> tuple[float, float]:

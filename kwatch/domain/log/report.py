@@ -54,7 +54,7 @@ _CPU = re.compile(
 )
 _BYSTANDER = re.compile(r"grace-period kthread stack dump")
 _NEXT_CPU = re.compile(r"NMI backtrace for cpu|Task dump for CPU|GP kthread last ran")
-_END = re.compile(r"---\[ end (?:trace|Kernel panic)|Rebooting in \d+ seconds|={60}$")
+_END = re.compile(r"---\[ end (?:trace|Kernel panic)|^Rebooting in \d+ seconds|^={60}$")
 _MESSAGE_NUMBERS = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,16}\b")
 
 
@@ -80,7 +80,7 @@ class Report:
             self.last = line.number
         else:
             self.is_over = True
-        if _END.match(line.text):
+        if _END.search(line.text):
             self.is_over = True
 
     @property
