@@ -115,10 +115,9 @@ class _Found(NamedTuple):
 async def _find(image: Image, address: int, moved: int) -> _Found:
     """Where an address is in the image: as it runs, or before it has page tables of its own."""
     candidates = (address - moved, (address + KERNEL_MAP) % (1 << 64))
-    names = (await image.ask({"locate": candidates}))["locate"]
-    for linked, name in zip(candidates, names, strict=True):
-        if name:
-            return _Found(linked, Place(function=name[0], offset=name[1]))
+    for linked, place in zip(candidates, await image.locate(candidates), strict=True):
+        if place:
+            return _Found(linked, place)
     return _Found(candidates[0], None)
 
 
@@ -128,11 +127,9 @@ async def _named(messages: Sequence[str], image: Image, moved: int) -> tuple[str
     addresses = bare_addresses(text)
     if not addresses:
         return tuple(messages)
-    located = (await image.ask({"locate": [one - moved for one in addresses]}))["locate"]
+    located = await image.locate([one - moved for one in addresses])
     names = {
-        address: str(Place(function=place[0], offset=place[1]))
-        for address, place in zip(addresses, located, strict=True)
-        if place
+        address: str(place) for address, place in zip(addresses, located, strict=True) if place
     }
     return tuple(with_names(text, names).decode("utf-8", "replace").splitlines())
 

@@ -323,8 +323,9 @@ def audit(paths: Sequence[str]) -> dict[str, Any]:
     ``accesses``: counting instructions of the image that address page zero, as {function, offset,
     instruction, symbol}; the symbol is what the relocation in an object names, or null. At most
     MAX_PROBLEMS each; ``more`` tells of others. Earlier stages are read only where there is
-    something to find.
+    something to find; those that a configuration does not make may be missing.
     """
+    paths = [path for path in paths[:-1] if Path(path).exists()] + list(paths[-1:])
     with Image(paths[-1]) as image:
         lost = {one.name for one in image.symbols() if _is_lost(one)}
         accesses = list(_lost_accesses(image))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kwatch.adapters import elf, llvm
 from kwatch.adapters.sandbox import Sandbox
-from kwatch.domain.postmortem import Instruction, read_instruction
+from kwatch.domain.postmortem import Instruction, Place, read_instruction
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class Image:
         )
         return _json(said)
 
+    async def locate(self, addresses: Sequence[int]) -> tuple[Place | None, ...]:
+        """Which function each address is in, as the image was linked."""
+        found = (await self.ask({"locate": list(addresses)}))["locate"]
+        return tuple(Place(function=one[0], offset=one[1]) if one else None for one in found)
+
     async def instruction(self, address: int) -> Instruction | None:
         """The instruction at ``address`` as it was linked."""
         said = await self._run(self._tools.disassemble_command(VMLINUX, address))
@@ -87,15 +92,11 @@ async def names_of(
     if not addresses:
         return {}
     try:
-        found = (await (await image()).ask({"locate": list(addresses)}))["locate"]
+        found = await (await image()).locate(addresses)
     except InfraError as error:
         log.warning("the addresses of a trace stay without names: %s", error)
         return {}
-    return {
-        address: f"{place[0]}+{place[1]:#x}"
-        for address, place in zip(addresses, found, strict=True)
-        if place
-    }
+    return {address: str(place) for address, place in zip(addresses, found, strict=True) if place}
 
 
 async def audit(host: Host, output: str) -> dict[str, Any]:
@@ -105,13 +106,8 @@ async def audit(host: Host, output: str) -> dict[str, Any]:
     """
     script = await host.put_bytes(Path(elf.__file__).read_bytes())
     sandbox = Sandbox(read_only={"/out": output, str(ELF): script}, directory="/out")
-    listed = await host.run(
-        sandbox.command(("sh", "-c", 'for f; do test -e "$f" && echo "$f"; done', "sh", *STAGES)),
-        timeout=DEADLINE, check=False,
-    )  # fmt: skip
-    stages = listed.text().split()
     done = await host.run(
-        sandbox.command(("python3", str(ELF), "--audit", *stages)), timeout=DEADLINE
+        sandbox.command(("python3", str(ELF), "--audit", *STAGES)), timeout=DEADLINE
     )
     return _json(done.stdout)
 

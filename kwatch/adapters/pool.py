@@ -61,15 +61,26 @@ class Pool:
         self._changed = asyncio.Condition()
 
     async def admit(self, name: str) -> None:
-        """Give a host work from now on: what an earlier daemon left there is cleared away."""
+        """Give a host work from now on: what an earlier daemon left there is cleared away.
+
+        One that the operator took out meanwhile stays out.
+        """
         self._admitted.add(name)
-        self._held.pop(name, None)
+        if not self._is_drained(name):
+            self._held.pop(name, None)
         async with self._changed:
             self._changed.notify_all()
 
     def hold(self, name: str, state: HostState) -> None:
-        """Give a host no more work, for the reason in ``state``; what runs there goes on."""
-        self._held[name] = state
+        """Give a host no more work, for the reason in ``state``; what runs there goes on.
+
+        What the operator took out stays that, whatever else is wrong with it.
+        """
+        if not self._is_drained(name):
+            self._held[name] = state
+
+    def _is_drained(self, name: str) -> bool:
+        return name in self._held and self._held[name].health is Health.DRAINED
 
     def release(self, name: str) -> None:
         """Look a host over again, which decides whether it gets work."""

@@ -204,8 +204,6 @@ def _is_lost(vcpu: VcpuState) -> bool:
 
 def _exception(vcpu: VcpuState) -> str:
     """Which exception it was, as far as registers and instruction tell."""
-    if vcpu.trap is None:
-        return "exception"
     if vcpu.instruction and vcpu.instruction.mnemonic in _TRAPS:
         return _TRAPS[vcpu.instruction.mnemonic]
     if _addresses(vcpu):

@@ -146,8 +146,8 @@ class Kernel:
     def break_and_make(self, breakage: Breakage) -> str:
         """What make says of a source that is broken."""
         options = list(breakage.options)
-        if any(option.startswith(("LLVM=", "CC=")) for option in options):
-            options.insert(0, "CC=gcc") if "LLVM=" in options else None
+        if "LLVM=" in options:
+            options.insert(0, "CC=gcc")
         path = self.source / breakage.path
         before = path.read_text()
         config = (self.output / ".config").read_text()

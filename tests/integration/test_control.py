@@ -20,7 +20,7 @@ from aiohttp import web
 from kwatch.adapters.pool import Pool
 from kwatch.domain.command import Verb
 from kwatch.domain.facts import CommandState
-from kwatch.domain.host import Health
+from kwatch.domain.host import Health, HostState
 from kwatch.domain.job import JobKind
 from kwatch.stages import command
 from kwatch.store import commands, hosts, queue, record
@@ -125,6 +125,10 @@ async def test_a_host_is_taken_out_and_looked_over_again(lab: Lab) -> None:
         assert (status, answer["answer"]) == (200, "kvm-1 gets no more work")
         assert lab.pool.state("kvm-1").health is Health.DRAINED
         assert not lab.pool.wants_preflight("kvm-1")
+        # A look at the host that was under way does not undo it, whatever it finds.
+        await lab.pool.admit("kvm-1")
+        lab.pool.hold("kvm-1", HostState(health=Health.QUARANTINED, reason="no make"))
+        assert lab.pool.state("kvm-1").health is Health.DRAINED
         # A restart finds it there.
         (seen,) = await lab.database.read(hosts.seen)
         assert (seen.name, seen.state) == ("kvm-1", lab.pool.state("kvm-1"))
