@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest on a host: started, watched to its end, and asked what it died of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from kwatch.adapters import qemu
+from kwatch.adapters.deadguest import Memory, examine_guest
+from kwatch.adapters.qmp import SHUTDOWN, Qmp
+from kwatch.domain.boot import (
+    Accelerator,
+    BootEnd,
+    BootProfile,
+    BootVerdict,
+    Continue,
+    Decision,
+    End,
+    QmpEvent,
+    Sample,
+    Watch,
+)
+from kwatch.domain.guest import ChannelReader, Done
+from kwatch.domain.postmortem import Autopsy, Machine
+from kwatch.domain.run import LOG, Alive, Ended, Output
+from kwatch.domain.vcpu import VcpuSample
+from kwatch.errors import InfraError, ungrouped
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kwatch.adapters.host import Host
+    from kwatch.adapters.image import Image
+    from kwatch.adapters.recording import Recording
+
+log = logging.getLogger(__name__)
+
+# QEMU makes its socket a moment after it was started, and a connection may break.
+RECONNECT = 0.05
+# Seconds between two signs of life of an attached supervisor, which gives one each second.
+LONGEST_GAP = 2.5
+# Seconds after the machine's end in which its guest's last word comes, if there is one.
+LAST_WORD = 0.5
+
+# How boots end of which the console tells nothing.
+_SILENT = frozenset({BootEnd.HANG, BootEnd.STALL, BootEnd.DEADLINE})
+
+
+class _Clock:
+    """Seconds that stand still while the host is away: what nobody could hear is no silence."""
+
+    def __init__(self) -> None:
+        self._heard = time.monotonic()
+        self._away = 0.0
+
+    def now(self) -> float:
+        """The time of the guest."""
+        return min(time.monotonic(), self._heard + LONGEST_GAP) - self._away
+
+    def hear(self) -> None:
+        """The host said something, if only that it lives."""
+        now = time.monotonic()
+        self._away += max(0.0, now - self._heard - LONGEST_GAP)
+        self._heard = now
+
+
+class Session:
+    """One guest on one host, from its start until nothing of it is left.
+
+    What it says goes into ``heard``. ``image`` is the kernel with its symbols, where the tools are
+    that can read it; only a guest that ends without a word is asked about by it.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        profile: BootProfile,
+        accelerator: Accelerator,
+        heard: Recording,
+        image: Callable[[], Awaitable[Image]],
+    ) -> None:
+        self._host = host
+        self._profile = profile
+        self._accelerator = accelerator
+        self._image = image
+        self._machine: Qmp | None = None
+        self._heard = heard
+        self._done = asyncio.Event()
+        self._channel = ChannelReader(max_blob=profile.channel_limit)
+        self._clock = _Clock()
+
+    async def run(self, run_id: str, *, kernel: str, initramfs: str) -> BootVerdict:
+        """Start the guest, or go on with one of this run, and watch it to its end.
+
+        ``kernel`` and ``initramfs`` are paths on the host. Raises InfraError where the host fails.
+        """
+        folder = await self._host.run_directory(run_id)
+        spec = qemu.run_spec(self._profile, self._accelerator, kernel=kernel, initramfs=initramfs)
+        try:
+            await self._host.start(run_id, spec)
+            return await self._watch(run_id, folder)
+        finally:
+            # Also when the boot is over: the guest may sit in its halt loop for ever.
+            with contextlib.suppress(InfraError):
+                await asyncio.shield(self._host.discard(run_id))
+
+    async def _watch(self, run_id: str, folder: str) -> BootVerdict:
+        """Feed everything that happens into the domain's Watch until it says End."""
+        watch = Watch(self._profile, self._accelerator, self._clock.now())
+        happenings: asyncio.Queue[object] = asyncio.Queue(maxsize=64)
+        wants_sample = asyncio.Event()
+        decision: Decision = Continue()
+        with ungrouped():
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._follow(run_id, happenings)),
+                    group.create_task(self._converse(folder, happenings, wants_sample)),
+                ]
+                while not isinstance(decision, End):
+                    if isinstance(decision, Sample):
+                        wants_sample.set()
+                    now = self._clock.now()
+                    happening = await _next(happenings, watch.next_wakeup(now) - now)
+                    decision = self._tell(watch, happening, self._clock.now())
+                if decision.verdict.end in _SILENT and self._machine is not None:
+                    self._heard.autopsy = await self._examine(self._machine, folder, Machine.SILENT)
+                for task in tasks:
+                    task.cancel()
+        assert isinstance(decision, End)  # noqa: S101 - the loop ends no other way
+        return decision.verdict
+
+    async def _examine(self, machine: Qmp, folder: str, state: Machine) -> Autopsy | None:
+        """Ask the guest what it died of, while it is still there."""
+        try:
+            await machine.stop()
+            memory = Memory(machine, self._host, folder)
+            return await examine_guest(await machine.vcpus(), memory, await self._image(), state)
+        except InfraError as error:
+            log.warning("%s: the guest cannot be examined: %s", self._host.name, error)
+            return None
+
+    def _tell(self, watch: Watch, happening: object, now: float) -> Decision:
+        match happening:
+            case Output(file=qemu.CONSOLE, data=data):
+                self._heard.hear(data)
+                return watch.receive_console(data, now)
+            case Output(file=qemu.CHANNEL, data=data):
+                events = self._channel.feed(data)
+                for event in events:
+                    self._heard.remember(event)
+                    if isinstance(event, Done):
+                        self._done.set()
+                return watch.receive_channel(events, now)
+            case Output(data=data):
+                self._heard.log += data
+            case QmpEvent():
+                return watch.receive_qmp(happening, now)
+            case [*samples]:
+                return watch.receive_samples(
+                    [one for one in samples if isinstance(one, VcpuSample)], now
+                )
+            case Ended(end=end):
+                return watch.ended(end, now)
+            case _:
+                pass
+        return watch.tick(now)
+
+    async def _follow(self, run_id: str, happenings: asyncio.Queue[object]) -> None:
+        """Everything that the supervisor tells."""
+        offsets = dict.fromkeys((LOG, qemu.CONSOLE, qemu.CHANNEL), 0)
+        async with contextlib.aclosing(self._host.attach(run_id, offsets)) as frames:
+            async for frame in frames:
+                self._clock.hear()
+                if not isinstance(frame, Alive):
+                    await happenings.put(frame)
+
+    async def _converse(
+        self, folder: str, happenings: asyncio.Queue[object], wants_sample: asyncio.Event
+    ) -> None:
+        """Events of the machine, and the registers when they are asked for.
+
+        A connection that breaks is made anew: a machine that is off waits for us.
+        """
+        while True:
+            with contextlib.suppress(InfraError), ungrouped():
+                async with Qmp(await self._host.connect_unix(f"{folder}/{qemu.QMP}")) as machine:
+                    self._machine = machine
+                    async with asyncio.TaskGroup() as group:
+                        sampling = group.create_task(_sample(machine, happenings, wants_sample))
+                        await self._forward(machine, folder, happenings)
+                        sampling.cancel()
+            self._machine = None
+            await asyncio.sleep(RECONNECT)
+
+    async def _forward(self, machine: Qmp, folder: str, happenings: asyncio.Queue[object]) -> None:
+        """Tell of the machine's events until it is gone, and let it end once it is off."""
+        event = await machine.end() or await machine.next_event()
+        while event is not None and event.name != SHUTDOWN:
+            await happenings.put(event)
+            event = await machine.next_event()
+        if event is not None:
+            if not await self._is_done():
+                self._heard.autopsy = await self._examine(machine, folder, Machine.OFF)
+            await happenings.put(event)
+            await machine.quit()
+
+    async def _is_done(self) -> bool:
+        """Whether the guest said that it was done; what it said last may still be on its way."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD):
+                await self._done.wait()
+        return self._done.is_set()
+
+
+async def _sample(
+    machine: Qmp, happenings: asyncio.Queue[object], wants_sample: asyncio.Event
+) -> None:
+    while True:
+        await wants_sample.wait()
+        wants_sample.clear()
+        await happenings.put(await machine.vcpus())
+
+
+async def _next(happenings: asyncio.Queue[object], seconds: float) -> object:
+    """The next thing that happens, or None after so many seconds."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            return await happenings.get()
+    except TimeoutError:
+        return None
