@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from kwatch.adapters.qmp import QmpError
 from kwatch.domain import printk
+from kwatch.domain.counters import Counters
 from kwatch.domain.log.addresses import bare_addresses, with_names
 from kwatch.domain.postmortem import (
     CODE_BYTES,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from kwatch.domain.vcpu import VcpuSample
 
 MAX_VCPUS = 16
+MAX_COUNTERS_BYTES = 1 << 28
+_RECORDS, _COUNTERS = "__llvm_prf_data", "__llvm_prf_cnts"
 # Where x86-64 maps the kernel's image (Documentation/arch/x86/x86_64/mm.rst).
 KERNEL_MAP = 0xFFFFFFFF80000000
 
@@ -57,10 +61,18 @@ class Memory:
         return struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """What is left of a guest: what it died of, where its registers tell, and its counters."""
+
+    autopsy: Autopsy | None
+    counters: Counters | None
+
+
 async def examine_guest(
     samples: Sequence[VcpuSample], memory: Memory, image: Image, machine: Machine
-) -> Autopsy | None:
-    """What a guest died of that was stopped; None where its registers do not tell.
+) -> Remains:
+    """What a guest died of that was stopped.
 
     ``samples`` are the registers at its end; what user space does tells nothing of the kernel.
 
@@ -78,6 +90,7 @@ async def examine_guest(
             ],
             "stacks": stacks,
             "symbols": [printk.POINTER],
+            "sections": [_RECORDS, _COUNTERS],
         }
     )
     moved = found["moved_by"] or 0
@@ -102,7 +115,10 @@ async def examine_guest(
             )
         )
     messages = await _messages(memory, found["symbols"])
-    return conclude(vcpus, await _named(messages, image, moved), machine)
+    return Remains(
+        autopsy=conclude(vcpus, await _named(messages, image, moved), machine),
+        counters=await _counters(memory, found["sections"]),
+    )
 
 
 class _Found(NamedTuple):
@@ -119,6 +135,17 @@ async def _find(image: Image, address: int, moved: int) -> _Found:
         if place:
             return _Found(linked, place)
     return _Found(candidates[0], None)
+
+
+async def _counters(memory: Memory, sections: Mapping[str, Sequence[int]]) -> Counters | None:
+    """The profile counters; None where the kernel has none, or its memory is not mapped yet."""
+    if not {_RECORDS, _COUNTERS} <= sections.keys():
+        return None
+    places = sections[_RECORDS], sections[_COUNTERS]
+    if sum(size for _, size in places) > MAX_COUNTERS_BYTES:
+        return None
+    records, counters = [await memory.read(address, size) for address, size in places]
+    return Counters(records=records, counters=counters, distance=places[1][0] - places[0][0])
 
 
 async def _named(messages: Sequence[str], image: Image, moved: int) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a kernel image says of addresses, symbols and bytes.
 
-Imports nothing of kwatch: hosts run this file on its own, beside images that are too large to
-travel. ``python3 elf.py IMAGE`` reads a request from standard input and writes the answer, both as
-JSON, see :func:`answer`; ``python3 elf.py --audit STAGE...`` looks for instrumentation that the
+Hosts run this file beside images that are too large to travel, so it needs nothing but Python.
+``python3 -m kwatch.adapters.elf IMAGE`` reads a request from standard input and writes the answer,
+both as JSON, see :func:`answer`; with ``--audit STAGE...`` it looks for instrumentation that the
 linker lost, see :func:`audit`. Images are hostile: what does not fit their own size is an
 :class:`ImageError`. Format: System V ABI, ELF-64, little endian.
 """
@@ -59,13 +59,14 @@ class Section(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    """One symbol; ``section`` is its number, SHN_UNDEF or SHN_ABS."""
+    """One symbol; ``section`` is its number, SHN_UNDEF or SHN_ABS, ``file`` that of a local one."""
 
     name: str
     kind: int
     section: int
     value: int
     size: int
+    file: str
 
 
 class Image:
@@ -147,12 +148,16 @@ class Image:
             strings = self.section(section.link).offset
             numbers = [one.offset for one in self.sections(SHT_SYMTAB_SHNDX)]
             rows = struct.iter_unpack(_SYMBOL, self._table_of(section))
+            file = ""
             for place, (name, info, _, index, value, size) in enumerate(rows):
+                if info & 15 == STT_FILE:
+                    file = self._string(strings + name)
                 if not name or info & 15 in {STT_SECTION, STT_FILE}:
                     continue
                 if index == SHN_XINDEX and numbers:
                     (index,) = self._unpack("<I", numbers[0] + 4 * place)  # noqa: PLW2901
-                yield Symbol(self._string(strings + name), info & 15, index, value, size)
+                home = "" if info >> 4 else file
+                yield Symbol(self._string(strings + name), info & 15, index, value, size, home)
 
     def _table_of(self, section: Section) -> bytes:
         """The 24-byte rows of a table of symbols or relocations."""
@@ -228,6 +233,10 @@ class Image:
                 (index,) = self._unpack("<I", numbers.offset + 4 * number)
         return self._section_name(index)
 
+    def name_of(self, section: Section) -> str:
+        """A section's name."""
+        return self._section_name(section.number)
+
     def _section_name(self, number: int) -> str:
         header, _ = self._headers
         (names,) = self._unpack("<H", 0x3E)
@@ -265,7 +274,7 @@ def answer(image: Image, request: dict[str, Any]) -> dict[str, Any]:
     ``locate``: addresses -> [symbol, offset] or null. ``stacks``: lists of words -> for each the
     ``returns``, which are [position, symbol, offset] of return addresses, and the positions of all
     that is ``code``. ``symbols``: names -> address and size.
-    ``read``: [address, size] -> hex.
+    ``sections``: the same of sections. ``read``: [address, size] -> hex.
     """
     moved = None
     for address, found in request.get("prints", ()):
@@ -282,6 +291,11 @@ def answer(image: Image, request: dict[str, Any]) -> dict[str, Any]:
             one.name: [one.value + move, one.size]
             for one in (image.symbols() if wanted else ())
             if one.name in wanted and one.section != SHN_UNDEF
+        },
+        "sections": {
+            name: [one.address + move, one.size]
+            for one in (image.loaded if request.get("sections") else ())
+            if (name := image.name_of(one)) in request["sections"]
         },
         "read": [image.read(at - move, size).hex() for at, size in request.get("read", ())],
     }

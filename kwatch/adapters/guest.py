@@ -25,7 +25,7 @@ from kwatch.domain.boot import (
     Watch,
 )
 from kwatch.domain.guest import ChannelReader, Done
-from kwatch.domain.postmortem import Autopsy, Machine
+from kwatch.domain.postmortem import Machine
 from kwatch.domain.run import LOG, Alive, Ended, Output
 from kwatch.domain.vcpu import VcpuSample
 from kwatch.errors import InfraError, ungrouped
@@ -128,21 +128,22 @@ class Session:
                     happening = await _next(happenings, watch.next_wakeup(now) - now)
                     decision = self._tell(watch, happening, self._clock.now())
                 if decision.verdict.end in _SILENT and self._machine is not None:
-                    self._heard.autopsy = await self._examine(self._machine, folder, Machine.SILENT)
+                    await self._examine(self._machine, folder, Machine.SILENT)
                 for task in tasks:
                     task.cancel()
         assert isinstance(decision, End)  # noqa: S101 - the loop ends no other way
         return decision.verdict
 
-    async def _examine(self, machine: Qmp, folder: str, state: Machine) -> Autopsy | None:
+    async def _examine(self, machine: Qmp, folder: str, state: Machine) -> None:
         """Ask the guest what it died of, while it is still there."""
         try:
             await machine.stop()
             memory = Memory(machine, self._host, folder)
-            return await examine_guest(await machine.vcpus(), memory, await self._image(), state)
+            remains = await examine_guest(await machine.vcpus(), memory, await self._image(), state)
         except InfraError as error:
             log.warning("%s: the guest cannot be examined: %s", self._host.name, error)
-            return None
+        else:
+            self._heard.autopsy, self._heard.counters = remains.autopsy, remains.counters
 
     def _tell(self, watch: Watch, happening: object, now: float) -> Decision:
         match happening:
@@ -205,7 +206,7 @@ class Session:
             event = await machine.next_event()
         if event is not None:
             if not await self._is_done():
-                self._heard.autopsy = await self._examine(machine, folder, Machine.OFF)
+                await self._examine(machine, folder, Machine.OFF)
             await happenings.put(event)
             await machine.quit()
 

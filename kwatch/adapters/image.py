@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from importlib import resources
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from kwatch.adapters import elf, llvm
+from kwatch.adapters import llvm
 from kwatch.adapters.sandbox import Sandbox
 from kwatch.domain.postmortem import Instruction, Place, read_instruction
 from kwatch.errors import InfraError
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VMLINUX = PurePosixPath("/in/vmlinux")
-ELF = PurePosixPath("/in/elf.py")
+# Programs of ours that run beside an image, at the places that their imports ask for.
+PROGRAMS = PurePosixPath("/in")
+_ENVIRONMENT = {"PYTHONPATH": str(PROGRAMS)}
+_FILES = ("__init__.py", "adapters/__init__.py", "adapters/elf.py", "adapters/callgraph.py")
 DEADLINE = 120.0
 LONGEST_INSTRUCTION = 15
 # What each stage of a link leaves behind, in their order; not every configuration has them all.
@@ -49,9 +53,13 @@ class Image:
 
     async def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """What the image says of addresses and symbols; see :func:`kwatch.adapters.elf.answer`."""
-        said = await self._run(
-            ("python3", str(ELF), str(VMLINUX)), stdin=json.dumps(request).encode()
-        )
+        said = await self._run(_program("elf", str(VMLINUX)), stdin=json.dumps(request).encode())
+        return _json(said)
+
+    async def calls(self, roots: Sequence[str], once: Sequence[int]) -> Mapping[str, Sequence[str]]:
+        """What functions that run once call; see :func:`kwatch.adapters.callgraph.calls`."""
+        request = json.dumps({"roots": roots, "once": once}).encode()
+        said = await self._run(_program("callgraph", str(VMLINUX)), stdin=request)
         return _json(said)
 
     async def locate(self, addresses: Sequence[int]) -> tuple[Place | None, ...]:
@@ -66,10 +74,25 @@ class Image:
         return next((found for line in lines if (found := read_instruction(line))), None)
 
     async def _run(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
-        script = await self._host.put_bytes(Path(elf.__file__).read_bytes())
-        sandbox = Sandbox(read_only={str(VMLINUX): self._path, str(ELF): script})
+        programs = await _programs(self._host)
+        sandbox = Sandbox(
+            read_only={**programs, str(VMLINUX): self._path}, environment=_ENVIRONMENT
+        )
         done = await self._host.run(sandbox.command(argv), stdin=stdin, timeout=DEADLINE)
         return done.stdout
+
+
+async def _programs(host: Host) -> dict[str, str]:
+    """Where a sandbox is to see our programs, and where they are on ``host``."""
+    package = resources.files("kwatch")
+    return {
+        str(PROGRAMS / "kwatch" / name): await host.put_bytes(package.joinpath(name).read_bytes())
+        for name in _FILES
+    }
+
+
+def _program(name: str, *arguments: str) -> tuple[str, ...]:
+    return ("python3", "-m", f"kwatch.adapters.{name}", *arguments)
 
 
 async def located(finding: Finding | None, image: Callable[[], Awaitable[Image]]) -> Finding | None:
@@ -104,11 +127,9 @@ async def audit(host: Host, output: str) -> dict[str, Any]:
 
     See :func:`kwatch.adapters.elf.audit`.
     """
-    script = await host.put_bytes(Path(elf.__file__).read_bytes())
-    sandbox = Sandbox(read_only={"/out": output, str(ELF): script}, directory="/out")
-    done = await host.run(
-        sandbox.command(("python3", str(ELF), "--audit", *STAGES)), timeout=DEADLINE
-    )
+    sandbox = Sandbox(read_only={**await _programs(host), "/out": output}, environment=_ENVIRONMENT)
+    argv = _program("elf", "--audit", *(f"/out/{stage}" for stage in STAGES))
+    done = await host.run(sandbox.command(argv), timeout=DEADLINE)
     return _json(done.stdout)
 
 

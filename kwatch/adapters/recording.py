@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kwatch.domain.counters import Counters
 from kwatch.domain.guest import BlobChunk, BlobDone, BlobStarted, ChannelEvent, Integrity
 from kwatch.domain.guest import End as CommandEnd
 from kwatch.domain.postmortem import Autopsy
@@ -29,7 +30,8 @@ class Recording:
 
     ``console`` and ``profile`` grow as the guest talks, so that somebody else can follow them, and
     memory stays what it is however much that is. ``is_intact``: the profile came over whole.
-    ``log`` is what QEMU itself said. DiskFullError where there is no room.
+    ``log`` is what QEMU itself said, ``autopsy`` and ``counters`` are what was found in a guest
+    that ended without a word. DiskFullError where there is no room.
     """
 
     folder: Path
@@ -37,6 +39,7 @@ class Recording:
     statuses: dict[int, int] = field(default_factory=dict)
     is_intact: bool = False
     autopsy: Autopsy | None = None
+    counters: Counters | None = None
     _is_profile: bool = False
 
     def __enter__(self) -> Self:

@@ -123,7 +123,8 @@ def _examined(found: Finding, autopsy: Autopsy | None) -> Finding:
     written = autopsy.messages[-SHOWN_MESSAGES:]
     if written:
         written = ("The kernel's log in its memory ends with:", *written)
-    return replace(found, evidence=(autopsy.text, *autopsy.lines, *written))
+    text = f"{autopsy.text} {autopsy.stopped}".rstrip()
+    return replace(found, evidence=(text, *autopsy.lines, *written))
 
 
 def _tests(statuses: Mapping[int, int], console: Reading) -> Finding | None:

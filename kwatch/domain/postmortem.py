@@ -102,7 +102,7 @@ class Autopsy:
 
     ``function`` is who is to blame. ``is_final``: the guest can never go on, whoever waits for it.
     ``lines`` are the evidence, ``messages`` the newest that the kernel had written into its log,
-    whether or not they reached a console.
+    whether or not they reached a console. ``stopped`` is a sentence on what was to come next.
     """
 
     cause: str
@@ -111,6 +111,7 @@ class Autopsy:
     is_final: bool
     lines: tuple[str, ...]
     messages: tuple[str, ...]
+    stopped: str = ""
 
 
 def find_trap(words: Sequence[int], is_code: Callable[[int], bool]) -> Trap | None:

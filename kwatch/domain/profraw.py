@@ -43,12 +43,13 @@ class Malformed:
 class ProfileHeader:
     """What a raw profile says about itself.
 
-    ``functions`` is the number of instrumented functions, ``counters`` and ``bitmap_bytes`` the
-    room for their counts and MC/DC test vectors (0 when built without MC/DC), ``size`` the
-    bytes of the whole profile, header included.
+    ``header_bytes`` is its own length, ``functions`` the number of instrumented functions,
+    ``counters`` and ``bitmap_bytes`` the room for their counts and MC/DC test vectors (0 when built
+    without MC/DC), ``size`` the bytes of the whole profile, header included.
     """
 
     version: int
+    header_bytes: int
     functions: int
     counters: int
     bitmap_bytes: int
@@ -139,6 +140,7 @@ def _header(
         return Malformed(reason=f"the header is damaged: it announces {size} bytes")
     return ProfileHeader(
         version=version,
+        header_bytes=8 * len(fields),
         functions=functions,
         counters=counters,
         bitmap_bytes=bitmap_bytes,

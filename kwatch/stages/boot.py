@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from kwatch.adapters.guest import Session
 from kwatch.adapters.image import Image, located, names_of
 from kwatch.adapters.initramfs import build_initramfs
 from kwatch.adapters.recording import Recording
+from kwatch.domain import counters, whereabouts
 from kwatch.domain.autopsy import examine
 from kwatch.domain.boot import Accelerator
 from kwatch.domain.host import Need, Slot
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from kwatch.store.database import Database, Transaction
 
 log = logging.getLogger(__name__)
+
+# A kernel's profile is some 100 MB.
+PROFILE_LIMIT = 1 << 29
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,10 @@ async def run(
             )
         log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
         artifacts = await _kept(heard, blobs)
+        if heard.autopsy is not None:
+            good = await database.read(history.last_good_profile, inputs.variant.name)
+            stopped = await _where(heard, good, blobs, image)
+            heard.autopsy = replace(heard.autopsy, stopped=stopped)
         names, console = await _read(heard, verdict, image)
         finding = examine(verdict.end, verdict.milestone, console, heard.statuses, heard.autopsy)
         return BootResult(
@@ -128,6 +136,25 @@ async def _kept(heard: Recording, blobs: Blobs) -> Mapping[str, str]:
     if heard.is_intact:
         artifacts["profile"] = await blobs.put(heard.profile)
     return artifacts
+
+
+async def _where(
+    heard: Recording, good: str | None, blobs: Blobs, image: Callable[[], Awaitable[Image]]
+) -> str:
+    """A sentence on where it stopped, beside the profile ``good``; empty where nothing tells."""
+    if heard.counters is None or good is None:
+        return ""
+    try:
+        profile = counters.of_profile(await blobs.read(good, limit=PROFILE_LIMIT))
+        if profile is None:
+            return ""
+        before = counters.entries(profile)
+        calls = await (await image()).calls(whereabouts.ROOTS, whereabouts.once_only(before))
+    except InfraError as error:
+        log.warning("where it stopped stays unknown: %s", error)
+        return ""
+    found = whereabouts.find(calls, before, counters.entries(heard.counters))
+    return str(found or "")
 
 
 async def _read(

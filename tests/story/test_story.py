@@ -57,6 +57,7 @@ def test_the_hang_is_silent_and_the_trees_fault(told: Told) -> None:
     assert "silent hang: page fault in static_call_site_swap" in text
     assert "What its processor and memory tell:" in text
     assert "static_call_init" in text
+    assert "which comes next there, it never entered." in " ".join(text.split())
     assert "The fault is in the tree." in text
     assert "not a single byte came" in text
 

@@ -67,7 +67,9 @@ async def autopsy_of(folder: Path, option: str, state: Machine) -> Autopsy | Non
         await asyncio.sleep(1.5)
         await qmp.stop()
         image = Image(host, str(kernel / "vmlinux"), TOOLCHAIN)
-        return await examine_guest(await qmp.vcpus(), Memory(qmp, host, str(kernel)), image, state)
+        memory = Memory(qmp, host, str(kernel))
+        remains = await examine_guest(await qmp.vcpus(), memory, image, state)
+        return remains.autopsy
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,10 @@ def reason(answer: ProfileHeader | Malformed) -> str:
 @pytest.mark.parametrize("words", [WORDS_9, WORDS_10])
 def test_both_versions_and_byte_orders_are_read(words: tuple[int, ...], order: str) -> None:
     size = 8 * len(words) + BODY
-    expected = ProfileHeader(version=words[1], functions=2, counters=5, bitmap_bytes=3, size=size)
+    expected = ProfileHeader(
+        version=words[1], header_bytes=8 * len(words), functions=2, counters=5, bitmap_bytes=3,
+        size=size,
+    )  # fmt: skip
     assert check_profile(packed(words, order), size) == expected
 
 
