@@ -44,7 +44,7 @@ from kwatch.stages import (
     send,
     watch,
 )
-from kwatch.store import lock, queue, record, versions
+from kwatch.store import live, lock, queue, record, versions
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
 from kwatch.worker import Stage, Worker
@@ -122,7 +122,7 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
         await git.create()
         for repository in (git.directory, *(state / "lore").glob("*/*.git")):
             await Git(repository).clear_locks()
-        scratch = state / "scratch"
+        scratch = state / live.SCRATCH
         await asyncio.to_thread(_clear, scratch)
         await blobs.sweep()
         recovered = await database.write(queue.recover, now=time.time())

@@ -22,7 +22,9 @@ from kwatch.config.assemble import Secrets
 from kwatch.config.load import load
 from kwatch.domain.command import Command, Verb
 from kwatch.errors import ConfigError, KwatchError
+from kwatch.follow import follow
 from kwatch.store.database import reading
+from kwatch.web.rendering import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     verb("status", _status, "what the lab is at").config().json()
     show = verb("show", _show, "everything that is known of one thing")
     show.option("what", choices=sorted(listing.SHOWN)).option("name", nargs="+", metavar="NAME")
+    show.option("--follow", action="store_true",
+                help="of a boot: its console, while it runs and to its end")  # fmt: skip
     show.config().json()
     hosts = verb("hosts", _hosts, "list the hosts, look them over, take one out or back in")
     hosts.option("action", choices=("list", "check", "drain", "resume"), nargs="?", default="list")
@@ -164,7 +168,19 @@ def _show(words: argparse.Namespace) -> int:
     needed = listing.NAMED_BY[words.what]
     if len(words.name) != len(needed):
         raise ConfigError(f"name a {words.what} by {' and '.join(needed)}")
+    if words.follow:
+        return _follow(words)
     return _print(words, listing.SHOWN[words.what], *words.name)
+
+
+def _follow(words: argparse.Namespace) -> int:
+    if words.what != "boot":
+        raise ConfigError("only a boot can be followed")
+    settings = _settings(words)
+    with reading(settings.state_directory / app.DATABASE) as connection:
+        key = listing.boot_key(connection, words.name[0])
+    follow(settings.state_directory, words.name[0], sys.stdout, key=key)
+    return DONE
 
 
 def _hosts(words: argparse.Namespace) -> int:
@@ -252,7 +268,8 @@ def _print(
     if words.json:
         print(json.dumps(found.document, indent=2))
     else:
-        print("\n".join(found.lines))
+        # Titles, subjects and consoles are strangers' words: a terminal must not obey them.
+        print(plain("\n".join(found.lines)))
     return DONE
 
 

@@ -10,6 +10,7 @@ import logging
 import signal
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -24,9 +25,10 @@ from kwatch.domain.job import JobKind
 from kwatch.errors import ConfigError, InfraError, ungrouped
 from kwatch.schedule import Schedule
 from kwatch.stages import command
-from kwatch.store import commands, hosts, queue, record
+from kwatch.store import commands, hosts, live, queue, record
 from kwatch.web.control import make_control
 from kwatch.web.health import LONGEST_BEAT, Liveness
+from kwatch.web.rendering import TAIL_BYTES
 from kwatch.web.server import make_application
 
 if TYPE_CHECKING:
@@ -164,6 +166,7 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
             liveness=liveness,
             clock=time.time,
             read_blob=lab.blobs.read,
+            read_live=partial(live.tail, settings.state_directory, limit=TAIL_BYTES),
             name=settings.name,
         ),
         shutdown_timeout=2.0,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from kwatch.domain.job import JobKind
 from kwatch.errors import ConfigError, KwatchError
 from kwatch.store import figures, overview, problems, versions
 from kwatch.store import hosts as hosts_store
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kwatch.store.overview import ObservationLine
 
 MAILS = 50
+SHORTEST_KEY = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ def status(tx: Transaction) -> Listing:
             f" {regression.good.tag}..{regression.bad.tag}; {line.progress}"
         )
     lines += [
-        f"{item.job.state} {item.job.kind} {item.subject}"
+        f"{item.job.state} {item.job.kind}"
+        f"{f' {item.job.key[:12]}' if item.job.kind == JobKind.BOOT else ''} {item.subject}"
         + (f": {item.job.error.splitlines()[0]}" if item.job.error else "")
         for item in front.jobs
     ]
@@ -135,9 +138,49 @@ def regression(tx: Transaction, number: str) -> Listing:
     return Listing(lines=tuple(lines), document=documents.regression_story(story))
 
 
-SHOWN: Mapping[str, Callable[..., Listing]] = {"regression": regression, "revision": revision}
+def boot(tx: Transaction, name: str) -> Listing:
+    """How a boot went, by the beginning of its key."""
+    key = boot_key(tx, name)
+    story = stories.boot_story(tx, key)
+    if story is None:
+        line = f"boot {key[:12]} is not over: 'kwatch show boot {key[:12]} --follow' shows it"
+        return Listing(lines=(line,), document={"key": key, "end": None})
+    found = story.boot
+    return Listing(
+        lines=(
+            (
+                f"boot {key[:12]} ended {_time(story.at)}: {found.end}, got as far as"
+                f" {found.milestone.label}, on {found.host} ({found.accelerator}),"
+                f" {found.took:.1f} s"
+            ),
+            *(f"  {line}" for line in _observations(story.observations)),
+            *(f"  {line}" for line in (found.finding.evidence if found.finding else ())),
+            *(f"  | {line}" for line in (found.finding.excerpt if found.finding else ())),
+        ),
+        document=documents.boot_story(story),
+    )
+
+
+def boot_key(tx: Transaction, name: str) -> str:
+    """The key of the one boot whose key begins with ``name``."""
+    found = overview.boots(tx, name, limit=2) if len(name) >= SHORTEST_KEY else ()
+    if len(found) == 1:
+        return found[0]
+    few = f"{name} is the beginning of several boots' keys" if found else f"there is no boot {name}"
+    raise NotFoundError(f"{few}: give {SHORTEST_KEY} characters or more; see 'kwatch status'")
+
+
+SHOWN: Mapping[str, Callable[..., Listing]] = {
+    "boot": boot,
+    "regression": regression,
+    "revision": revision,
+}
 # What names one of them.
-NAMED_BY: Mapping[str, tuple[str, ...]] = {"regression": ("NUMBER",), "revision": ("TREE", "TAG")}
+NAMED_BY: Mapping[str, tuple[str, ...]] = {
+    "boot": ("KEY",),
+    "regression": ("NUMBER",),
+    "revision": ("TREE", "TAG"),
+}
 
 
 def _observations(lines: Sequence[ObservationLine]) -> list[str]:

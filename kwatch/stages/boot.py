@@ -25,7 +25,7 @@ from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.observation import BootResult, BuildResult, Trial
 from kwatch.domain.variant import Variant
 from kwatch.errors import InfraError
-from kwatch.store import history, queue
+from kwatch.store import history, live, queue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -62,13 +62,13 @@ async def run(
     busybox: bytes,
     accelerators: Accelerators,
 ) -> BootResult | None:
-    """Boot the kernel that ``job.key`` names; what it says can be followed in ``live()``."""
+    """Boot the kernel that ``job.key`` names; store/live says where it can be followed."""
     inputs = await database.read(_inputs, job.key)
     if inputs is None:
         return None
     profile = inputs.variant.profile
     image = partial(_image, inputs, pool=pool, blobs=blobs, scratch=scratch)
-    with Recording(folder=live(scratch, job.key)) as heard:
+    with Recording(folder=live.folder(scratch, job.key)) as heard:
         async with pool.lease(_need(inputs), prefer=job.handle) as lease:
             accelerator = await accelerators.best(lease.host, profile)
             digest = inputs.build.artifacts["image"]
@@ -113,11 +113,6 @@ async def run(
             took=verdict.took,
             boot_seconds=verdict.boot_seconds,
         )
-
-
-def live(scratch: Path, key: str) -> Path:
-    """Where the console of a boot grows while it runs."""
-    return scratch / "live" / key
 
 
 def _need(inputs: _Inputs) -> Need:

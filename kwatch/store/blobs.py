@@ -108,7 +108,7 @@ class Blobs:
 
     def path(self, digest: str) -> Path:
         """Where a blob lies."""
-        return self.directory / digest[:2] / f"{digest}.zst"
+        return _path(self.directory, digest)
 
     def _store(self, source: Path | bytes) -> Stored:
         return no_room(lambda: self._compress(source))()
@@ -150,24 +150,8 @@ class Blobs:
             raise
 
     def _decompress(self, digest: str, use: Callable[[bytes], object]) -> None:
-        found = hashlib.sha256()
-        try:
-            with (
-                self.path(digest).open("rb") as source,
-                zstandard.ZstdDecompressor().stream_reader(source) as stream,
-            ):
-                while chunk := stream.read(CHUNK):
-                    found.update(chunk)
-                    use(chunk)
-        except FileNotFoundError:
-            raise _GoneError(
-                f"blob {digest[:12]} is gone from {self.directory}: the disk budget took it, or"
-                " somebody else did"
-            ) from None
-        except zstandard.ZstdError as error:
-            raise _damaged(digest, self.directory) from error
-        if found.hexdigest() != digest:
-            raise _damaged(digest, self.directory)
+        for chunk in contents(self.directory, digest):
+            use(chunk)
 
     def _sweep(self, known: frozenset[str]) -> int:
         if not self.directory.exists():
@@ -184,6 +168,35 @@ class Blobs:
         victims = await self._database.write(_evict, self.budget, now=self._clock())
         for digest in victims:
             await asyncio.to_thread(self.path(digest).unlink, missing_ok=True)
+
+
+def contents(directory: Path, digest: str) -> Iterator[bytes]:
+    """The content of a blob below ``directory``, in pieces, for one who only reads.
+
+    InfraError if it is gone or, at its end, if it is not the content that was put.
+    """
+    found = hashlib.sha256()
+    try:
+        with (
+            _path(directory, digest).open("rb") as source,
+            zstandard.ZstdDecompressor().stream_reader(source) as stream,
+        ):
+            while chunk := stream.read(CHUNK):
+                found.update(chunk)
+                yield chunk
+    except FileNotFoundError:
+        raise _GoneError(
+            f"blob {digest[:12]} is gone from {directory}: the disk budget took it, or somebody"
+            " else did"
+        ) from None
+    except zstandard.ZstdError as error:
+        raise _damaged(digest, directory) from error
+    if found.hexdigest() != digest:
+        raise _damaged(digest, directory)
+
+
+def _path(directory: Path, digest: str) -> Path:
+    return directory / digest[:2] / f"{digest}.zst"
 
 
 def no_room(work: Callable[[], T]) -> Callable[[], T]:

@@ -135,6 +135,17 @@ def _newest_per_variant(tx: Transaction, commit: str) -> tuple[ObservationLine, 
     return tuple(newest[key] for key in sorted(newest))
 
 
+def boots(tx: Transaction, start: str, *, limit: int) -> tuple[str, ...]:
+    """The keys that begin with ``start`` of boots that are known, or that somebody waits for."""
+    rows = tx.execute(
+        "SELECT key FROM boot WHERE substr(key, 1, ?) = ? UNION"
+        " SELECT waits_key AS key FROM observation WHERE waits_kind = 'boot'"
+        " AND substr(waits_key, 1, ?) = ? ORDER BY key LIMIT ?",
+        (len(start), start, len(start), start, limit),
+    )
+    return tuple(row["key"] for row in rows)
+
+
 def tagged(tx: Transaction, tree: str, tag: str) -> tuple[Revision, ...]:
     """The commits that a tag stood at, newest first; none if it is not known."""
     rows = tx.execute(

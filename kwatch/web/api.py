@@ -72,6 +72,16 @@ async def revisions(request: web.Request) -> web.Response:
     return web.json_response({"revisions": [documents.revision(item) for item in found]})
 
 
+@ROUTES.get(r"/api/v1/boot/{key:[0-9a-f]{64}}")
+async def boot(request: web.Request) -> web.Response:
+    """A boot that is over."""
+    checked(request)
+    story = await request.app[DATABASE].read(reading.boot_story, request.match_info["key"])
+    if story is None:
+        raise web.HTTPNotFound(text="there is no boot with this key that is over")
+    return web.json_response(documents.boot_story(story))
+
+
 @ROUTES.get(r"/api/v1/revision/{tree}/{tag:.+}")
 async def revision(request: web.Request) -> web.Response:
     """A tag at every commit that it stood at, newest first."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kwatch.store.overview import MailLine, ObservationLine
     from kwatch.store.problems import StoredEvent
     from kwatch.web.reading import (
+        BootStory,
         Inquiry,
         JobLine,
         Letter,
@@ -186,6 +187,25 @@ def tag_result(value: TagResult) -> Document:
         "commit": value.commit,
         "outcome": value.outcome,
         "milestone": milestone(value.milestone),
+    }
+
+
+def boot_story(story: BootStory) -> Document:
+    """A boot."""
+    found = story.boot
+    return {
+        "key": found.key,
+        "build": found.build_key,
+        "end": found.end,
+        "milestone": found.milestone.name.lower(),
+        "host": found.host,
+        "accelerator": found.accelerator,
+        "took": found.took,
+        "boot_seconds": found.boot_seconds,
+        "recorded_at": story.at,
+        "finding": finding(found.finding),
+        "evidence": list(found.finding.evidence) if found.finding else [],
+        "observations": [observation(line) for line in story.observations],
     }
 
 

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 Clock = Callable[[], float]
 ReadBlob = Callable[[str], Awaitable[bytes]]
+ReadLive = Callable[[str], bytes | None]
 
 DATABASE = web.AppKey("database", Database)
 LIVENESS: web.AppKey[Callable[[], Liveness]] = web.AppKey("liveness")
 CLOCK: web.AppKey[Clock] = web.AppKey("clock")
 READ_BLOB: web.AppKey[ReadBlob] = web.AppKey("read_blob")
+READ_LIVE: web.AppKey[ReadLive] = web.AppKey("read_live")
 NAME = web.AppKey("name", str)

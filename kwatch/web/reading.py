@@ -249,6 +249,12 @@ def boot_story(tx: Transaction, key: str) -> BootStory | None:
     )
 
 
+def runs_on(tx: Transaction, kind: JobKind, key: str) -> str | None:
+    """The host that does this step now."""
+    found = (job.host for job in queue.alive(tx) if (job.kind, job.key) == (kind, key))
+    return next(found, None)
+
+
 def build_story(tx: Transaction, key: str) -> BuildStory | None:
     """A build; None if there is none with this key."""
     build = history.build(tx, key)

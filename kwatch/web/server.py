@@ -21,7 +21,17 @@ from aiohttp import ETag, web
 
 from kwatch.errors import InfraError
 from kwatch.web import api, metrics, views
-from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME, READ_BLOB, Clock, ReadBlob
+from kwatch.web.ports import (
+    CLOCK,
+    DATABASE,
+    LIVENESS,
+    NAME,
+    READ_BLOB,
+    READ_LIVE,
+    Clock,
+    ReadBlob,
+    ReadLive,
+)
 from kwatch.web.rendering import FILTERS
 
 if TYPE_CHECKING:
@@ -56,13 +66,15 @@ def make_application(
     liveness: Callable[[], Liveness],
     clock: Clock,
     read_blob: ReadBlob,
+    read_live: ReadLive,
     name: str,
     host_names: Collection[str] = (),
 ) -> web.Application:
     """The application, ready for an ``AppRunner``.
 
     ``name`` is the lab's, for the pages' titles. ``read_blob`` gives a blob by its digest, or
-    raises InfraError where it is gone. ``host_names`` are the names, beside ``localhost`` and
+    raises InfraError where it is gone; ``read_live`` gives the end of the console of a boot that
+    runs, by its key, or None. ``host_names`` are the names, beside ``localhost`` and
     every IP address, under which clients may reach the lab (that of a reverse proxy, say).
     """
     names = frozenset(name.lower() for name in (*host_names, "localhost"))
@@ -73,6 +85,7 @@ def make_application(
     application[LIVENESS] = liveness
     application[CLOCK] = clock
     application[READ_BLOB] = read_blob
+    application[READ_LIVE] = read_live
     application[NAME] = name
     environment = aiohttp_jinja2.setup(
         application,

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import aiohttp_jinja2
 from aiohttp import web
 
+from kwatch.domain.job import JobKind
 from kwatch.errors import InfraError
 from kwatch.web import parameters, reading
 from kwatch.web.health import is_alive
 from kwatch.web.metrics import unready
-from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME, READ_BLOB
+from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME, READ_BLOB, READ_LIVE
 from kwatch.web.rendering import tail
 
 if TYPE_CHECKING:
@@ -58,8 +60,13 @@ async def revision(request: web.Request) -> web.Response:
 
 @ROUTES.get(r"/boot/{key:[0-9a-f]{64}}")
 async def boot(request: web.Request) -> web.Response:
-    """A boot: how it ended, its coverage, its console."""
-    story = await request.app[DATABASE].read(reading.boot_story, request.match_info["key"])
+    """A boot: how it ended, its coverage, its console; or its console while it runs."""
+    key = request.match_info["key"]
+    live = await asyncio.to_thread(request.app[READ_LIVE], key)
+    story = await request.app[DATABASE].read(reading.boot_story, key)
+    if story is None and live is not None:
+        host = await request.app[DATABASE].read(reading.runs_on, JobKind.BOOT, key)
+        return _page(request, "live.html", key=key, console=tail(live), host=host)
     if story is None:
         raise web.HTTPNotFound(text="there is no boot with this key")
     console, problem = await _text(request, story.boot.artifacts, "console")

@@ -109,6 +109,24 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], filled: Path) -> I
     root.setLevel(level)
 
 
+# --- boots ----------------------------------------------------------------------------------------
+
+
+def test_a_boot_is_named_by_the_beginning_of_its_key(shell: Shell) -> None:
+    shell.history()
+    with connect(shell.state / "history.sqlite", read_only=True) as connection:
+        key = connection.execute("SELECT key FROM boot WHERE took > 0").fetchone()["key"]
+    found = shell("show", "boot", key[:8])
+    assert found.status == DONE
+    assert found.out.startswith(f"boot {key[:12]} ended ")
+    assert shell.json("show", "boot", key)["key"] == key
+    for name in (key[:5], "123456", "%"):
+        missing = shell("show", "boot", name)
+        assert missing.status == FAILED
+        assert "give 6 characters or more" in missing.err
+        assert shell("show", "boot", name, "--follow").status == FAILED
+
+
 # --- usage ----------------------------------------------------------------------------------------
 
 
@@ -124,6 +142,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], filled: Path) -> I
         (("show", "regression", "1", "2"), "regression"),
         (("show", "regression", "first"), "'first' is not the number of a regression"),
         (("show", "regression", "9" * 30), "is not the number of a regression"),
+        (("show", "regression", "1", "--follow"), "only a boot can be followed"),
         (("show", "revision", "linux-next"), "revision"),
         (("show", "revision", "linux-next", "next-20261119", "x"), "revision"),
         (("report", "show"), "is not the number of a mail"),

@@ -6,6 +6,7 @@ import re
 import urllib.parse
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from kwatch.store import live
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
 from kwatch.web.health import Liveness
@@ -61,6 +63,7 @@ async def serving(
             liveness=lambda: liveness,
             clock=lambda: now,
             read_blob=blobs.read,
+            read_live=partial(live.tail, path, limit=1000),
             name="example lab",
             host_names=["lab.example.org"],
         )
@@ -79,6 +82,7 @@ async def serving_nothing(path: Path) -> AsyncIterator[Client]:
             liveness=lambda: LIVENESS,
             clock=lambda: NOW,
             read_blob=keep_blobs(path, database).read,
+            read_live=partial(live.tail, path, limit=1000),
             name="new lab",
         )
         async with TestClient(TestServer(application)) as client:
@@ -184,6 +188,32 @@ async def test_a_boot_shows_its_console_and_coverage(tmp_path: Path) -> None:
         assert "the disk budget took it" in gone
 
 
+async def test_a_boot_that_runs_shows_its_console_so_far(tmp_path: Path) -> None:
+    key = "ab" * 32
+    async with serving(tmp_path) as (client, _):
+        await page(client, f"/boot/{key}", status=404)
+        console = live.console(tmp_path, key)
+        console.parent.mkdir(parents=True)
+        console.write_bytes(b"")
+        assert "Not a single byte came yet." in await page(client, f"/boot/{key}")
+        console.write_bytes(b"x" * 2000 + b"\n<b>booting</b> \x1b[2J\n")
+        text = await page(client, f"/boot/{key}")
+        assert "&lt;b&gt;booting&lt;/b&gt;" in text
+        assert "\x1b" not in text
+        assert 'http-equiv="refresh"' in text
+        assert len(text) < 2500
+
+
+async def test_a_boot_is_a_document_when_it_is_over(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (client, history):
+        found = await document(client, f"/api/v1/boot/{history.boot}")
+        assert found["key"] == history.boot
+        assert found["host"] == "boot1"
+        assert found["observations"]
+        missing = await document(client, f"/api/v1/boot/{'ab' * 32}", status=404)
+        assert "no boot with this key" in str(missing["error"])
+
+
 async def test_a_build_shows_what_kconfig_dropped_and_its_log(tmp_path: Path) -> None:
     async with serving(tmp_path) as (client, history):
         shown = visible(await page(client, f"/build/{history.build}"))
@@ -245,6 +275,7 @@ async def test_readiness_sees_a_foreign_schema(tmp_path: Path) -> None:
             liveness=lambda: replace(LIVENESS, periods={}),
             clock=lambda: NOW,
             read_blob=keep_blobs(tmp_path, database).read,
+            read_live=partial(live.tail, tmp_path, limit=1000),
             name="lab",
         )
         async with TestClient(TestServer(application)) as client:

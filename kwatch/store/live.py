@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Consoles of boots that are under way: files that grow while a guest talks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCRATCH = "scratch"
+CONSOLE = "console"
+
+
+def folder(scratch: Path, key: str) -> Path:
+    """Where all that a boot says is kept until it is over."""
+    return scratch / "live" / key
+
+
+def console(state: Path, key: str) -> Path:
+    """The console of a boot, below the state directory; there is none when it does not run."""
+    return folder(state / SCRATCH, key) / CONSOLE
+
+
+def tail(state: Path, key: str, limit: int) -> bytes | None:
+    """The last ``limit`` bytes that a guest said, or None where none runs."""
+    try:
+        with console(state, key).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - limit))
+            return file.read(limit)
+    except FileNotFoundError:
+        return None
