@@ -154,6 +154,10 @@ def boot(tx: Transaction, name: str) -> Listing:
                 f" {found.took:.1f} s"
             ),
             *(f"  {line}" for line in _observations(story.observations)),
+            *(
+                f"  {name}: blobs/{digest[:2]}/{digest}.zst"
+                for name, digest in sorted(found.artifacts.items())
+            ),
             *(f"  {line}" for line in (found.finding.evidence if found.finding else ())),
             *(f"  | {line}" for line in (found.finding.excerpt if found.finding else ())),
         ),

@@ -45,6 +45,7 @@ RECONNECT = 0.05
 LONGEST_GAP = 2.5
 # Seconds after the machine's end in which its guest's last word comes, if there is one.
 LAST_WORD = 0.5
+LONGEST_DUMP = 300.0
 
 # How boots end of which the console tells nothing.
 _SILENT = frozenset({BootEnd.HANG, BootEnd.STALL, BootEnd.DEADLINE})
@@ -144,6 +145,16 @@ class Session:
             log.warning("%s: the guest cannot be examined: %s", self._host.name, error)
         else:
             self._heard.autopsy, self._heard.counters = remains.autopsy, remains.counters
+            if self._profile.dump_limit:
+                await self._dump(machine, f"{folder}/dump")
+
+    async def _dump(self, machine: Qmp, path: str) -> None:
+        """Keep the guest's whole memory, where the operator wants that and it is not too much."""
+        try:
+            await machine.dump(path, patience=LONGEST_DUMP)
+            await self._host.get(path, self._heard.dump, self._profile.dump_limit)
+        except InfraError as error:
+            log.warning("%s: no dump of the guest is kept: %s", self._host.name, error)
 
     def _tell(self, watch: Watch, happening: object, now: float) -> Decision:
         match happening:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LONGEST_MESSAGE = 8 << 20
 PATIENCE = 10.0
+DUMP_LOOK = 0.2
 # A guest can cause events by the thousand; only these mean an end.
 SHUTDOWN = "SHUTDOWN"
 EVENTS = frozenset({SHUTDOWN, "RESET", "GUEST_PANICKED", "GUEST_CRASHLOADED", "WATCHDOG"})
@@ -120,6 +121,24 @@ class Qmp:
         # QEMU counts addresses as signed.
         signed = address - (1 << 64) if address >> 63 else address
         await self.execute("memsave", val=signed, size=size, filename=path, **{"cpu-index": cpu})
+
+    async def dump(self, path: str, *, patience: float) -> None:
+        """Write all memory into a file of the host, in makedumpfile(8)'s flattened format.
+
+        QmpError where it fails, or is not done within so many seconds.
+        """
+        await self.execute(
+            "dump-guest-memory", paging=False, protocol=f"file:{path}", detach=True,
+            format="kdump-zlib",
+        )  # fmt: skip
+        for _ in range(round(patience / DUMP_LOOK)):
+            state = await self.execute("query-dump")
+            if state["status"] == "completed":
+                return
+            if state["status"] != "active":
+                raise QmpError("QEMU could not write the dump: is there room on the host?")
+            await asyncio.sleep(DUMP_LOOK)
+        raise QmpError(f"a dump of the guest was not done within {patience:g} s")
 
     async def quit(self) -> None:
         """Tell QEMU to end; that it is gone already is fine."""

@@ -61,6 +61,11 @@ class Recording:
         """The file of the raw profile."""
         return self.folder / "profile"
 
+    @property
+    def dump(self) -> Path:
+        """The file of a dead guest's whole memory, where one is made."""
+        return self.folder / "dump"
+
     def hear(self, data: bytes) -> None:
         """Bytes of the console."""
         _append(self.console, data)

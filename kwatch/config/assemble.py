@@ -322,6 +322,7 @@ def _profile(section: model.Profile, arch: str) -> BootProfile:
         sample_vcpus=section.sample_vcpus,
         console_limit=section.console_limit,
         channel_limit=section.channel_limit,
+        dump_limit=section.dump_limit or 0,
     )
 
 

@@ -311,6 +311,7 @@ class Profile(_Section):
     sample_vcpus: Flag = True
     console_limit: Size = 64 << 20
     channel_limit: Size = 1 << 30
+    dump_limit: Size | None = None
     deadlines: Deadlines = Field(
         default=Deadlines(), description='a table such as { init = "5 min" }'
     )

@@ -73,7 +73,8 @@ class BootProfile:
     """How a kernel is booted. ``machine`` and ``cpu`` are QEMU's words; ``cpu`` None is ``host``
     under KVM and ``max`` under TCG. ``cmdline`` is added to what kwatch itself needs.
     ``commands`` are shell scripts for the guest, each ended after ``command_timeout`` seconds.
-    ``console_limit`` and ``channel_limit`` are bytes.
+    ``console_limit`` and ``channel_limit`` are bytes, and so is ``dump_limit``: the memory of a
+    guest that died without a word is kept, compressed, if it is no more than that; 0: never.
     """
 
     name: str
@@ -91,6 +92,7 @@ class BootProfile:
     sample_vcpus: bool = True
     console_limit: int = 64 << 20
     channel_limit: int = 1 << 30
+    dump_limit: int = 0
 
     def slowness(self, accelerator: Accelerator) -> float:
         """By what the deadlines are multiplied under ``accelerator``."""

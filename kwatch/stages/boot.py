@@ -130,6 +130,8 @@ async def _kept(heard: Recording, blobs: Blobs) -> Mapping[str, str]:
     artifacts = {qemu.CONSOLE: await blobs.put(heard.console)}
     if heard.is_intact:
         artifacts["profile"] = await blobs.put(heard.profile)
+    if heard.dump.exists():
+        artifacts["dump"] = await blobs.put(heard.dump)
     return artifacts
 
 

@@ -261,7 +261,7 @@ def _evict(tx: Transaction, budget: int, *, now: float) -> list[str]:
     rows = tx.execute(
         "SELECT blob.digest, stored FROM blob LEFT JOIN blob_ref USING (digest)"
         " WHERE used_at < ? GROUP BY blob.digest"
-        " ORDER BY max(coalesce(name, '') NOT IN ('', 'image', 'vmlinux')), used_at",
+        " ORDER BY max(coalesce(name, '') NOT IN ('', 'image', 'vmlinux', 'dump')), used_at",
         (now - KEEP_SECONDS,),
     ).fetchall()
     victims = []

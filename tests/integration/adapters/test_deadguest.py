@@ -15,7 +15,7 @@ import pytest
 from kwatch.adapters.deadguest import Memory, examine_guest
 from kwatch.adapters.host import Host
 from kwatch.adapters.image import Image
-from kwatch.adapters.qmp import Qmp
+from kwatch.adapters.qmp import Qmp, QmpError
 from kwatch.domain.host import HostSpec
 from kwatch.domain.postmortem import Machine
 from tests.unit.domain.trials import TOOLCHAIN
@@ -70,6 +70,18 @@ async def autopsy_of(folder: Path, option: str, state: Machine) -> Autopsy | Non
         memory = Memory(qmp, host, str(kernel))
         remains = await examine_guest(await qmp.vcpus(), memory, image, state)
         return remains.autopsy
+
+
+async def test_its_memory_can_be_kept(tmp_path: Path) -> None:
+    kernel = build(tmp_path / "kernel", "TOY_SILENT")
+    spec = HostSpec(name="here", directory=str(tmp_path / "host"), arch="x86_64", slots={})
+    async with Host(spec) as host, machine(kernel, host) as qmp:
+        await qmp.stop()
+        await qmp.dump(str(tmp_path / "dump"), patience=60)
+        with pytest.raises(QmpError, match=r"could not|No such file"):
+            await qmp.dump(str(tmp_path / "nowhere" / "dump"), patience=60)
+    assert (tmp_path / "dump").read_bytes().startswith(b"makedumpfile\0")
+    assert (tmp_path / "dump").stat().st_size < 32 << 20
 
 
 @pytest.mark.parametrize(
