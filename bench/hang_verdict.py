@@ -15,7 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from kwatch.domain.boot import Accelerator, Deadlines
+from kwatch.domain.boot import Accelerator
+from kwatch.domain.phase import Deadlines
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
 

@@ -31,11 +31,12 @@ from kwatch.domain.vcpu import VcpuSample
 from kwatch.errors import InfraError, ungrouped
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from kwatch.adapters.host import Host
     from kwatch.adapters.image import Image
     from kwatch.adapters.recording import Recording
+    from kwatch.domain.phase import Phase
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ class Session:
     """One guest on one host, from its start until nothing of it is left.
 
     What it says goes into ``heard``. ``image`` is the kernel with its symbols, where the tools are
-    that can read it; only a guest that ends without a word is asked about by it.
+    that can read it; only a guest that ends without a word is asked about by it. ``usual`` are the
+    seconds that phases usually take.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class Session:
         accelerator: Accelerator,
         heard: Recording,
         image: Callable[[], Awaitable[Image]],
+        usual: Mapping[Phase, float],
     ) -> None:
         self._host = host
         self._profile = profile
         self._accelerator = accelerator
         self._image = image
+        self._usual = usual
         self._machine: Qmp | None = None
         self._heard = heard
         self._done = asyncio.Event()
@@ -112,7 +116,7 @@ class Session:
 
     async def _watch(self, run_id: str, folder: str) -> BootVerdict:
         """Feed everything that happens into the domain's Watch until it says End."""
-        watch = Watch(self._profile, self._accelerator, self._clock.now())
+        watch = Watch(self._profile, self._accelerator, self._clock.now(), self._usual)
         happenings: asyncio.Queue[object] = asyncio.Queue(maxsize=64)
         wants_sample = asyncio.Event()
         decision: Decision = Continue()

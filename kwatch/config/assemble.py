@@ -22,11 +22,12 @@ from kwatch.config.settings import (
     WatchedSeries,
     WebSettings,
 )
-from kwatch.domain.boot import Accelerator, BootProfile, Deadlines
+from kwatch.domain.boot import Accelerator, BootProfile
 from kwatch.domain.guest import Counters
 from kwatch.domain.host import HostSpec, Slot
 from kwatch.domain.job import Resource
 from kwatch.domain.kconfig import Fragment, KconfigRecipe
+from kwatch.domain.phase import Deadlines
 from kwatch.domain.posting import SeriesRule
 from kwatch.domain.report import Correspondence, Release
 from kwatch.domain.revision import Tree

@@ -8,8 +8,9 @@ samples and the time go in, and what to do now comes out.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kwatch.domain.guest import (
@@ -25,11 +26,12 @@ from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.log.progress import Progress
 from kwatch.domain.log.scan import Reading
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.phase import Deadlines, Phase, after, durations, goal, longest_idle
 from kwatch.domain.run import RunEnd, RunReason
-from kwatch.domain.vcpu import Liveness, VcpuHistory, VcpuSample
+from kwatch.domain.vcpu import Liveness, VcpuHistory, VcpuSample, is_idle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 KEPT_SAMPLES = 8
 # Seconds without a byte from the guest after which its vCPUs are looked at.
@@ -48,24 +50,6 @@ class Accelerator(StrEnum):
     AUTO = "auto"
     KVM = "kvm"
     TCG = "tcg"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadlines:
-    """Seconds for each phase under KVM; each begins where the one before it ended.
-
-    ``kernel``: to the kernel's first line. ``init``: to the guest's first word. ``tests``: to the
-    end of the commands. ``collect``: to the guest's last word. ``power_off``: to QEMU's end.
-    ``total`` is for all of it. TCG takes ``tcg_factor`` times as long.
-    """
-
-    kernel: float = 30.0
-    init: float = 120.0
-    tests: float = 900.0
-    collect: float = 300.0
-    power_off: float = 20.0
-    total: float = 1200.0
-    tcg_factor: float = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +72,7 @@ class BootProfile:
     commands: tuple[str, ...] = ()
     command_timeout: float = 300.0
     counters: Counters = Counters.KEEP
-    deadlines: Deadlines = Deadlines()
+    deadlines: Deadlines = field(default_factory=Deadlines)
     sample_vcpus: bool = True
     console_limit: int = 64 << 20
     channel_limit: int = 1 << 30
@@ -153,6 +137,11 @@ class BootVerdict:
         """From power-on to the guest's first word."""
         return next((step.at for step in self.reached if step.milestone is Milestone.INIT), None)
 
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """Seconds of each phase that ended, by its name."""
+        return durations((step.milestone, step.at) for step in self.reached)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QmpEvent:
@@ -195,12 +184,19 @@ _NOT_EXITED = {
 class Watch:
     """Follows one boot that began at ``now``. All times are seconds of one monotonic clock.
 
-    Holds a bounded state, never raises, and gives one answer however the bytes are cut. Once it
-    said End it says nothing else.
+    ``usual`` says how many seconds phases usually take here. Holds a bounded state, never raises,
+    and gives one answer however the bytes are cut. Once it said End it says nothing else.
     """
 
-    def __init__(self, profile: BootProfile, accelerator: Accelerator, now: float) -> None:
+    def __init__(
+        self,
+        profile: BootProfile,
+        accelerator: Accelerator,
+        now: float,
+        usual: Mapping[Phase, float] = MappingProxyType({}),
+    ) -> None:
         self._profile = profile
+        self._usual = usual
         self._factor = profile.slowness(accelerator)
         self._start = now
         self._milestone = Milestone.LINKED
@@ -212,6 +208,7 @@ class Watch:
         self._console_bytes = 0
         self._console = ConsoleReader()
         self._heard = now
+        self._idle_since: float | None = None
         self._next_sample = now
         self._sample_pause = SAMPLE_EVERY
         self._history = VcpuHistory()
@@ -262,6 +259,7 @@ class Watch:
         if samples and now - self._heard >= QUIET:
             self._samples.append(tuple(samples))
             self._history.add(samples, now)
+            self._idle_since = (self._idle_since or now) if is_idle(samples) else None
             if self._liveness() is Liveness.ALIVE:
                 self._sample_pause = min(self._sample_pause * 2, LONGEST_SAMPLE_PAUSE)
                 self._history = VcpuHistory()
@@ -287,7 +285,9 @@ class Watch:
         """When tick() is due if nothing happens before."""
         if (last_words := self._last_words()) is not None:
             return max(now, last_words)
-        times = [self._start + self._profile.deadlines.total * self._factor, self._phase_end()[0]]
+        times = [self._start + self._profile.deadlines.total * self._factor, self._phase_end()]
+        if (idle_end := self._idle_end()) is not None:
+            times.append(idle_end)
         if self._profile.sample_vcpus:
             times.append(max(self._next_sample, self._heard + QUIET))
         return max(now, min(times))
@@ -296,6 +296,7 @@ class Watch:
 
     def _sign_of_life(self, now: float) -> None:
         self._heard = now
+        self._idle_since = None
         self._sample_pause = SAMPLE_EVERY
         self._history = VcpuHistory()
         self._samples.clear()
@@ -325,20 +326,20 @@ class Watch:
             and now >= max(self._next_sample, self._heard + QUIET)
         )
 
-    def _phase_end(self) -> tuple[float, str]:
-        """When the running phase is too long, and what it waits for."""
-        deadlines = self._profile.deadlines
-        if self._done_at is not None:
-            return self._done_at + deadlines.power_off * self._factor, "to power off"
-        if self._milestone >= Milestone.TESTED:
-            seconds, what = deadlines.collect, "to hand over the coverage"
-        elif self._milestone >= Milestone.INIT:
-            seconds, what = deadlines.tests, "to end the tests"
-        elif self._milestone >= Milestone.KERNEL:
-            seconds, what = deadlines.init, "to reach user space"
-        else:
-            seconds, what = deadlines.kernel, "to print the kernel's first line"
-        return self._phase_since + seconds * self._factor, what
+    def _phase(self) -> Phase:
+        return Phase.POWER_OFF if self._done_at is not None else after(self._milestone)
+
+    def _phase_end(self) -> float:
+        """When the running phase is too long."""
+        since = self._phase_since if self._done_at is None else self._done_at
+        return since + self._profile.deadlines.of(self._phase()) * self._factor
+
+    def _idle_end(self) -> float | None:
+        """When an idle guest is given up, where it is known what is usual."""
+        longest = longest_idle(self._phase(), self._usual)
+        if self._idle_since is None or longest is None:
+            return None
+        return self._idle_since + longest
 
     def _decide(self, now: float) -> Decision:
         if self._verdict is not None:
@@ -359,8 +360,12 @@ class Watch:
         total = self._profile.deadlines.total * self._factor
         if now >= self._start + total:
             return BootEnd.DEADLINE, f"not over after {total:g} s"
-        phase_end, what = self._phase_end()
-        return (BootEnd.STALL, f"took too long {what}") if now >= phase_end else None
+        if now >= self._phase_end():
+            return BootEnd.STALL, f"took too long {goal(self._phase())}"
+        if (idle_end := self._idle_end()) is not None and now >= idle_end:
+            idle = f"idle and without a word for {now - self._heard:.0f} s"
+            return BootEnd.STALL, f"{idle}, and had {goal(self._phase())}"
+        return None
 
     def _judge_machine_off(self) -> tuple[BootEnd, str]:
         if self._panic_until is not None:

@@ -86,7 +86,8 @@ class BootResult:
     ``end`` is the word of the boot's end (domain/boot); ``artifacts`` maps console and profile to
     blobs. ``boot_seconds`` is the time from power-on to the guest's first word. ``statuses`` are
     the exit statuses of the guest's commands, by their number; ``autopsy`` is of a guest that ended
-    without a word, and ``names`` are those of bare addresses on its console.
+    without a word, and ``names`` are those of bare addresses on its console. ``phases`` are the
+    seconds of each phase that ended, by its name (domain/phase).
     """
 
     key: str
@@ -102,6 +103,7 @@ class BootResult:
     statuses: Mapping[int, int] = field(default_factory=dict)
     autopsy: Autopsy | None = None
     names: Mapping[int, str] = field(default_factory=dict)
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,11 @@ class _Vcpu:
         return self.always_halted and self.ever_interruptible
 
 
+def is_idle(samples: Sequence[VcpuSample]) -> bool:
+    """Whether all vCPUs wait for an interrupt at this moment."""
+    return all(sample.halted and sample.interrupts_enabled for sample in samples)
+
+
 class VcpuHistory:
     """What was seen of all vCPUs since the guest went quiet."""
 

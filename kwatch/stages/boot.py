@@ -23,9 +23,10 @@ from kwatch.domain.job import Handle, JobKind
 from kwatch.domain.log.addresses import MAX_ADDRESSES, bare_addresses, with_names
 from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.observation import BootResult, BuildResult, Trial
+from kwatch.domain.phase import usual
 from kwatch.domain.variant import Variant
 from kwatch.errors import InfraError
-from kwatch.store import history, live, queue
+from kwatch.store import history, live, precedents, queue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -80,8 +81,14 @@ async def run(
                 host=lease.host.name, run_id=f"boot-{job.id}-{job.attempt}", slot=lease.slot
             )
             await database.write(queue.remember, job, handle)
+            known = await database.read(precedents.phases, inputs.variant.name, accelerator)
             session = Session(
-                lease.host, profile=profile, accelerator=accelerator, heard=heard, image=image
+                lease.host,
+                profile=profile,
+                accelerator=accelerator,
+                heard=heard,
+                image=image,
+                usual=usual(known),
             )
             verdict = await session.run(handle.run_id, kernel=kernel, initramfs=initramfs)
         if verdict.end.is_infra:
@@ -93,7 +100,7 @@ async def run(
         log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
         artifacts = await _kept(heard, blobs)
         if heard.autopsy is not None:
-            good = await database.read(history.last_good_profile, inputs.variant.name)
+            good = await database.read(precedents.profile, inputs.variant.name)
             stopped = await _where(heard, good, blobs, image)
             heard.autopsy = replace(heard.autopsy, stopped=stopped)
         names, console = await _read(heard, verdict, image)
@@ -112,6 +119,7 @@ async def run(
             accelerator=accelerator,
             took=verdict.took,
             boot_seconds=verdict.boot_seconds,
+            phases=verdict.phases,
         )
 
 

@@ -172,20 +172,6 @@ def boot(tx: Transaction, key: str | None) -> BootResult | None:
     return None if row is None else decode(BootResult, row["result"])
 
 
-def last_good_profile(tx: Transaction, variant: str) -> str | None:
-    """The blob of the newest profile that a boot of the variant of this name handed out."""
-    row = tx.execute(
-        "SELECT profile.digest FROM blob_ref AS profile"
-        " JOIN blob ON blob.digest = profile.digest"
-        " JOIN observation AS o ON o.boot_key = profile.owner_key"
-        " JOIN variant AS v ON v.digest = o.variant"
-        " WHERE profile.owner_kind = 'boot' AND profile.name = 'profile'"
-        " AND v.name = ? AND o.outcome = 'pass' ORDER BY o.settled_at DESC LIMIT 1",
-        (variant,),
-    ).fetchone()
-    return row and str(row["digest"])
-
-
 def collection(tx: Transaction, key: str | None) -> Collection | None:
     """The coverage of a boot, if it was collected."""
     row = tx.execute("SELECT * FROM collection WHERE key = ?", (key,)).fetchone()

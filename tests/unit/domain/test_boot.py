@@ -21,6 +21,7 @@ from kwatch.domain.boot import (
     Watch,
 )
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.phase import Phase
 from kwatch.domain.run import RunEnd, RunReason
 from kwatch.domain.vcpu import VcpuSample
 
@@ -236,6 +237,29 @@ def test_the_deadlines_of_each_phase_and_of_all() -> None:
     watched.receive_channel([guest.Tested()], 919.0)
     found, now = until_end(watched, [[IDLE]], start=919.0)
     assert (found.end, now) == (BootEnd.DEADLINE, 1200)
+
+
+def test_an_idle_guest_is_given_up_when_it_is_known_what_is_usual() -> None:
+    usual = {Phase.INIT: 2.0, Phase.TESTS: 40.0}
+    watched = Watch(PROFILE, Accelerator.TCG, 0.0, usual)
+    watched.receive_console(BOOT, 1.0)
+    found, at = until_end(watched, [[IDLE]], start=1.0)
+    assert found.end is BootEnd.STALL
+    assert found.reason == "idle and without a word for 62 s, and had to reach user space"
+    assert 61 < at < 64
+    # What may take long gets its time: the tests of this one sleep.
+    watched = Watch(PROFILE, Accelerator.TCG, 0.0, usual)
+    watched.receive_channel([guest.Hello(version=1)], 1.0)
+    found, at = until_end(watched, [[IDLE]], start=1.0)
+    assert 200 < at < 214
+
+
+def test_a_busy_guest_is_not_idle() -> None:
+    watched = Watch(PROFILE, Accelerator.KVM, 0.0, {Phase.INIT: 2.0})
+    watched.receive_console(BOOT, 1.0)
+    busy = sample(rip=0xFFFFFFFF81100000, interrupts=True)
+    found, at = until_end(watched, [[IDLE], [busy]], start=1.0)
+    assert (found.end, at) == (BootEnd.STALL, 121.0)
 
 
 def test_without_sampling_nothing_is_asked() -> None:
