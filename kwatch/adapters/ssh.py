@@ -30,14 +30,18 @@ if TYPE_CHECKING:
 
 CHANNELS = 8
 LOGIN_TIMEOUT = 20.0
+AGENT_TIMEOUT = 10.0
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 # What a command may take beyond its own timeout, which the host itself enforces.
 GRACE = 10.0
 KILLED_AFTER = 5  # seconds from SIGTERM to SIGKILL
 
+HOW_TO_LOG_IN = (
+    "set key_file to the private key to log in with, or agent to the socket of an SSH agent"
+)
 
-_Key = asyncssh.SSHKey | tuple[asyncssh.SSHKey, asyncssh.SSHCertificate]
+_Key = asyncssh.SSHKey | tuple[asyncssh.SSHKey, asyncssh.SSHCertificate] | asyncssh.SSHKeyPair
 
 
 class HostKeyError(InfraError):
@@ -74,7 +78,8 @@ class SshTransport:
         self._not_before = 0.0
         self._last_error = ""
         self._jump = SshTransport(spec.jump) if spec.jump is not None else None
-        self._keys()
+        self._own_key()
+        self._pinned_keys()
 
     async def run(  # noqa: D102 - see Transport
         self,
@@ -199,24 +204,25 @@ class SshTransport:
                 retry_after=timedelta(seconds=wait),
             )
         spec = self._spec
-        key, known_hosts = self._keys()
+        own, known_hosts = self._own_key(), self._pinned_keys()
         try:
-            connection = await asyncssh.connect(
-                self._address,
-                spec.port,
-                tunnel=await self._gateway(),
-                username=spec.user or (),
-                client_keys=[key],
-                known_hosts=known_hosts,
-                config=None,
-                agent_path=None,
-                preferred_auth="publickey",
-                compression_algs=None,
-                keepalive_interval=15,
-                keepalive_count_max=3,
-                connect_timeout=LOGIN_TIMEOUT,
-                login_timeout=LOGIN_TIMEOUT,
-            )
+            async with self._agent_keys() as held:
+                connection = await asyncssh.connect(
+                    self._address,
+                    spec.port,
+                    tunnel=await self._gateway(),
+                    username=spec.user or (),
+                    client_keys=[*own, *held],
+                    known_hosts=known_hosts,
+                    config=None,
+                    agent_path=None,
+                    preferred_auth="publickey",
+                    compression_algs=None,
+                    keepalive_interval=15,
+                    keepalive_count_max=3,
+                    connect_timeout=LOGIN_TIMEOUT,
+                    login_timeout=LOGIN_TIMEOUT,
+                )
         except (OSError, asyncssh.Error) as error:
             self._not_before = time.monotonic() + self._pause
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
@@ -232,30 +238,72 @@ class SshTransport:
         async with self._jump._channel() as connection:  # noqa: SLF001 - one of us
             return connection
 
-    def _keys(self) -> tuple[_Key, asyncssh.SSHKnownHosts]:
-        """Our own key and the pinned ones, read anew for each connection.
+    @contextlib.asynccontextmanager
+    async def _agent_keys(self) -> AsyncIterator[Sequence[_Key]]:
+        """The keys and certificates that the agent holds, for as long as it signs for us."""
+        path = self._spec.agent
+        if path is None:
+            yield ()
+            return
+        try:
+            async with asyncio.timeout(AGENT_TIMEOUT):
+                agent = await asyncssh.connect_agent(str(path))
+        except OSError as error:
+            raise HostAwayError(
+                f"{self.name}: the SSH agent at {path} cannot be reached: {error.strerror or error}"
+                f". Start it, let kwatch's user use its socket, or set key_file of the host",
+                host=self.name,
+            ) from error
+        try:
+            async with asyncio.timeout(AGENT_TIMEOUT):
+                held = await agent.get_keys()
+            if not held:
+                raise HostAwayError(
+                    f"{self.name}: the SSH agent at {path} holds no key: "
+                    f"run 'SSH_AUTH_SOCK={path} ssh-add KEY'",
+                    host=self.name,
+                )
+            yield held
+        except ValueError as error:
+            raise HostAwayError(
+                f"{self.name}: what listens at {path} is no SSH agent, or refuses: {error}",
+                host=self.name,
+            ) from error
+        finally:
+            agent.close()
+            await agent.wait_closed()
+
+    def _own_key(self) -> Sequence[_Key]:
+        """The key of key_file, read anew for each connection.
 
         A certificate beside the key (``KEY-cert.pub``) is used, as ssh(1) does.
         """
         spec = self._spec
         if spec.key_file is None:
-            raise ConfigError(f"host {spec.name}: set key_file to the private key to log in with")
+            if spec.agent is None:
+                raise ConfigError(f"host {spec.name}: {HOW_TO_LOG_IN}")
+            return ()
         try:
             private = asyncssh.read_private_key(spec.key_file)
             certificate = spec.key_file.with_name(f"{spec.key_file.name}-cert.pub")
-            key: _Key = private
             if certificate.exists():
-                key = (private, asyncssh.read_certificate(certificate))
+                return [(private, asyncssh.read_certificate(certificate))]
         except (OSError, asyncssh.KeyImportError) as error:
             raise ConfigError(
                 f"host {spec.name}: the private key {spec.key_file} cannot be used: {error}. "
-                f"It must be readable by kwatch's user and have no passphrase"
+                f"It must be readable by kwatch's user and have no passphrase; one that has "
+                f"belongs into an SSH agent"
             ) from error
+        return [private]
+
+    def _pinned_keys(self) -> asyncssh.SSHKnownHosts:
+        """What the host may show."""
+        spec = self._spec
         lines = [_pinned(line, self._address, spec.port) for line in _lines(spec.known_hosts)]
         if not lines:
             raise ConfigError(f"host {spec.name}: no host key is pinned. {self._how_to_pin()}")
         try:
-            return key, asyncssh.import_known_hosts("".join(f"{line}\n" for line in lines))
+            return asyncssh.import_known_hosts("".join(f"{line}\n" for line in lines))
         except ValueError as error:
             raise ConfigError(
                 f"host {spec.name}: known_hosts cannot be read: {error}. {self._how_to_pin()}"
@@ -277,9 +325,10 @@ class SshTransport:
                 host=self.name,
             )
         if isinstance(error, asyncssh.PermissionDenied):
+            keys = self._spec.key_file or f"a key that the agent at {self._spec.agent} holds"
             return HostAwayError(
                 f"{where}: the login was refused: {error}. Put the public half of "
-                f"{self._spec.key_file} into ~/.ssh/authorized_keys of {self._spec.user} there",
+                f"{keys} into ~/.ssh/authorized_keys of {self._spec.user} there",
                 host=self.name,
             )
         return HostAwayError(

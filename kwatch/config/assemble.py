@@ -104,6 +104,20 @@ class Files:
             return ""
         return self.text(key, str(path)).partition("\n")[0].strip()
 
+    def agent(self, key: str, written: str | None) -> Path | None:
+        """The socket of an SSH agent: as written, or that of our surroundings."""
+        found = written or os.environ.get("SSH_AUTH_SOCK")
+        if found:
+            return self.path(found)
+        if self._secrets is Secrets.USED:
+            self._problems.add(
+                key,
+                expected="key_file or agent to log in with",
+                found="neither, and no $SSH_AUTH_SOCK",
+                hint='such as key_file = "credential:ssh-key", or agent = "/run/agent/socket"',
+            )
+        return None
+
     def _secret_path(self, key: str, written: str) -> Path | None:
         if not written.startswith(CREDENTIAL):
             return self.path(written)

@@ -115,7 +115,8 @@ def _host(key: str, host: model.Host, hosts: Sequence[model.Host], problems: Pro
     if not host.slots.build and not host.slots.boot and not is_gateway:
         problems.add(f"{key}.slots", expected="room for a build or a boot", found="none")
     logins: Mapping[str, str | None] = {
-        "user": host.user, "key_file": host.key_file, "known_hosts": host.known_hosts,
+        "user": host.user, "key_file": host.key_file, "agent": host.agent,
+        "known_hosts": host.known_hosts,
     }  # fmt: skip
     for name, value in logins.items():
         if host.address is None and value is not None:
@@ -125,9 +126,9 @@ def _host(key: str, host: model.Host, hosts: Sequence[model.Host], problems: Pro
                 found=shown(value),
                 hint="a host without address is this machine, without SSH",
             )
-        if host.address is not None and value is None and name != "known_hosts":
-            problems.add(f"{key}.{name}", expected=f"{name} to log in with", found="nothing")
     if host.address is not None:
+        if host.user is None:
+            problems.add(f"{key}.user", expected="user to log in with", found="nothing")
         _pinned_keys(f"{key}.known_hosts", host, problems)
     gateways = {one.name for one in hosts if one.address and not one.jump} - {host.name}
     if host.jump is not None and (host.address is None or host.jump not in gateways):

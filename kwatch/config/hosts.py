@@ -30,6 +30,7 @@ def make_hosts(sections: Iterable[tuple[int, model.Host]], files: Files) -> tupl
 
 def _host(key: str, section: model.Host, files: Files) -> HostSpec:
     key_file = files.secret(f"{key}.key_file", section.key_file) if section.key_file else None
+    is_in_need = section.address is not None and section.key_file is None
     return HostSpec(
         name=section.name,
         directory=section.directory,
@@ -39,6 +40,9 @@ def _host(key: str, section: model.Host, files: Files) -> HostSpec:
         port=section.port,
         user=section.user or "",
         key_file=key_file,
+        agent=files.agent(f"{key}.key_file", section.agent)
+        if is_in_need or section.agent
+        else None,
         known_hosts=section.known_hosts or "",
         accelerators=frozenset(section.accelerators),
     )

@@ -343,6 +343,7 @@ class Host(_Section):
     port: SshPort = 22
     user: Name | None = None
     key_file: SecretFile | None = None
+    agent: FilePath | None = None
     known_hosts: str | None = Field(
         default=None, description='the public key of the machine: "ssh-ed25519 AAAA..."'
     )

@@ -47,7 +47,8 @@ class HostSpec:
 
     ``address`` None is this machine, without SSH. ``known_hosts`` pins the host's key: lines as
     in sshd(8) SSH_KNOWN_HOSTS, or bare ``ssh-ed25519 AAAA...`` lines. ``directory`` is kwatch's
-    own folder there, absolute or relative to the user's home. ``accelerators`` are QEMU's names
+    own folder there, absolute or relative to the user's home. ``agent`` is the socket of an SSH
+    agent, whose keys are tried after that of ``key_file``. ``accelerators`` are QEMU's names
     (kvm, tcg), ``slots`` says how many of each kind run at a time. ``jump`` is the host that it is
     reached through.
     """
@@ -61,6 +62,7 @@ class HostSpec:
     port: int = 22
     user: str = ""
     key_file: Path | None = None
+    agent: Path | None = None
     known_hosts: str = ""
     labels: frozenset[str] = frozenset()
     accelerators: frozenset[str] = frozenset()

@@ -115,6 +115,7 @@ budget = "1.5 GiB"
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (tmp_path / "busybox").write_bytes(b"\x7fELF")
     (tmp_path / "ssh-key").write_text("a private key\n")
     (tmp_path / "password").write_text("open sesame\n")
@@ -179,6 +180,18 @@ def test_hosts(tmp_path: Path) -> None:
     assert remote.known_hosts == HOST_KEY
     assert local.address is None
     assert local.key_file is None
+
+
+def test_an_agent_stands_in_for_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = changed('key_file = "ssh-key"\n', "")
+    named = changed('key_file = "ssh-key"', 'agent = "agent.sock"')
+    assert load(written(tmp_path, without), secrets=Secrets.UNUSED).hosts[0].agent is None
+    assert load(written(tmp_path, named)).hosts[0].agent == tmp_path / "agent.sock"
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent.sock")
+    assert load(written(tmp_path, without)).hosts[0].agent == Path("/run/agent.sock")
+    assert load(written(tmp_path, named)).hosts[0].agent == tmp_path / "agent.sock"
+    remote, local = load(written(tmp_path, GOOD)).hosts
+    assert (remote.agent, local.agent) == (None, None)
 
 
 def test_mail(tmp_path: Path) -> None:
@@ -284,6 +297,8 @@ MISTAKES = [
     ('user = "kwatch"\nkey_file', 'user = "kwatch"\njump = "nobody"\nkey_file', "host[0].jump",
      "the name of another host"),
     ('user = "kwatch"\nkey_file', "key_file", "host[0].user", "to log in with"),
+    ('key_file = "ssh-key"', "", "host[0].key_file", "neither, and no $SSH_AUTH_SOCK"),
+    ('name = "local"', 'name = "local"\nagent = "socket"', "host[1].agent", "without address"),
     ('key_file = "ssh-key"', 'key_file = "nokey"', "host[0].key_file", "No such file"),
     (HOST_KEY, "", "host[0].known_hosts", "ssh-keyscan -p 22 build.example.org"),
     (HOST_KEY, HOST_KEY[:-8], "host[0].known_hosts", "the public key of the machine"),
