@@ -203,6 +203,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             blobs=ports.blobs,
             database=database,
             scratch=scratch,
+            labels=settings.wishes.toolchains,
         ),
         JobKind.BOOT: partial(
             boot.run,
@@ -212,6 +213,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             scratch=scratch,
             busybox=settings.busybox.read_bytes(),
             accelerators=ports.accelerators,
+            labels=settings.wishes.profiles,
         ),
         JobKind.COLLECT: partial(
             collect.run, pool=ports.pool, blobs=ports.blobs, database=database, scratch=scratch

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.host import Host
-from kwatch.domain.host import Health, HostSpec, HostState, Need, Slot, place, suits
+from kwatch.domain.host import (
+    Health,
+    HostSpec,
+    HostState,
+    Load,
+    Need,
+    Slot,
+    fits,
+    place,
+    suits,
+)
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -55,7 +66,7 @@ class Pool:
         self.hosts = {host.name: host for host in hosts}
         self._clock = clock
         self._breakers = {name: _Breaker() for name in self.hosts}
-        self._used: dict[tuple[str, Slot], set[int]] = {}
+        self._used: dict[tuple[str, Slot, int], Need] = {}
         self._admitted: set[str] = set()
         self._held: dict[str, HostState] = {}
         self._changed = asyncio.Condition()
@@ -111,6 +122,13 @@ class Pool:
             return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
         return HostState()
 
+    def load(self, name: str) -> Load:
+        """What is leased on a host now."""
+        needs = [need for (host, _, _), need in self._used.items() if host == name]
+        return Load(
+            slots=Counter(need.slot for need in needs), memory=sum(need.memory for need in needs)
+        )
+
     def with_tools(self, built_on: str) -> Host:
         """The host that built a kernel, which has its toolchain and, likely, the image.
 
@@ -140,7 +158,7 @@ class Pool:
         else:
             self._breakers[lease.host.name] = _Breaker()
         finally:
-            self._used[lease.host.name, need.slot].discard(lease.slot)
+            self._used.pop((lease.host.name, need.slot, lease.slot))
             async with self._changed:
                 self._changed.notify_all()
 
@@ -153,11 +171,7 @@ class Pool:
     async def _take(self, need: Need, prefer: Handle | None) -> Lease:
         specs = [host.spec for host in self.hosts.values()]
         if not any(suits(need, spec) for spec in specs):
-            raise InfraError(
-                f"no host can {need.slot.value} for {need.arch}"
-                f"{f' with {need.accelerator}' if need.accelerator else ''}"
-                f"{f' on {need.host}' if need.host else ''}: add one to the configuration"
-            )
+            raise InfraError(f"no host can {need}: add one to the configuration")
         try:
             async with asyncio.timeout(WAIT_SECONDS), self._changed:
                 if prefer is not None and prefer.host in self.hosts:
@@ -189,18 +203,20 @@ class Pool:
 
     def _pick(self, need: Need, specs: Sequence[HostSpec], prefer: Handle | None) -> Lease | None:
         if prefer is not None and prefer.host in self._admitted - self._held.keys():
-            used = self._used.setdefault((prefer.host, need.slot), set())
-            if prefer.slot not in used:
-                used.add(prefer.slot)
-                return Lease(host=self.hosts[prefer.host], slot=prefer.slot)
-        busy = {key: len(numbers) for key, numbers in self._used.items()}
-        chosen = place(need, [(spec, self.state(spec.name)) for spec in specs], busy)
+            is_free = (prefer.host, need.slot, prefer.slot) not in self._used
+            if is_free and fits(need, self.hosts[prefer.host].spec, self.load(prefer.host)):
+                return self._lend(need, prefer.host, prefer.slot)
+        loads = {spec.name: self.load(spec.name) for spec in specs}
+        chosen = place(need, [(spec, self.state(spec.name)) for spec in specs], loads)
         if chosen is None:
             return None
-        used = self._used.setdefault((chosen.name, need.slot), set())
-        slot = next(number for number in range(chosen.slots[need.slot]) if number not in used)
-        used.add(slot)
-        return Lease(host=self.hosts[chosen.name], slot=slot)
+        numbers = range(chosen.slots[need.slot])
+        slot = next(one for one in numbers if (chosen.name, need.slot, one) not in self._used)
+        return self._lend(need, chosen.name, slot)
+
+    def _lend(self, need: Need, host: str, slot: int) -> Lease:
+        self._used[host, need.slot, slot] = need
+        return Lease(host=self.hosts[host], slot=slot)
 
     def _note_failure(self, name: str, reason: str) -> None:
         breaker = self._breakers[name]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.smtp import Security, SmtpSettings
-from kwatch.config.hosts import make_hosts
+from kwatch.config.hosts import count_slots, make_hosts
 from kwatch.config.model import CREDENTIAL, Blobs, Web
 from kwatch.config.model import Schedule as ScheduleSection
 from kwatch.config.problem import shown
@@ -21,11 +21,10 @@ from kwatch.config.settings import (
     Settings,
     WatchedSeries,
     WebSettings,
+    Wishes,
 )
 from kwatch.domain.boot import Accelerator, BootProfile
 from kwatch.domain.guest import Counters
-from kwatch.domain.host import HostSpec, Slot
-from kwatch.domain.job import Resource
 from kwatch.domain.kconfig import Fragment, KconfigRecipe
 from kwatch.domain.phase import Deadlines
 from kwatch.domain.posting import SeriesRule
@@ -48,10 +47,6 @@ MAX_SHOWN = 5
 
 LONGEST_STATE_DIRECTORY = 107 - len("/control.sock")
 """Bytes; see unix(7)."""
-
-SOURCES = 4
-THOUGHTS = 2
-MAILS = 1
 
 
 class Secrets(Enum):
@@ -186,7 +181,11 @@ def assemble(
         series=series,
         variants=_variants(document, kconfigs),
         hosts=hosts,
-        slots=_slots(hosts, schedule),
+        wishes=Wishes(
+            toolchains={one.name: frozenset(one.labels) for _, one in document.toolchains},
+            profiles={one.name: frozenset(one.labels) for _, one in document.profiles},
+        ),
+        slots=count_slots(hosts, schedule),
         busybox=busybox,
         correspondence=_correspondence(lab, mail),
         smtp=smtp,
@@ -223,20 +222,6 @@ def _schedule(document: Document, section: model.Schedule) -> Schedule:
         list_poll=MappingProxyType(
             {one.name: one.poll or section.list_poll for _, one in document.lists}
         ),
-    )
-
-
-def _slots(hosts: tuple[HostSpec, ...], section: model.Schedule) -> Mapping[Resource, int]:
-    return MappingProxyType(
-        {
-            Resource.SOURCE: SOURCES,
-            Resource.GIT: section.checkouts,
-            Resource.BUILD: sum(host.slots[Slot.BUILD] for host in hosts),
-            Resource.BOOT: sum(host.slots[Slot.BOOT] for host in hosts),
-            Resource.COLLECT: section.collections,
-            Resource.THOUGHT: THOUGHTS,
-            Resource.MAIL: MAILS,
-        }
     )
 
 

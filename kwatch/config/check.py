@@ -176,26 +176,71 @@ def _placement(document: Document, problems: ProblemList) -> None:
     """Each variant needs a host that can build it and one that can boot it."""
     if len(document.hosts) < len(document.names["host"]):
         return
-    hosts = [host for _, host in document.hosts]
+    builders = [host for _, host in document.hosts if host.slots.build]
+    booters = [host for _, host in document.hosts if host.slots.boot]
+    for index, one in document.toolchains:
+        _labels(f"toolchain[{index}].labels", one.labels, "build", builders, problems)
+    for index, each in document.profiles:
+        _labels(f"profile[{index}].labels", each.labels, "boot", booters, problems)
+    toolchains = {one.name: one for _, one in document.toolchains}
     profiles = {one.name: one for _, one in document.profiles}
     for index, variant in document.variants:
-        key = f"variant[{index}]"
-        fitting = [host for host in hosts if host.arch == variant.arch]
-        if not any(host.slots.build for host in fitting):
+        toolchain, profile = toolchains.get(variant.toolchain), profiles.get(variant.profile)
+        wanted = f"slots for {variant.arch}"
+        if toolchain is not None:
+            labels = _known(toolchain.labels, builders)
+            fitting = [one for one in builders if one.arch == variant.arch]
+            if not any(labels <= {*one.labels} for one in fitting):
+                expected = f"a [[host]] with build {wanted}{_labelled(labels)}"
+                problems.add(f"variant[{index}]", expected=expected, found="none")
+        if profile is not None:
+            labels = _known(profile.labels, booters)
+            fitting = [one for one in booters if one.arch == variant.arch]
+            if not any(_boots(one, profile, labels) for one in fitting):
+                under = "" if profile.accelerator == "auto" else f" under {profile.accelerator}"
+                memory = f" and {profile.memory >> 20} MiB of memory for its guests"
+                is_counted = any(one.memory is not None for one in fitting)
+                expected = (
+                    f"a [[host]] with boot {wanted}{under}{_labelled(labels)}"
+                    f"{memory if is_counted else ''}"
+                )
+                problems.add(f"variant[{index}]", expected=expected, found="none")
+
+
+def _boots(host: model.Host, profile: model.Profile, labels: set[str]) -> bool:
+    return (
+        profile.accelerator in {*host.accelerators, "auto"}
+        and labels <= {*host.labels}
+        and (host.memory is None or profile.memory <= host.memory)
+    )
+
+
+def _labels(
+    key: str,
+    labels: Sequence[str],
+    slots: str,
+    hosts: Sequence[model.Host],
+    problems: ProblemList,
+) -> None:
+    """A label that no host has would wait for ever."""
+    known = sorted({label for host in hosts for label in host.labels})
+    for position, label in enumerate(labels):
+        if label not in known:
             problems.add(
-                key, expected=f"a [[host]] with build slots for {variant.arch}", found="none"
+                f"{key}[{position}]",
+                expected=f"a label of a [[host]] with {slots} slots",
+                found=shown(label),
+                hint=did_you_mean(label, known),
             )
-        profile = profiles.get(variant.profile)
-        if profile is not None and not any(
-            host.slots.boot and profile.accelerator in {*host.accelerators, "auto"}
-            for host in fitting
-        ):
-            needed = "" if profile.accelerator == "auto" else f" under {profile.accelerator}"
-            problems.add(
-                key,
-                expected=f"a [[host]] with boot slots for {variant.arch}{needed}",
-                found="none",
-            )
+
+
+def _known(labels: Sequence[str], hosts: Sequence[model.Host]) -> set[str]:
+    """Those that some host has: of the others the message above is enough."""
+    return {label for label in labels if any(label in host.labels for host in hosts)}
+
+
+def _labelled(labels: set[str]) -> str:
+    return f" labelled {', '.join(sorted(labels))}" if labels else ""
 
 
 def _smtp(smtp: model.Smtp, problems: ProblemList) -> None:

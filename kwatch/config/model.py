@@ -198,6 +198,7 @@ KconfigBase = Annotated[
     _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*config|[^\x00-\x1f]*/[^\x00-\x1f]+"),
     Field(description="a target such as x86_64_defconfig, or a file (then with a / in its path)"),
 ]
+Labels = Annotated[tuple[Name, ...], Field(description="a list of labels")]
 
 
 class _Section(BaseModel):
@@ -267,6 +268,7 @@ class Toolchain(_Section):
     compiler: Tool | None = None
     linker: Tool | None = None
     linker_objects: Tool | None = None
+    labels: Labels = ()
 
 
 class Kconfig(_Section):
@@ -315,6 +317,7 @@ class Profile(_Section):
     deadlines: Deadlines = Field(
         default=Deadlines(), description='a table such as { init = "5 min" }'
     )
+    labels: Labels = ()
 
 
 class Variant(_Section):
@@ -354,6 +357,8 @@ class Host(_Section):
     accelerators: tuple[Accelerator, ...] = Field(
         default=("kvm",), min_length=1, description='a list of "kvm" and "tcg"'
     )
+    labels: Labels = ()
+    memory: Size | None = None
 
 
 class Smtp(_Section):

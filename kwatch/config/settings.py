@@ -67,6 +67,18 @@ class WebSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """The labels that a host must have, by the name of the toolchain or boot profile.
+
+    Where something is built or booted is no part of what it is, so they are no part of a variant:
+    a label that moves makes nothing incomparable.
+    """
+
+    toolchains: Mapping[str, frozenset[str]]
+    profiles: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of the configuration. Paths are absolute, names refer to what is there.
 
@@ -86,6 +98,7 @@ class Settings:
     series: tuple[WatchedSeries, ...]
     variants: Mapping[str, VariantSpec]
     hosts: tuple[HostSpec, ...]
+    wishes: Wishes
     slots: Mapping[Resource, int]
     busybox: Path
     correspondence: Correspondence

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class HostSpec:
     in sshd(8) SSH_KNOWN_HOSTS, or bare ``ssh-ed25519 AAAA...`` lines. ``directory`` is kwatch's
     own folder there, absolute or relative to the user's home. ``agent`` is the socket of an SSH
     agent, whose keys are tried after that of ``key_file``. ``accelerators`` are QEMU's names
-    (kvm, tcg), ``slots`` says how many of each kind run at a time. ``jump`` is the host that it is
+    (kvm, tcg), ``slots`` says how many of each kind run at a time, and ``memory`` how many bytes
+    all guests together may have (None: not counted). ``jump`` is the host that it is
     reached through.
     """
 
@@ -66,17 +68,49 @@ class HostSpec:
     known_hosts: str = ""
     labels: frozenset[str] = frozenset()
     accelerators: frozenset[str] = frozenset()
+    memory: int | None = None
+
+
+UNLABELLED: Mapping[str, frozenset[str]] = MappingProxyType({})
+"""Nothing needs a label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What a step asks of a host; ``host`` is set where a trial must be on that very one."""
+    """What a step asks of a host; ``host`` is set where a trial must be on that very one.
+
+    ``memory`` is that of a guest, in bytes.
+    """
 
     slot: Slot
     arch: str
     accelerator: str | None = None
     labels: frozenset[str] = field(default_factory=frozenset)
     host: str | None = None
+    memory: int = 0
+
+    def __str__(self) -> str:
+        words = [f"{self.slot.value} for {self.arch}"]
+        if self.accelerator:
+            words.append(f"with {self.accelerator}")
+        if self.host:
+            words.append(f"on {self.host}")
+        if self.labels:
+            words.append(f"labelled {', '.join(sorted(self.labels))}")
+        if self.memory:
+            words.append(f"in {self.memory >> 20} MiB")
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is in use on a host: slots of each kind, and the memory of its guests in bytes."""
+
+    slots: Mapping[Slot, int] = field(default_factory=dict)
+    memory: int = 0
+
+
+IDLE = Load()
 
 
 def suits(need: Need, host: HostSpec) -> bool:
@@ -87,24 +121,31 @@ def suits(need: Need, host: HostSpec) -> bool:
         and (need.accelerator is None or need.accelerator in host.accelerators)
         and need.labels <= host.labels
         and need.host in {None, host.name}
+        and fits(need, host, IDLE)
     )
+
+
+def fits(need: Need, host: HostSpec, load: Load) -> bool:
+    """Whether the memory that ``load`` leaves is enough."""
+    return host.memory is None or load.memory + need.memory <= host.memory
 
 
 def place(
     need: Need,
     hosts: Sequence[tuple[HostSpec, HostState]],
-    busy: Mapping[tuple[str, Slot], int],
+    loads: Mapping[str, Load],
 ) -> HostSpec | None:
-    """The host to use now: healthy, with a free slot, and the least loaded of its kind.
+    """The host to use now: healthy, with a free slot and room, and the least loaded of its kind.
 
-    ``busy`` counts the slots in use by (host name, slot). None means wait. Equally loaded hosts
+    ``loads`` says by host name what is in use. None means wait. Equally loaded hosts
     are taken by most free slots, then by name, so that the answer is always the same.
     """
     free = [
         (used / total, used - total, host.name, host)
         for host, state in hosts
         if state.health is Health.OK and suits(need, host)
-        for used, total in [(busy.get((host.name, need.slot), 0), host.slots[need.slot])]
-        if used < total
+        for load in [loads.get(host.name, IDLE)]
+        for used, total in [(load.slots.get(need.slot, 0), host.slots[need.slot])]
+        if used < total and fits(need, host, load)
     ]
     return min(free, key=lambda entry: entry[:3])[3] if free else None

@@ -18,7 +18,7 @@ from kwatch.adapters.recording import Recording
 from kwatch.domain import counters, whereabouts
 from kwatch.domain.autopsy import examine
 from kwatch.domain.boot import Accelerator
-from kwatch.domain.host import Need, Slot
+from kwatch.domain.host import UNLABELLED, Need, Slot
 from kwatch.domain.job import Handle, JobKind
 from kwatch.domain.log.addresses import MAX_ADDRESSES, bare_addresses, with_names
 from kwatch.domain.log.console import ConsoleReader
@@ -62,15 +62,19 @@ async def run(
     scratch: Path,
     busybox: bytes,
     accelerators: Accelerators,
+    labels: Mapping[str, frozenset[str]] = UNLABELLED,
 ) -> BootResult | None:
-    """Boot the kernel that ``job.key`` names; store/live says where it can be followed."""
+    """Boot the kernel that ``job.key`` names; store/live says where it can be followed.
+
+    ``labels`` are those that the profiles need, by name.
+    """
     inputs = await database.read(_inputs, job.key)
     if inputs is None:
         return None
     profile = inputs.variant.profile
     image = partial(_image, inputs, pool=pool, blobs=blobs, scratch=scratch)
     with Recording(folder=live.folder(scratch, job.key)) as heard:
-        async with pool.lease(_need(inputs), prefer=job.handle) as lease:
+        async with pool.lease(_need(inputs, labels), prefer=job.handle) as lease:
             accelerator = await accelerators.best(lease.host, profile)
             digest = inputs.build.artifacts["image"]
             kernel = await lease.host.obtain(digest, partial(blobs.copy, digest), scratch)
@@ -123,13 +127,15 @@ async def run(
         )
 
 
-def _need(inputs: _Inputs) -> Need:
+def _need(inputs: _Inputs, labels: Mapping[str, frozenset[str]]) -> Need:
     profile = inputs.variant.profile
     return Need(
         slot=Slot.BOOT,
         arch=profile.arch,
         accelerator=None if profile.accelerator is Accelerator.AUTO else profile.accelerator,
+        labels=labels.get(profile.name, frozenset()),
         host=inputs.trial.host,
+        memory=profile.memory_mib << 20,
     )
 
 

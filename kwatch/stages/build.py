@@ -14,7 +14,7 @@ from kwatch.adapters import kbuild, llvm
 from kwatch.adapters.host import OnCancel
 from kwatch.adapters.image import audit
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.host import Need, Slot
+from kwatch.domain.host import UNLABELLED, Need, Slot
 from kwatch.domain.job import Handle, JobKind
 from kwatch.domain.kconfig import SOURCES, config_digest, dropped, merge, parse
 from kwatch.domain.linkaudit import lost_instrumentation
@@ -69,14 +69,25 @@ class _Made:
 
 
 async def run(
-    job: Job, *, git: Git, pool: Pool, blobs: Blobs, database: Database, scratch: Path
+    job: Job,
+    *,
+    git: Git,
+    pool: Pool,
+    blobs: Blobs,
+    database: Database,
+    scratch: Path,
+    labels: Mapping[str, frozenset[str]] = UNLABELLED,
 ) -> BuildResult | None:
-    """Build the kernel that ``job.key`` names."""
+    """Build the kernel that ``job.key`` names; ``labels`` are those that toolchains need."""
     inputs = await database.read(_inputs, job.key)
     if inputs is None:
         return None
     started = time.monotonic()
-    need = Need(slot=Slot.BUILD, arch=inputs.variant.arch)
+    need = Need(
+        slot=Slot.BUILD,
+        arch=inputs.variant.arch,
+        labels=labels.get(inputs.variant.toolchain.name, frozenset()),
+    )
     async with pool.lease(need, prefer=job.handle) as lease:
         versions = await probe_toolchain(lease.host, inputs.variant.toolchain)
         builder = _Builder(job=job, lease=lease, inputs=inputs, git=git, database=database)

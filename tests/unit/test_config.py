@@ -97,9 +97,13 @@ user = "kwatch"
 key_file = "ssh-key"
 known_hosts = "HOST_KEY"
 slots = { build = 1, boot = 2 }
+labels = ["bigg"]
+memory = "32 GiB"
 [[host]]
 name = "local"
 slots = { boot = 1 }
+labels = ["fast"]
+memory = "8 GiB"
 [mail]
 from_address = "kwatch@Example.org"
 [mail.smtp]
@@ -178,6 +182,8 @@ def test_hosts(tmp_path: Path) -> None:
     assert remote.slots == {Slot.BUILD: 1, Slot.BOOT: 2}
     assert remote.key_file == tmp_path / "ssh-key"
     assert remote.known_hosts == HOST_KEY
+    assert remote.labels == {"bigg"}
+    assert remote.memory == 32 << 30
     assert local.address is None
     assert local.key_file is None
 
@@ -192,6 +198,16 @@ def test_an_agent_stands_in_for_a_key(tmp_path: Path, monkeypatch: pytest.Monkey
     assert load(written(tmp_path, named)).hosts[0].agent == tmp_path / "agent.sock"
     remote, local = load(written(tmp_path, GOOD)).hosts
     assert (remote.agent, local.agent) == (None, None)
+
+
+def test_labels(tmp_path: Path) -> None:
+    text = changed('counters = "reset"', 'labels = ["fast"]')
+    found = load(written(tmp_path, text.replace('"-22"\n', '"-22"\nlabels = ["bigg"]\n')))
+    assert found.wishes.profiles == {"kvm": {"fast"}}
+    assert found.wishes.toolchains == {"clang-22": {"bigg"}}
+    # Where it runs is no part of what it is.
+    plain = load(written(tmp_path, changed('counters = "reset"', "")))
+    assert found.variants == plain.variants
 
 
 def test_mail(tmp_path: Path) -> None:
@@ -300,6 +316,14 @@ MISTAKES = [
     ('key_file = "ssh-key"', "", "host[0].key_file", "neither, and no $SSH_AUTH_SOCK"),
     ('name = "local"', 'name = "local"\nagent = "socket"', "host[1].agent", "without address"),
     ('key_file = "ssh-key"', 'key_file = "nokey"', "host[0].key_file", "No such file"),
+    ('counters = "reset"', 'labels = ["big"]', "profile[0].labels[0]", "did you mean"),
+    ('counters = "reset"', 'labels = ["slow"]', "profile[0].labels[0]",
+     'a label of a [[host]] with boot slots, found "slow"'),
+    ('"-22"\n', '"-22"\nlabels = ["fast"]\n', "toolchain[0].labels[0]", "with build slots"),
+    ('counters = "reset"', 'labels = ["fast", "bigg"]', "variant[0]",
+     "with boot slots for x86_64 under kvm labelled bigg, fast"),
+    ('memory = "2 GiB"', 'memory = "33 GiB"', "variant[1]",
+     "for x86_64 under kvm and 33792 MiB of memory for its guests, found none"),
     (HOST_KEY, "", "host[0].known_hosts", "ssh-keyscan -p 22 build.example.org"),
     (HOST_KEY, HOST_KEY[:-8], "host[0].known_hosts", "the public key of the machine"),
     (HOST_KEY, HOST_KEY.replace("-ed25519 ", "-rsa "), "host[0].known_hosts", "public key"),

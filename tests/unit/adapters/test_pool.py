@@ -13,7 +13,7 @@ import pytest
 from kwatch.adapters import pool as module
 from kwatch.adapters.host import Host
 from kwatch.adapters.pool import FIRST_PAUSE, LONGEST_PAUSE, Pool
-from kwatch.domain.host import Health, HostSpec, Need, Slot
+from kwatch.domain.host import Health, HostSpec, Load, Need, Slot
 from kwatch.domain.job import Handle
 from kwatch.errors import DiskFullError, InfraError
 
@@ -35,7 +35,9 @@ class Clock:
         return self.now
 
 
-def spec(name: str, *, builds: int = 1, boots: int = 1, kvm: bool = False) -> HostSpec:
+def spec(
+    name: str, *, builds: int = 1, boots: int = 1, kvm: bool = False, memory: int | None = None
+) -> HostSpec:
     slots: Mapping[Slot, int] = {Slot.BUILD: builds, Slot.BOOT: boots}
     return HostSpec(
         name=name,
@@ -43,6 +45,7 @@ def spec(name: str, *, builds: int = 1, boots: int = 1, kvm: bool = False) -> Ho
         arch="x86_64",
         slots=slots,
         accelerators=frozenset({"kvm", "tcg"} if kvm else {"tcg"}),
+        memory=memory,
     )
 
 
@@ -119,16 +122,38 @@ async def test_a_need_goes_only_where_it_can_be_met() -> None:
         (Need(slot=Slot.BUILD, arch="arm64"), "no host can build for arm64: add one"),
         (Need(slot=Slot.BOOT, arch="x86_64", accelerator="hvf"), "boot for x86_64 with hvf"),
         (Need(slot=Slot.BUILD, arch="x86_64", host="gone"), "build for x86_64 on gone"),
-        (Need(slot=Slot.BUILD, arch="x86_64", labels=frozenset({"big"})), "no host can build"),
+        (Need(slot=Slot.BUILD, arch="x86_64", labels=frozenset({"big"})), "labelled big: add"),
+        (Need(slot=Slot.BOOT, arch="x86_64", memory=65 << 30), "boot for x86_64 in 66560 MiB"),
     ],
 )
 async def test_what_no_host_can_is_told_at_once(need: Need, text: str) -> None:
-    pool = await pool_of(spec("a"))
+    pool = await pool_of(spec("a", memory=64 << 30))
     with pytest.raises(InfraError, match=text) as caught:
         async with asyncio.timeout(1), pool.lease(need):
             pass
     # It counts as a failure of the job: waiting alone does not mend it.
     assert caught.value.retry_after is None
+
+
+async def test_guests_wait_for_memory() -> None:
+    pool = await pool_of(spec("a", builds=2, boots=9, memory=8))
+    guest = Need(slot=Slot.BOOT, arch="x86_64", memory=3)
+    handle = Handle(host="a", run_id="boot-1-1", slot=5)
+    async with contextlib.AsyncExitStack() as stack:
+        assert await taken(stack, pool, guest) == ("a", 0)
+        async with pool.lease(guest):
+            assert pool.load("a") == Load(slots={Slot.BOOT: 2}, memory=6)
+            assert await is_refused(pool, guest)
+            # Not even in the slot that it had before, and builds do not count.
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), pool.lease(guest, prefer=handle):
+                    pass
+            assert await taken(stack, pool, BUILD) == ("a", 0)
+            waiting = asyncio.ensure_future(taken(stack, pool, guest))
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+        assert await waiting == ("a", 1)
+    assert pool.load("a") == Load()
 
 
 async def test_those_who_wait_are_served_in_their_order() -> None:

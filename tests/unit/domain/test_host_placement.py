@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.host import Health, HostSpec, HostState, Need, Slot, place, suits
+from kwatch.domain.host import Health, HostSpec, HostState, Load, Need, Slot, place, suits
 
 WELL = HostState()
 
@@ -38,8 +38,8 @@ def test_a_sick_or_full_host_gets_nothing() -> None:
     sick = HostState(health=Health.QUARANTINED, reason="boots nothing")
     away = HostState(health=Health.UNREACHABLE)
     assert place(NEED, [(spec("a"), sick), (spec("b"), away)], {}) is None
-    assert place(NEED, [(spec("a"), WELL)], {("a", Slot.BOOT): 1}) is None
-    found = place(NEED, [(spec("a"), sick), (spec("b"), WELL)], {("a", Slot.BUILD): 9})
+    assert place(NEED, [(spec("a"), WELL)], {"a": Load(slots={Slot.BOOT: 1})}) is None
+    found = place(NEED, [(spec("a"), sick), (spec("b"), WELL)], {"a": Load(slots={Slot.BUILD: 9})})
     assert found is not None
     assert found.name == "b"
 
@@ -47,9 +47,51 @@ def test_a_sick_or_full_host_gets_nothing() -> None:
 @given(slots=st.lists(st.integers(1, 5), min_size=1, max_size=5))
 def test_all_slots_are_used_and_the_load_stays_even(slots: list[int]) -> None:
     hosts = [(spec(f"h{number}", boots), WELL) for number, boots in enumerate(slots)]
-    busy: Counter[tuple[str, Slot]] = Counter()
-    while (found := place(NEED, hosts, busy)) is not None:
-        taken = busy[found.name, Slot.BOOT] / found.slots[Slot.BOOT]
-        assert all(busy[h.name, Slot.BOOT] / h.slots[Slot.BOOT] >= taken for h, _ in hosts)
-        busy[found.name, Slot.BOOT] += 1
+    busy: Counter[str] = Counter()
+    while (found := place(NEED, hosts, loads(busy))) is not None:
+        taken = busy[found.name] / found.slots[Slot.BOOT]
+        assert all(busy[h.name] / h.slots[Slot.BOOT] >= taken for h, _ in hosts)
+        busy[found.name] += 1
     assert sum(busy.values()) == sum(slots)
+
+
+def loads(busy: Counter[str]) -> dict[str, Load]:
+    return {name: Load(slots={Slot.BOOT: used}) for name, used in busy.items()}
+
+
+def test_a_guest_goes_where_its_memory_is() -> None:
+    hosts = [(spec("a", 9, memory=4), WELL), (spec("b", 2, memory=6), WELL)]
+    big = Need(slot=Slot.BOOT, arch="x86_64", memory=5)
+    found = place(big, hosts, {})
+    assert found is not None
+    assert found.name == "b"
+    assert place(big, hosts, {"b": Load(slots={Slot.BOOT: 1}, memory=2)}) is None
+    assert not suits(big, spec("a", memory=4))
+    assert suits(big, spec("a"))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 16), max_size=20),
+    memories=st.lists(st.one_of(st.none(), st.integers(0, 40)), min_size=1, max_size=4),
+)
+def test_no_host_lends_more_memory_than_it_has(
+    sizes: list[int], memories: list[int | None]
+) -> None:
+    hosts = [(spec(f"h{at}", 3, memory=memory), WELL) for at, memory in enumerate(memories)]
+    used: dict[str, Load] = {}
+    for size in sizes:
+        need = Need(slot=Slot.BOOT, arch="x86_64", memory=size)
+        found = place(need, hosts, used)
+        before = [used.get(host.name, Load()) for host, _ in hosts]
+        if found is None:
+            assert all(
+                load.slots.get(Slot.BOOT, 0) == 3
+                or (host.memory is not None and load.memory + size > host.memory)
+                for (host, _), load in zip(hosts, before, strict=True)
+            )
+            continue
+        load = used.get(found.name, Load())
+        used[found.name] = Load(
+            slots={Slot.BOOT: load.slots.get(Slot.BOOT, 0) + 1}, memory=load.memory + size
+        )
+        assert found.memory is None or used[found.name].memory <= found.memory
