@@ -152,6 +152,7 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
                 ),
             ),
             slots=settings.slots,
+            share=settings.schedule.bisections,
             clock=time.time,
             jitter=random.random,
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kwatch import journal
 from kwatch.domain.job import RESOURCE, STEPS, Job, JobKind, JobState, Resource
+from kwatch.domain.turns import HALF, Start, Turns
 from kwatch.errors import DiskFullError, InfraError, KwatchError, LeaseLostError
 from kwatch.store import cursors, history, queue, record
 
@@ -44,7 +45,10 @@ class Stage(Protocol):
 
 
 class Worker:
-    """Runs jobs until it is cancelled. ``stages`` holds one stage for each kind of job."""
+    """Runs jobs until it is cancelled. ``stages`` holds one stage for each kind of job.
+
+    ``share`` is the part of the slots that searches have while tags wait, see domain/turns.
+    """
 
     def __init__(
         self,
@@ -52,12 +56,14 @@ class Worker:
         database: Database,
         stages: Mapping[JobKind, Stage],
         slots: Mapping[Resource, int],
+        share: float = HALF,
         clock: Callable[[], float],
         jitter: Callable[[], float],
     ) -> None:
         self._database = database
         self._stages = stages
         self._free = dict(slots)
+        self._turns = Turns(slots=slots, share=share)
         self._clock = clock
         self._jitter = jitter
         self._wake = asyncio.Event()
@@ -92,9 +98,13 @@ class Worker:
 
     async def _start_all(self, group: asyncio.TaskGroup) -> None:
         while kinds := self._claimable():
-            job = await self._database.write(queue.claim, kinds, now=self._clock())
+            now = self._clock()
+            job = await self._database.write(queue.claim, kinds, now=now, turns=self._turns)
             if job is None:
                 return
+            if job.party is not None:
+                start = Start(party=job.party, at=now)
+                self._turns = self._turns.after(RESOURCE[job.kind], start)
             self._free[RESOURCE[job.kind]] -= 1
             self.running[job.id] = job
             group.create_task(self._work(job), name=f"{job.kind}-{job.id}")

@@ -222,6 +222,7 @@ def _schedule(document: Document, section: model.Schedule) -> Schedule:
         list_poll=MappingProxyType(
             {one.name: one.poll or section.list_poll for _, one in document.lists}
         ),
+        bisections=section.bisections,
     )
 
 

@@ -72,6 +72,12 @@ def _factor(value: object) -> float:
     return float(value)
 
 
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.05 <= value <= 1:
+        raise ValueError
+    return float(value)
+
+
 def _address(text: str) -> str:
     domain = text.rpartition("@")[2].lower().rstrip(".")
     if domain.rpartition(".")[2] in UNREACHABLE_DOMAINS:
@@ -198,6 +204,9 @@ KconfigBase = Annotated[
     _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*config|[^\x00-\x1f]*/[^\x00-\x1f]+"),
     Field(description="a target such as x86_64_defconfig, or a file (then with a / in its path)"),
 ]
+Share = Annotated[
+    float, BeforeValidator(_share), Field(description="a part of the whole, 0.05 to 1")
+]
 Labels = Annotated[tuple[Name, ...], Field(description="a list of labels")]
 
 
@@ -222,6 +231,7 @@ class Schedule(_Section):
     list_poll: Duration = 600.0
     checkouts: Count = 1
     collections: Count = 1
+    bisections: Share = 0.5
 
 
 class Tree(_Section):

@@ -19,10 +19,14 @@ from kwatch.domain.variant import VariantSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Seconds between two looks at each tree and each list, by name."""
+    """Seconds between two looks at each tree and each list, by name.
+
+    ``bisections`` is the part of the slots that investigations have while tags wait.
+    """
 
     tree_poll: Mapping[str, float]
     list_poll: Mapping[str, float]
+    bisections: float
 
     @property
     def sources(self) -> Mapping[str, float]:

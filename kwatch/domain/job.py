@@ -109,9 +109,27 @@ class Handle:
     slot: int
 
 
+class Purpose(StrEnum):
+    """What a step is done for."""
+
+    TAG = "tag"
+    SEARCH = "search"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """On whose behalf a step is done: a tree, and what for. A SEARCH is for investigations only."""
+
+    tree: str
+    purpose: Purpose
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A claimed job. ``attempt`` counts from 1 and fences its results."""
+    """A claimed job. ``attempt`` counts from 1 and fences its results.
+
+    ``party`` is known of the steps that were just claimed.
+    """
 
     id: int
     kind: JobKind
@@ -119,6 +137,7 @@ class Job:
     attempt: int
     failures: int
     handle: Handle | None = None
+    party: Party | None = None
 
 
 _NEVER = 1_000_000

@@ -7,18 +7,24 @@ queues the reader once more, and the claim refuses a key that is running.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.job import (
     LEASE_SECONDS,
+    RESOURCE,
+    STEPS,
     Handle,
     Job,
     JobKind,
     JobState,
+    Party,
+    Purpose,
     delay_after,
     is_hopeless,
 )
+from kwatch.domain.regression import judged_by
+from kwatch.domain.turns import Turns, Waiting, choose
 from kwatch.errors import LeaseLostError
 from kwatch.store.codec import decode_optional, encode
 
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kwatch.store.database import Transaction
+
+FIRST_TURN = Turns()
 
 
 def enqueue(tx: Transaction, kind: JobKind, key: str, *, now: float, after: float = 0.0) -> None:
@@ -52,31 +60,89 @@ def demand(tx: Transaction, kind: JobKind, key: str, *, now: float) -> None:
     )
 
 
-def claim(tx: Transaction, kinds: Iterable[JobKind], *, now: float) -> Job | None:
-    """Take the next job of ``kinds`` that is due, for one lease.
+# A queued job whose key does not run. (The partial index job_alive serves only a statement that
+# repeats its condition.)
+_FREE = """
+    candidate.state = 'queued' AND NOT EXISTS (
+        SELECT 1 FROM job AS other
+        WHERE other.state IN ('queued', 'running') AND other.state = 'running'
+            AND other.kind = candidate.kind AND other.key = candidate.key)
+"""
+
+
+def claim(
+    tx: Transaction, kinds: Iterable[JobKind], *, now: float, turns: Turns = FIRST_TURN
+) -> Job | None:
+    """Take the next job of ``kinds`` that is due, for one lease; call it in a transaction.
 
     Jobs that were interrupted with a command under way come first, so that it is adopted before
-    anything else takes its slot; then by age. (The partial index job_alive serves only a
-    statement that repeats its condition.)
+    anything else takes its slot; then by age, and steps by turns.
     """
     wanted = list(kinds)
-    row = tx.execute(
-        f"""
-        UPDATE job SET state = 'running', attempt = attempt + 1, lease_until = ?,
-            started_at = ?
-        WHERE id = (
-            SELECT id FROM job AS candidate
-            WHERE state = 'queued' AND run_after <= ? AND kind IN ({marks(wanted)})
-                AND NOT EXISTS (
-                    SELECT 1 FROM job AS other
-                    WHERE other.state IN ('queued', 'running') AND other.state = 'running'
-                        AND other.kind = candidate.kind AND other.key = candidate.key)
-            ORDER BY handle IS NULL, run_after, id LIMIT 1)
-        RETURNING *
-        """,
-        (now + LEASE_SECONDS, now, now, *wanted),
+    found = tx.execute(
+        f"SELECT id, kind FROM job AS candidate WHERE {_FREE} AND run_after <= ?"
+        f" AND kind IN ({marks(wanted)}) ORDER BY handle IS NULL, run_after, id LIMIT 1",
+        (now, *wanted),
     ).fetchone()
-    return None if row is None else _job(row)
+    if found is None:
+        return None
+    number, party = found["id"], None
+    if found["kind"] in STEPS:
+        number, party = _by_turns(tx, JobKind(found["kind"]), turns, now=now)
+    row = tx.execute(
+        "UPDATE job SET state = 'running', attempt = attempt + 1, lease_until = ?, started_at = ?"
+        " WHERE id = ? AND state = 'queued' RETURNING *",
+        (now + LEASE_SECONDS, now, number),
+    ).fetchone()
+    return replace(_job(row), party=party)
+
+
+def _by_turns(tx: Transaction, kind: JobKind, turns: Turns, *, now: float) -> tuple[int, Party]:
+    """Which step of ``kind`` is next, of which at least one is due, and on whose behalf."""
+    rows = tx.execute(
+        f"""
+        SELECT candidate.id, candidate.state, run_after, handle IS NOT NULL AS is_interrupted,
+            asker_kind, asker_key, regression.tree
+        FROM job AS candidate
+            LEFT JOIN observation AS o ON o.waits_kind = candidate.kind
+                AND o.waits_key = candidate.key AND o.outcome IS NULL
+            LEFT JOIN want ON want.observation_id = o.id
+            LEFT JOIN investigation ON asker_kind = 'investigate'
+                AND investigation.id = CAST(asker_key AS INTEGER)
+            LEFT JOIN regression ON regression.id = investigation.regression_id
+        WHERE candidate.state IN ('queued', 'running') AND candidate.kind = ?
+            AND (candidate.state = 'running' OR run_after <= ? AND {_FREE})
+        """,
+        (kind, now),
+    ).fetchall()
+    askers: dict[int, list[sqlite3.Row]] = {}
+    for row in rows:
+        askers.setdefault(row["id"], []).append(row)
+    waiting, running = [], []
+    for number, asked in askers.items():
+        first, party = asked[0], _party(asked)
+        if first["state"] == JobState.RUNNING:
+            running.append(party)
+        else:
+            waiting.append(
+                Waiting(
+                    id=number,
+                    party=party,
+                    due=first["run_after"],
+                    is_interrupted=bool(first["is_interrupted"]),
+                )
+            )
+    chosen = choose(waiting, running, turns, RESOURCE[kind])
+    return chosen.id, chosen.party
+
+
+def _party(askers: Sequence[sqlite3.Row]) -> Party:
+    """On whose behalf a step is: that of a tag where one wants it, whoever else does."""
+    tags = [judged_by(row["asker_key"])[0] for row in askers if row["asker_kind"] == JobKind.JUDGE]
+    searches = [row["tree"] for row in askers if row["tree"] is not None]
+    if searches and not tags:
+        return Party(tree=min(searches), purpose=Purpose.SEARCH)
+    return Party(tree=min(tags, default=""), purpose=Purpose.TAG)
 
 
 def renew(tx: Transaction, job: Job, *, now: float) -> None:
@@ -156,10 +222,8 @@ def next_due(tx: Transaction, kinds: Iterable[JobKind]) -> float | None:
     """When the next queued job of ``kinds`` is due, whose key does not run."""
     wanted = list(kinds)
     row = tx.execute(
-        f"SELECT min(run_after) AS due FROM job AS candidate WHERE state = 'queued'"
-        f" AND kind IN ({marks(wanted)}) AND NOT EXISTS (SELECT 1 FROM job AS other"
-        f" WHERE other.state IN ('queued', 'running') AND other.state = 'running'"
-        f" AND other.kind = candidate.kind AND other.key = candidate.key)",
+        f"SELECT min(run_after) AS due FROM job AS candidate WHERE {_FREE}"
+        f" AND kind IN ({marks(wanted)})",
         wanted,
     ).fetchone()
     due: float | None = row["due"]
