@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import logging
+import platform
 import random
 import secrets
 import shutil
@@ -109,8 +111,9 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
     """
     check_tools()
     # A key or a pinned host key that cannot be used is found here.
-    pool = Pool([Host(spec) for spec in settings.hosts], clock=time.time)
     state = settings.state_directory
+    owner = hashlib.sha256(f"{platform.node()}:{state}".encode()).hexdigest()[:12]
+    pool = Pool([Host(spec, owner=owner) for spec in settings.hosts], clock=time.time)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(lock.hold(state))
         database = await Database.open(state / DATABASE)

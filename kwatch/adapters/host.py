@@ -8,13 +8,13 @@ import contextlib
 import hashlib
 import json
 import secrets
-import tempfile
 import time
 from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from kwatch.adapters import supervisor
+from kwatch.adapters.cache import SHORT, TRANSFER, Cache
 from kwatch.adapters.frames import FrameParser, RefusedError, run_end
 from kwatch.adapters.process import MIB, Completed
 from kwatch.adapters.ssh import SshTransport
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
     from kwatch.domain.host import HostSpec
 
-GIB = 1 << 30
-SHORT = 60.0  # seconds for what takes milliseconds on a host that is well
-TRANSFER = 1800.0
 # Seconds without a sign of life, of which an attached supervisor gives one each second.
 SILENCE = 15.0
 RENEW_EVERY = 0.8
@@ -45,8 +42,6 @@ RENEW_EVERY = 0.8
 START_ANSWER = 5.0
 # Seconds a host may stay away: less than the lease, so that nobody is killed behind our back.
 PATIENCE = 150.0
-# Seconds for which a file of the cache is never removed: somebody is about to use it.
-FRESH = 3600
 
 # The interpreter is looked up once: on some hosts python3 is a slow script that looks for one.
 FIND_PYTHON = (
@@ -62,15 +57,6 @@ READ = (
     'test -f "$0" && ! test -L "$0" || { echo "$0 is no regular file" >&2; exit 1; }; '
     'exec cat <"$0"'
 )
-ADOPT = (
-    'test "$(sha256sum <"$0" | cut -c1-64)" = "$2" && mv -f "$0" "$1" && exit 0; rm -f "$0"; exit 9'
-)
-# A copy, and no link: a later build may write into the same file.
-KEEP = (
-    'part="$1/$2.part"; cp -- "$0" "$part" && digest=$(sha256sum <"$part" | cut -c1-64) && '
-    'mv -f "$part" "$1/$digest" && echo "$digest"'
-)
-LIST_CACHE = "date +%s; find \"$0\" -type f -printf '%T@ %s %p\\n'"
 
 
 class OnCancel(Enum):
@@ -83,8 +69,9 @@ class OnCancel(Enum):
 class Host:
     """One host, reached by ``transport`` (by default the one its specification asks for).
 
-    Every failure is an InfraError that names the host. Use as ``async with``: leaving closes the
-    connections, and leaves what is supervised to its lease.
+    ``owner`` names whoever uploads: the same over restarts, so that an upload goes on where it
+    broke, and not that of another daemon. Every failure is an InfraError that names the host. Use
+    as ``async with``: leaving closes the connections, and leaves what is supervised to its lease.
     """
 
     def __init__(
@@ -92,7 +79,7 @@ class Host:
         spec: HostSpec,
         *,
         transport: Transport | None = None,
-        cache_budget: int = 20 * GIB,
+        owner: str | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self.spec = spec
@@ -100,7 +87,7 @@ class Host:
         self._transport: Transport = transport or (
             LocalTransport(spec.name) if spec.address is None else SshTransport(spec)
         )
-        self._cache_budget = cache_budget
+        self.cache = Cache(self, self._transport, owner=owner or secrets.token_hex(4))
         self._patience = patience
         self._program = Path(supervisor.__file__)
         digest = hashlib.sha256(self._program.read_bytes()).hexdigest()
@@ -108,7 +95,6 @@ class Host:
         self._root: str | None = None
         self._python = "python3"
         self._preparing = asyncio.Lock()
-        self._uploading = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,76 +169,6 @@ class Host:
         root = await self.prepare()
         return name if name.startswith("/") else f"{root}/{name}"
 
-    async def keep(self, path: str) -> str:
-        """Copy a file that was made on the host into the cache there; its SHA-256 (hex)."""
-        folder = await self.path("cache/sha256")
-        kept = await self.run(
-            ["sh", "-c", KEEP, await self.path(path), folder, secrets.token_hex(4)],
-            timeout=TRANSFER,
-        )
-        return kept.text().strip()
-
-    async def cached(self, digest: str) -> str | None:
-        """The path of the file with this SHA-256 (hex) if the host has it; it then stays on."""
-        target = await self.path(f"cache/sha256/{digest}")
-        return target if await self._has(target) else None
-
-    async def put(self, digest: str, source: Path) -> str:
-        """Have the file with this SHA-256 (hex) on the host; its path there.
-
-        The file stays for an hour at least, then as long as there is room. A ``source`` that has
-        another digest raises InfraError and leaves nothing.
-        """
-        target = await self.path(f"cache/sha256/{digest}")
-        async with self._uploading:
-            if (known := await self.cached(digest)) is not None:
-                return known
-            part = f"{target}.{secrets.token_hex(4)}.part"
-            try:
-                async with asyncio.timeout(TRANSFER):
-                    await self._transport.upload(source, part)
-            except TimeoutError:
-                raise InfraError(
-                    f"{self.name}: {source} was not there after {TRANSFER:g} s: is the link slow?",
-                    host=self.name,
-                ) from None
-            adopted = await self.run(["sh", "-c", ADOPT, part, target, digest], timeout=TRANSFER,
-                                     check=False)  # fmt: skip
-            if adopted.status != 0:
-                raise InfraError(
-                    f"{self.name}: {source} did not arrive as SHA-256 {digest}", host=self.name
-                )
-            await self._trim()
-        return target
-
-    async def obtain(
-        self, digest: str, fetch: Callable[[Path], Awaitable[None]], scratch: Path
-    ) -> str:
-        """The path of the file with this SHA-256 (hex) on the host.
-
-        Where it is not there, ``fetch`` writes it to a path in ``scratch``, and it is put there.
-        """
-        if (known := await self.cached(digest)) is not None:
-            return known
-        with tempfile.TemporaryDirectory(dir=scratch, prefix="obtain-") as folder:
-            source = Path(folder) / "file"
-            await fetch(source)
-            return await self.put(digest, source)
-
-    async def put_bytes(self, data: bytes) -> str:
-        """Have these bytes as a file on the host; its path there."""
-        target = await self.path(f"cache/sha256/{hashlib.sha256(data).hexdigest()}")
-        if not await self._has(target):
-            await self.write(target, data)
-            await self._trim()
-        return target
-
-    async def _has(self, target: str) -> bool:
-        """Whether the cache holds ``target``, which then counts as used now."""
-        found = await self.run(["sh", "-c", 'test -f "$0" && touch "$0"', target], timeout=SHORT,
-                               check=False)  # fmt: skip
-        return found.status == 0
-
     async def get(self, path: str, destination: Path, limit: int) -> None:
         """Fetch a regular file of at most ``limit`` bytes; ``destination`` appears complete."""
         part = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.part")
@@ -267,15 +183,29 @@ class Host:
         finally:
             await asyncio.to_thread(part.unlink, missing_ok=True)
 
-    async def _trim(self) -> None:
-        """Remove what was not used for longest, until the cache fits its budget."""
-        listed = await self.run(
-            ["sh", "-c", LIST_CACHE, await self.path("cache/sha256")], timeout=SHORT
-        )
-        now, *lines = listed.text().splitlines()
-        old = evict([_entry(line) for line in lines], budget=self._cache_budget, now=float(now))
-        if old:
-            await self.run(["rm", "-f", "--", *old], timeout=SHORT)
+    # --- files by their content, see Cache --------------------------------------------------------
+
+    async def keep(self, path: str) -> str:
+        """Copy a file that was made on the host into its cache; its SHA-256 (hex)."""
+        return await self.cache.keep(path)
+
+    async def cached(self, digest: str) -> str | None:
+        """The path of the file with this SHA-256 (hex) if the host has it; it then stays on."""
+        return await self.cache.find(digest)
+
+    async def put(self, digest: str, source: Path) -> str:
+        """Have the file with this SHA-256 (hex) on the host; its path there."""
+        return await self.cache.put(digest, source)
+
+    async def obtain(
+        self, digest: str, fetch: Callable[[Path], Awaitable[None]], scratch: Path
+    ) -> str:
+        """The same for a file that ``fetch`` writes to a path in ``scratch`` if it is needed."""
+        return await self.cache.obtain(digest, fetch, scratch)
+
+    async def put_bytes(self, data: bytes) -> str:
+        """Have these bytes as a file on the host; its path there."""
+        return await self.cache.put_bytes(data)
 
     # --- supervised runs --------------------------------------------------------------------------
 
@@ -463,25 +393,3 @@ class Host:
             f"{answered.status}): {output[-2000:]}",
             host=self.name,
         )
-
-
-def evict(entries: Sequence[tuple[float, int, str]], *, budget: int, now: float) -> tuple[str, ...]:
-    """What to remove of a cache: (last use, bytes, path) of each file, seconds since the epoch.
-
-    The longest unused go first until the rest fits ``budget`` bytes. What was used within the
-    last hour stays in any case; parts of broken uploads go after it in any case.
-    """
-    gone = [path for used, _, path in entries if path.endswith(".part") and now - used > FRESH]
-    whole = sorted(entry for entry in entries if not entry[2].endswith(".part"))
-    total = sum(size for _, size, _ in whole)
-    for used, size, path in whole:
-        if total <= budget or now - used <= FRESH:
-            break
-        gone.append(path)
-        total -= size
-    return tuple(gone)
-
-
-def _entry(line: str) -> tuple[float, int, str]:
-    used, size, path = line.split(" ", 2)
-    return float(used), int(size), path

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kwatch.domain.host import HostSpec
 
 CHANNELS = 8
+PIECE = 16 * MIB  # of the rest of an upload: read at a time, and written in many requests at once
 LOGIN_TIMEOUT = 20.0
 AGENT_TIMEOUT = 10.0
 FIRST_PAUSE = 0.5
@@ -126,11 +127,21 @@ class SshTransport:
             async with self._process(argv, feed=True, errors=asyncssh.DEVNULL) as child:
                 yield Duplex(reader=child.stdout, writer=child.stdin)
 
-    async def upload(self, source: Path, target: str) -> None:  # noqa: D102
+    async def upload(self, source: Path, target: str) -> int:  # noqa: D102 - see Transport
         with self._named(("sftp put", target)):
             async with self._channel() as connection, connection.start_sftp_client() as sftp:
+                begun = await _size(sftp, target)
                 # The default block size: with a larger one the connection was lost (asyncssh 2.24).
-                await sftp.put(str(source), target)
+                if not 0 < begun <= source.stat().st_size:
+                    await sftp.put(str(source), target)
+                    return 0
+                async with sftp.open(target, "r+b") as rest:
+                    at = begun
+                    with source.open("rb") as file:
+                        file.seek(at)
+                        while piece := await asyncio.to_thread(file.read, PIECE):
+                            at += await rest.write(piece, at)
+                return begun
 
     async def download(self, source: str, target: Path, limit: int) -> None:  # noqa: D102
         with self._named(("sftp get", source)):
@@ -355,6 +366,17 @@ class SshTransport:
                 f"{self.name}: {command_line(argv)}: {str(error) or type(error).__name__}",
                 host=self.name,
             ) from error
+
+
+async def _size(sftp: asyncssh.SFTPClient, path: str) -> int:
+    """The size of a regular file; 0 where there is none."""
+    try:
+        found = await sftp.lstat(path)
+    except asyncssh.SFTPNoSuchFile:
+        return 0
+    if found.permissions is None or not stat.S_ISREG(found.permissions):
+        return 0
+    return found.size or 0
 
 
 def _lines(text: str) -> list[str]:

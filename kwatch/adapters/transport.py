@@ -86,8 +86,11 @@ class Transport(Protocol):
         """Run a command that ends when its standard input does, and talk to it."""
         ...
 
-    async def upload(self, source: Path, target: str) -> None:
-        """Copy a local file to ``target``; not atomic."""
+    async def upload(self, source: Path, target: str) -> int:
+        """Copy a local file to ``target``; not atomic.
+
+        What ``target`` holds may be taken for the beginning of it, unread; how many bytes were.
+        """
         ...
 
     async def download(self, source: str, target: Path, limit: int) -> None:
@@ -216,9 +219,10 @@ class LocalTransport:
                 assert child.stdout is not None  # noqa: S101
                 yield Duplex(reader=child.stdout, writer=child.stdin)
 
-    async def upload(self, source: Path, target: str) -> None:  # noqa: D102
+    async def upload(self, source: Path, target: str) -> int:  # noqa: D102 - see Transport
         with self._named():
             await asyncio.to_thread(shutil.copyfile, source, Path.home() / target)
+        return 0
 
     async def download(self, source: str, target: Path, limit: int) -> None:  # noqa: D102
         path = Path.home() / source
