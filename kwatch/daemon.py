@@ -20,7 +20,7 @@ from kwatch.adapters import systemd
 from kwatch.adapters.preflight import inspect, try_guests
 from kwatch.app import open_lab
 from kwatch.domain.facts import CommandState
-from kwatch.domain.host import Health, HostState
+from kwatch.domain.host import IDLE, Health, HostFacts, HostState, Load
 from kwatch.domain.job import JobKind
 from kwatch.errors import ConfigError, InfraError, ungrouped
 from kwatch.schedule import Schedule
@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from kwatch.adapters.accelerator import Accelerators
     from kwatch.adapters.host import Host
+    from kwatch.adapters.pool import Pool
     from kwatch.app import Lab
     from kwatch.config.settings import Settings
     from kwatch.domain.command import Command
+    from kwatch.store.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +99,13 @@ def _work(lab: Lab, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         group.create_task(lab.worker.run(), name="worker"),
         *(
             group.create_task(_welcome(lab, host), name=f"host-{host.name}")
+            for host in lab.pool.hosts.values()
+        ),
+        *(
+            group.create_task(
+                tell(host, pool=lab.pool, accelerators=lab.accelerators, database=lab.database),
+                name=f"facts-{host.name}",
+            )
             for host in lab.pool.hosts.values()
         ),
     ]
@@ -246,6 +256,45 @@ async def _look_over(lab: Lab, host: Host) -> bool:
         log.error("%s gets no work: %s", host.name, reason)
         lab.pool.hold(host.name, HostState(health=Health.QUARANTINED, reason=reason))
     return True
+
+
+async def tell(host: Host, *, pool: Pool, accelerators: Accelerators, database: Database) -> None:
+    """Keep what people want to know of a host, whenever it changes, until cancelled."""
+    told: HostFacts | None = None
+
+    async def keep(load: Load) -> HostFacts | None:
+        found = _facts(host, load, accelerators)
+        try:
+            is_kept = found == told or await database.write(hosts.tell, host.name, found)
+        except InfraError as error:
+            log.warning("%s", error)
+            is_kept = False
+        return found if is_kept else told
+
+    try:
+        while True:
+            if host.cache.used is None and pool.state(host.name).health is Health.OK:
+                with contextlib.suppress(InfraError):
+                    await host.cache.trim()
+            told = await keep(pool.load(host.name))
+            await asyncio.sleep(HEALTH_SECONDS)
+    except asyncio.CancelledError:
+        # What runs is put back, or left to its lease: nobody holds a slot any more.
+        await asyncio.shield(keep(IDLE))
+        raise
+
+
+def _facts(host: Host, load: Load, accelerators: Accelerators) -> HostFacts:
+    guests = accelerators.guests(host)
+    return HostFacts(
+        slots=dict(host.spec.slots),
+        load=load,
+        memory=host.spec.memory,
+        cache=host.cache.used,
+        cache_budget=host.cache.budget,
+        looked_at=host.looked_at,
+        guests={one: why for one, why in guests.items() if one in host.spec.accelerators},
+    )
 
 
 async def _note(lab: Lab, host: Host, state: HostState) -> bool:

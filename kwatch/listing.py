@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kwatch.domain.coverage import Totals
     from kwatch.store.database import Transaction
+    from kwatch.store.hosts import SeenHost
     from kwatch.store.overview import ObservationLine
 
 MAILS = 50
@@ -67,11 +68,40 @@ def hosts(tx: Transaction) -> Listing:
     """The hosts as they were last seen."""
     found = hosts_store.seen(tx)
     return Listing(
-        lines=tuple(
-            f"{host.name}: {host.state.health.value} {host.state.reason}".rstrip() for host in found
-        ),
+        lines=tuple(line for host in found for line in _host(host)),
         document=[documents.host(host) for host in found],
     )
+
+
+def _host(host: SeenHost) -> list[str]:
+    lines = [f"{host.name}: {host.state.health.value} {host.state.reason}".rstrip()]
+    facts = host.facts
+    if facts is None:
+        return lines
+    used = [
+        f"{slot.value}s {facts.load.slots.get(slot, 0)}/{total}"
+        for slot, total in facts.slots.items()
+        if total
+    ]
+    if facts.memory is not None:
+        used.append(f"memory of guests {_gib(facts.load.memory)} of {_gib(facts.memory)} GiB")
+    if facts.cache is not None:
+        used.append(f"cache {_gib(facts.cache)} of {_gib(facts.cache_budget)} GiB")
+    looked = "not looked over yet" if facts.looked_at is None else _time(facts.looked_at)
+    used.append(looked if facts.looked_at is None else f"looked over {looked}")
+    lines.append(f"  {', '.join(used)}")
+    for accelerator, trouble in facts.guests.items():
+        if trouble is not None:
+            lines.append(f"  {accelerator.upper()}: no guest runs ({trouble})")
+        elif accelerator in host.proven:
+            lines.append(f"  {accelerator.upper()}: proven {_time(host.proven[accelerator])}")
+        else:
+            lines.append(f"  {accelerator.upper()}: unproven (a tiny guest runs)")
+    return lines
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f}"
 
 
 def series(tx: Transaction) -> Listing:

@@ -78,6 +78,15 @@ class Accelerators:
                 self._known[key] = found
         return self._known[key]
 
+    def guests(self, host: Host) -> dict[Accelerator, str | None]:
+        """What is known of each accelerator by now: None where some tiny guest runs under it."""
+        found: dict[Accelerator, str | None] = {}
+        for key, tried in self._known.items():
+            for accelerator, reason in tried.items() if key[0] == host.name else ():
+                if found.get(accelerator, "") is not None:
+                    found[accelerator] = reason
+        return found
+
     def forget(self, host: Host) -> None:
         """Try anew what runs on ``host``."""
         self._known = {key: found for key, found in self._known.items() if key[0] != host.name}

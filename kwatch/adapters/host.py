@@ -92,6 +92,7 @@ class Host:
         self._program = Path(supervisor.__file__)
         digest = hashlib.sha256(self._program.read_bytes()).hexdigest()
         self._supervisor = f"supervisor-{digest[:16]}.py"
+        self.looked_at: float | None = None
         self._root: str | None = None
         self._python = "python3"
         self._preparing = asyncio.Lock()

@@ -21,7 +21,9 @@ async def inspect(host: Host, *, now: float) -> str | None:
 
     Raises InfraError where it cannot be asked.
     """
-    return unfit(host.spec, await host.probe(), now=now)
+    facts = await host.probe()
+    host.looked_at = now
+    return unfit(host.spec, facts, now=now)
 
 
 async def try_guests(host: Host, accelerators: Accelerators) -> str | None:

@@ -113,6 +113,25 @@ class Load:
 IDLE = Load()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What the daemon knows of a host beside its health, for people.
+
+    ``slots`` is how many there are, ``memory`` what its guests may have together, if that is
+    bounded, and ``cache`` the bytes in its cache, once they were counted. ``looked_at`` is the last
+    look over it (seconds since the epoch). ``guests`` says of each accelerator that it may use why
+    a tiny guest did not run under it, or None.
+    """
+
+    slots: Mapping[Slot, int]
+    load: Load
+    memory: int | None
+    cache: int | None
+    cache_budget: int
+    looked_at: float | None
+    guests: Mapping[str, str | None]
+
+
 def suits(need: Need, host: HostSpec) -> bool:
     """Whether ``host`` could ever serve ``need``, were it idle and well."""
     return (

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kwatch.domain.host import Health, HostState
+from kwatch.domain.host import Health, HostFacts, HostState
+from kwatch.store.codec import decode_optional, encode
 
 if TYPE_CHECKING:
     from kwatch.store.database import Transaction
@@ -14,11 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenHost:
-    """A host, its state, and when that was (seconds since the epoch)."""
+    """A host, its state, and when that was (seconds since the epoch).
+
+    ``proven`` says when it was last proven what an accelerator does there.
+    """
 
     name: str
     state: HostState
     checked_at: float
+    facts: HostFacts | None = None
+    proven: Mapping[str, float] = field(default_factory=dict)
 
 
 def note(tx: Transaction, name: str, state: HostState, *, now: float) -> None:
@@ -31,6 +39,24 @@ def note(tx: Transaction, name: str, state: HostState, *, now: float) -> None:
     )
 
 
+def tell(tx: Transaction, name: str, facts: HostFacts) -> bool:
+    """Keep what is known of a host; False for one that was never looked at."""
+    row = tx.execute(
+        "UPDATE host SET facts = ? WHERE name = ? RETURNING name", (encode(facts), name)
+    ).fetchone()
+    return row is not None
+
+
+def prove(tx: Transaction, name: str, accelerator: str, *, now: float) -> None:
+    """All that an accelerator must do was seen on a host that is well."""
+    tx.execute(
+        "INSERT INTO host (name, state, checked_at, proven) VALUES (?, ?, ?, json_object(?, ?))"
+        " ON CONFLICT (name) DO UPDATE"
+        " SET proven = json_patch(coalesce(proven, '{}'), excluded.proven)",
+        (name, Health.OK.value, now, accelerator, now),
+    )
+
+
 def seen(tx: Transaction) -> tuple[SeenHost, ...]:
     """Every host that was ever looked at."""
     rows = tx.execute("SELECT * FROM host ORDER BY name")
@@ -39,6 +65,8 @@ def seen(tx: Transaction) -> tuple[SeenHost, ...]:
             name=row["name"],
             state=HostState(health=Health(row["state"]), reason=row["reason"] or ""),
             checked_at=row["checked_at"],
+            facts=decode_optional(HostFacts, row["facts"]),
+            proven=json.loads(row["proven"] or "{}"),
         )
         for row in rows
     )

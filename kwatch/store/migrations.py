@@ -27,6 +27,13 @@ def m002_reader(database: Database) -> None:
         database.execute(f"ALTER TABLE {table} ADD COLUMN reader INTEGER NOT NULL DEFAULT 1")
 
 
+@MIGRATIONS()
+def m003_host_facts(database: Database) -> None:
+    """What is in use on a host, and which accelerators were proven there."""
+    for column in ("facts", "proven"):
+        database.execute(f"ALTER TABLE host ADD COLUMN {column} TEXT")
+
+
 # Times are seconds since the epoch. Columns named like a noun of the domain hold its JSON.
 SPINE = """
 CREATE TABLE revision (

@@ -286,12 +286,24 @@ def job(line: JobLine) -> Document:
 
 
 def host(line: SeenHost) -> Document:
-    """A host."""
+    """A host; what is known beside its health is null until the daemon looked."""
+    facts = line.facts
     return {
         "name": line.name,
         "health": line.state.health.value,
         "reason": line.state.reason,
         "checked_at": line.checked_at,
+        "looked_at": facts.looked_at if facts else None,
+        "slots": {
+            slot.value: {"used": facts.load.slots.get(slot, 0), "total": total}
+            for slot, total in facts.slots.items()
+        }
+        if facts
+        else None,
+        "memory": {"used": facts.load.memory, "total": facts.memory} if facts else None,
+        "cache": {"used": facts.cache, "budget": facts.cache_budget} if facts else None,
+        "guests": dict(facts.guests) if facts else None,
+        "proven": dict(line.proven),
     }
 
 

@@ -89,7 +89,7 @@ CREATE TABLE host (
     state TEXT NOT NULL,
     reason TEXT,
     checked_at REAL NOT NULL
-) STRICT;
+, facts TEXT, proven TEXT) STRICT;
 
 CREATE TABLE investigation (
     id INTEGER PRIMARY KEY,
