@@ -260,14 +260,13 @@ class SshTransport:
             async with asyncio.timeout(AGENT_TIMEOUT):
                 agent = await asyncssh.connect_agent(str(path))
         except OSError as error:
-            raise HostAwayError(
-                f"{self.name}: the SSH agent at {path} cannot be reached: {error.strerror or error}"
-                f". Start it, let kwatch's user use its socket, or set key_file of the host",
-                host=self.name,
-            ) from error
+            raise self._no_agent("cannot be reached", error) from error
         try:
-            async with asyncio.timeout(AGENT_TIMEOUT):
-                held = await agent.get_keys()
+            try:
+                async with asyncio.timeout(AGENT_TIMEOUT):
+                    held = await agent.get_keys()
+            except OSError as error:
+                raise self._no_agent("does not answer", error) from error
             if not held:
                 raise HostAwayError(
                     f"{self.name}: the SSH agent at {path} holds no key: "
@@ -276,13 +275,18 @@ class SshTransport:
                 )
             yield held
         except ValueError as error:
-            raise HostAwayError(
-                f"{self.name}: what listens at {path} is no SSH agent, or refuses: {error}",
-                host=self.name,
-            ) from error
+            raise self._no_agent("refuses", error) from error
         finally:
             agent.close()
             await agent.wait_closed()
+
+    def _no_agent(self, what: str, error: Exception) -> HostAwayError:
+        return HostAwayError(
+            f"{self.name}: the SSH agent at {self._spec.agent} {what}: "
+            f"{getattr(error, 'strerror', None) or str(error) or type(error).__name__}. Start it, "
+            f"let kwatch's user use its socket, or set key_file of the host",
+            host=self.name,
+        )
 
     def _own_key(self) -> Sequence[_Key]:
         """The key of key_file, read anew for each connection.

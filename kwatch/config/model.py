@@ -16,14 +16,13 @@ from urllib.parse import urlsplit
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from kwatch.config.quantity import duration, factor, share, size
+
 UNREACHABLE_DOMAINS = ("test", "local", "localhost", "invalid", "localdomain", "lan", "internal")
 CREDENTIAL = "credential:"
 RESERVED_REFS = ("keep", "seed", "have", "head", "checkout", "probe")
 """Folders below refs/kwatch that are no tree's."""
 
-_SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_DURATIONS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-_QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]+)")
 _NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*")
 _TREE_URL = re.compile(r"(?:https?|git|ssh|file)://[^\s\x00-\x1f]+|\.{0,2}/[^\x00-\x1f]+")
 _TAG_PATTERN = re.compile(r"[A-Za-z0-9*?\[][^\s\x00-\x20~^:\\]*")
@@ -41,41 +40,6 @@ def _matching(pattern: str | re.Pattern[str]) -> AfterValidator:
         return text
 
     return AfterValidator(check)
-
-
-def _quantity(value: object, units: dict[str, int], *, most: float) -> float:
-    number: object = value
-    unit = 1
-    if isinstance(value, str):
-        written = _QUANTITY.fullmatch(value.strip())
-        if written is None or written[2] not in units:
-            raise ValueError(f"units are {', '.join(units)}")
-        number, unit = float(written[1]), units[written[2]]
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise ValueError  # noqa: TRY004 - pydantic takes ValueError only
-    if not 0 < number <= most / unit:
-        raise ValueError("it must be more than 0, and not absurdly much")
-    return number * unit
-
-
-def _size(value: object) -> int:
-    return int(_quantity(value, _SIZES, most=1 << 60))
-
-
-def _duration(value: object) -> float:
-    return float(_quantity(value, _DURATIONS, most=366 * 86400))
-
-
-def _factor(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 100:
-        raise ValueError
-    return float(value)
-
-
-def _share(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.05 <= value <= 1:
-        raise ValueError
-    return float(value)
 
 
 def _address(text: str) -> str:
@@ -178,12 +142,12 @@ Count = Annotated[int, Field(ge=1, le=1000, description="a number, 1 to 1000")]
 Slots = Annotated[int, Field(ge=0, le=1000, description="a number, 0 to 1000")]
 Size = Annotated[
     int,
-    BeforeValidator(_size),
+    BeforeValidator(size),
     Field(description='a size such as "200 GiB" or a number of bytes'),
 ]
 Duration = Annotated[
     float,
-    BeforeValidator(_duration),
+    BeforeValidator(duration),
     Field(description='a time such as "15 min" or a number of seconds'),
 ]
 Day = Annotated[date, Field(description="a day such as 2026-01-31, without quotes")]
@@ -205,7 +169,7 @@ KconfigBase = Annotated[
     Field(description="a target such as x86_64_defconfig, or a file (then with a / in its path)"),
 ]
 Share = Annotated[
-    float, BeforeValidator(_share), Field(description="a part of the whole, 0.05 to 1")
+    float, BeforeValidator(share), Field(description="a part of the whole, 0.05 to 1")
 ]
 Labels = Annotated[tuple[Name, ...], Field(description="a list of labels")]
 
@@ -299,7 +263,7 @@ class Deadlines(_Section):
     power_off: Duration = 20.0
     total: Duration = 1200.0
     tcg_factor: Annotated[
-        float, BeforeValidator(_factor), Field(description="a number, 1 to 100")
+        float, BeforeValidator(factor), Field(description="a number, 1 to 100")
     ] = 4.0
 
 

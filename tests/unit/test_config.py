@@ -152,6 +152,7 @@ def test_values(tmp_path: Path) -> None:
     assert found.trees[0].url == f"{tmp_path}/next.git"
     assert found.schedule.tree_poll == {"next": 900.0}
     assert found.schedule.list_poll == {"patches": 600.0}
+    assert found.schedule.bisections == 0.5
     assert found.lists[0].since == datetime(2026, 1, 2, tzinfo=UTC)
     assert found.series[0].rule.files == ("kernel/llvm-cov/fs.c",)
     assert found.series[0].rule.senders == {"author@example.org"}
@@ -198,6 +199,13 @@ def test_an_agent_stands_in_for_a_key(tmp_path: Path, monkeypatch: pytest.Monkey
     assert load(written(tmp_path, named)).hosts[0].agent == tmp_path / "agent.sock"
     remote, local = load(written(tmp_path, GOOD)).hosts
     assert (remote.agent, local.agent) == (None, None)
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "true", '"half"'])
+def test_a_share_is_a_part(tmp_path: Path, share: str) -> None:
+    (problem,) = problems_of(tmp_path, f"{GOOD}[schedule]\nbisections = {share}\n")
+    assert problem.key == "schedule.bisections"
+    assert "a part of the whole, 0.05 to 1" in str(problem)
 
 
 def test_labels(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import platform
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kwatch.adapters import ssh as module
 from kwatch.adapters.host import Host
 from kwatch.adapters.ssh import HostAwayError
 from kwatch.domain.host import HostSpec, Slot
@@ -130,6 +132,28 @@ async def test_what_to_do_without_an_agent(sshd: SshHost, tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(HostAwayError, match=r"cannot be reached: Connection refused\. Start it"):
         await hello(spec(sshd, tmp_path, tmp_path / "file"))
+
+
+async def test_what_listens_and_is_no_agent(
+    sshd: SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGENT_TIMEOUT", 0.3)
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"\0\0\0\1?")
+        await reader.read()
+        writer.close()
+
+    for serve, words in ((mute, r"does not answer: TimeoutError\. Start"), (nonsense, "refuses: ")):
+        async with await asyncio.start_unix_server(serve, tmp_path / serve.__name__):
+            with pytest.raises(HostAwayError, match=words) as failed:
+                await hello(spec(sshd, tmp_path, tmp_path / serve.__name__))
+            assert failed.value.host == "there"
 
 
 async def test_an_agent_that_comes_back_is_used_again(

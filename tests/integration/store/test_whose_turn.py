@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,7 +18,8 @@ from kwatch.domain.observation import Outcome, Trial
 from kwatch.domain.regression import Regression, RegressionState, TagResult, judge_key
 from kwatch.domain.turns import Start, Turns
 from kwatch.store import history, problems, queue, record
-from kwatch.store.database import transaction
+from kwatch.store.database import Database, transaction
+from kwatch.worker import Worker
 from tests.integration.store.bench_lab import Lab as Store
 from tests.unit.domain import trials
 from tests.unit.domain.trials import VARIANT
@@ -162,6 +165,36 @@ def test_an_investigation_finds_its_tree_by_its_own_number(desk: Desk) -> None:
     desk.investigations["next"] = str(later)
     desk.search("next", "again")
     assert [desk.work().tree for _ in range(4)] == ["next", "mainline", "stable", "next"]
+
+
+async def test_the_worker_gives_turns(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "history.sqlite")
+    order: list[Party | None] = []
+    worker: list[asyncio.Task[None]] = []
+
+    def ask(tx: sqlite3.Connection) -> None:
+        desk = Desk(tx)
+        for number in range(4):
+            desk.search("next", f"s{number}")
+        for number in range(4):
+            desk.tag("next", f"t{number}")
+
+    async def stage(job: Job) -> None:
+        order.append(job.party)
+        if len(order) == 8:
+            worker[0].cancel()
+
+    await database.write(ask)
+    running = Worker(
+        database=database, stages={JobKind.CHECKOUT: stage}, slots={Resource.GIT: 1},
+        clock=lambda: time.time() + 10, jitter=lambda: 0.5,
+    )  # fmt: skip
+    worker.append(asyncio.ensure_future(running.run()))
+    async with asyncio.timeout(30):
+        with contextlib.suppress(asyncio.CancelledError):
+            await worker[0]
+    await database.close()
+    assert order == [tag("next"), search("next")] * 4
 
 
 def test_a_long_queue_is_no_burden(desk: Desk) -> None:
