@@ -32,6 +32,10 @@ CHANNELS = 8
 PIECE = 16 * MIB  # of the rest of an upload: read at a time, and written in many requests at once
 LOGIN_TIMEOUT = 20.0
 AGENT_TIMEOUT = 10.0
+# A connection without an answer to so many questions, so many seconds apart, is dropped: a host
+# that was started anew does not know it, and would tell only when TCP asks again.
+KEEPALIVE = 5
+KEEPALIVES = 3
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 # What a command may take beyond its own timeout, which the host itself enforces.
@@ -77,7 +81,7 @@ class SshTransport:
         self._connecting = asyncio.Lock()
         self._pause = FIRST_PAUSE
         self._not_before = 0.0
-        self._last_error = ""
+        self._last_error = InfraError("")
         self._jump = SshTransport(spec.jump) if spec.jump is not None else None
         self._own_key()
         self._pinned_keys()
@@ -209,7 +213,7 @@ class SshTransport:
     async def _connect(self) -> asyncssh.SSHClientConnection:
         wait = self._not_before - time.monotonic()
         if wait > 0:
-            raise HostAwayError(
+            raise type(self._last_error)(
                 f"{self.name} is away, next attempt in {wait:.1f} s: {self._last_error}",
                 host=self.name,
                 retry_after=timedelta(seconds=wait),
@@ -229,16 +233,16 @@ class SshTransport:
                     agent_path=None,
                     preferred_auth="publickey",
                     compression_algs=None,
-                    keepalive_interval=15,
-                    keepalive_count_max=3,
+                    keepalive_interval=KEEPALIVE,
+                    keepalive_count_max=KEEPALIVES,
                     connect_timeout=LOGIN_TIMEOUT,
                     login_timeout=LOGIN_TIMEOUT,
                 )
         except (OSError, asyncssh.Error) as error:
             self._not_before = time.monotonic() + self._pause
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
-            self._last_error = str(error) or type(error).__name__
-            raise self._explain(error) from error
+            self._last_error = self._explain(error)
+            raise self._last_error from error
         self._pause = FIRST_PAUSE
         return connection
 
@@ -347,8 +351,8 @@ class SshTransport:
                 host=self.name,
             )
         return HostAwayError(
-            f"{where} cannot be reached: {self._last_error}. Look whether the host is up and sshd "
-            f"runs; kwatch tries again by itself",
+            f"{where} cannot be reached: {str(error) or type(error).__name__}. Look whether the "
+            f"host is up and sshd runs; kwatch tries again by itself",
             host=self.name,
         )
 
