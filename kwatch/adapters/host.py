@@ -17,9 +17,9 @@ from kwatch.adapters import supervisor
 from kwatch.adapters.cache import SHORT, TRANSFER, Cache
 from kwatch.adapters.frames import FrameParser, RefusedError, run_end
 from kwatch.adapters.process import MIB, Completed
-from kwatch.adapters.ssh import SshTransport
+from kwatch.adapters.ssh import HostKeyError, SshTransport
 from kwatch.adapters.transport import Duplex, LocalTransport, Transport
-from kwatch.domain.run import RUN_ID, Alive, Ended, Frame, Output, RunEnd, RunSpec
+from kwatch.domain.run import RUN_ID, Alive, Ended, Frame, Output, RunEnd, RunReason, RunSpec
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # Seconds without a sign of life, of which an attached supervisor gives one each second.
 SILENCE = 15.0
+# After so many of them it gets no more work meanwhile.
+QUIET = 4.0
 RENEW_EVERY = 0.8
 # Seconds that a cancelled start waits for its answer: a clean stop of the daemon has ten.
 START_ANSWER = 5.0
@@ -57,6 +59,17 @@ READ = (
     'test -f "$0" && ! test -L "$0" || { echo "$0 is no regular file" >&2; exit 1; }; '
     'exec cat <"$0"'
 )
+
+
+# The ends of a run for which its host is to blame, and what to do where nothing more is known.
+HOST_FAILED = {
+    RunReason.LOST: "look into the log of the host",
+    RunReason.NO_ROOM: "its disk is full, make room there",
+}
+
+
+class RunLostError(InfraError):
+    """The host ended a run: neither its command did, nor we."""
 
 
 class OnCancel(Enum):
@@ -93,6 +106,8 @@ class Host:
         digest = hashlib.sha256(self._program.read_bytes()).hexdigest()
         self._supervisor = f"supervisor-{digest[:16]}.py"
         self.looked_at: float | None = None
+        # Why it does not answer those who are attached to a run there; empty while it does.
+        self.trouble = ""
         self._root: str | None = None
         self._python = "python3"
         self._preparing = asyncio.Lock()
@@ -274,18 +289,29 @@ class Host:
 
         Keeps the lease alive, so iterate without long pauses, and leave it by aclose(). A broken
         connection is made anew and nothing is lost; a host that stays away for longer than the
-        patience raises InfraError. The last frame is Ended.
+        patience raises InfraError, one that is another now at once. The last frame is Ended, but
+        RunLostError is raised where it was the host that failed.
         """
         await self.run_directory(run_id)
-        reached = dict(offsets)
+        try:
+            async with contextlib.aclosing(self._follow(run_id, dict(offsets))) as frames:
+                async for frame in frames:
+                    yield frame
+        finally:
+            # Who else is attached says so again.
+            self.trouble = ""
+
+    async def _follow(self, run_id: str, reached: dict[str, int]) -> AsyncGenerator[Frame]:
         away_since: float | None = None
         pause = 0.1
         while True:
             try:
                 async for frame in self._attach_once(run_id, reached):
-                    away_since, pause = None, 0.1
+                    away_since, pause, self.trouble = None, 0.1, ""
                     if isinstance(frame, Output):
                         reached[frame.file] = frame.offset + len(frame.data)
+                    if isinstance(frame, Ended) and frame.end.reason in HOST_FAILED:
+                        raise await self._lost(run_id, frame.end)
                     yield frame
                     if isinstance(frame, Ended):
                         return
@@ -294,10 +320,13 @@ class Host:
                 self._root = None
             except RefusedError as error:
                 raise InfraError(f"{self.name}: {error}", host=self.name) from None
+            except (HostKeyError, RunLostError):
+                raise
             except InfraError as error:
                 reason = error
             now = time.monotonic()
             away_since = away_since or now
+            self.trouble = str(reason or f"{self.name}: the connection ended")
             if now - away_since > self._patience:
                 raise InfraError(
                     f"{self.name} stayed away for {self._patience:g} s, run {run_id} is given up: "
@@ -306,6 +335,16 @@ class Host:
                 )
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
+
+    async def _lost(self, run_id: str, end: RunEnd) -> RunLostError:
+        """What to raise for a run that its host ended; nobody is to go on with it."""
+        with contextlib.suppress(InfraError):
+            await self.discard(run_id)
+        return RunLostError(
+            f"{self.name}: run {run_id} was ended there ({end.reason.value}) after {end.took:.0f} "
+            f"s: {end.detail or HOST_FAILED[end.reason]}",
+            host=self.name,
+        )
 
     async def _attach_once(self, run_id: str, reached: Mapping[str, int]) -> AsyncGenerator[Frame]:
         root = await self.prepare()
@@ -318,8 +357,12 @@ class Host:
                 duplex.writer.write(json.dumps({"offsets": dict(reached)}).encode() + b"\n")
                 renewed = time.monotonic()
                 while True:
-                    async with asyncio.timeout(SILENCE):
-                        data = await duplex.reader.read(MIB)
+                    doubt = asyncio.get_running_loop().call_later(QUIET, self._fall_silent)
+                    try:
+                        async with asyncio.timeout(SILENCE):
+                            data = await duplex.reader.read(MIB)
+                    finally:
+                        doubt.cancel()
                     if not data:
                         return
                     for frame in parser.feed(data):
@@ -328,7 +371,11 @@ class Host:
                         duplex.writer.write(b"\n")
                         renewed = time.monotonic()
             except TimeoutError:
-                raise InfraError(f"{self.name} is silent", host=self.name) from None
+                self._fall_silent()
+                raise InfraError(self.trouble, host=self.name) from None
+
+    def _fall_silent(self) -> None:
+        self.trouble = f"{self.name} is silent. Look whether it is up and its network works"
 
     async def supervised(
         self,
@@ -371,26 +418,39 @@ class Host:
         request: Mapping[str, object] | None = None,
         timeout: float = 2 * SHORT,
     ) -> dict[str, Any]:
-        """One short conversation with the supervisor."""
+        """One short conversation with the supervisor.
+
+        Once more where the folder was removed under us: no verb does harm when it comes twice.
+        """
         for name in run_id:
             await self.run_directory(name)
-        root = await self.prepare()
-        answered = await self.run(
-            self._supervise(root, verb, f"{root}{parent}", *run_id),
-            stdin=json.dumps(request or {}).encode(),
-            timeout=timeout,
-            check=False,
-        )
-        try:
+        answered = await self._converse(verb, parent, run_id, request, timeout)
+        if not answered.stdout.startswith(b"{"):
+            self._root = None
+            answered = await self._converse(verb, parent, run_id, request, timeout)
+        with contextlib.suppress(ValueError):
             answer = json.loads(answered.stdout)
             if answered.status == 0 and isinstance(answer, dict):
                 return answer
-        except ValueError:
-            # The folder may have been removed under us: look again the next time.
-            self._root = None
         output = (answered.stderr or answered.stdout).decode("utf-8", "replace").strip()
         raise InfraError(
             f"{self.name}: the supervisor could not {verb} {' '.join(run_id)}(status "
             f"{answered.status}): {output[-2000:]}",
             host=self.name,
+        )
+
+    async def _converse(
+        self,
+        verb: str,
+        parent: str,
+        run_id: Sequence[str],
+        request: Mapping[str, object] | None,
+        timeout: float,
+    ) -> Completed:
+        root = await self.prepare()
+        return await self.run(
+            self._supervise(root, verb, f"{root}{parent}", *run_id),
+            stdin=json.dumps(request or {}).encode(),
+            timeout=timeout,
+            check=False,
         )

@@ -56,6 +56,9 @@ ALIVE_EVERY = 1.0  # seconds between two signs of life to whoever is attached
 SILENCE = 60.0  # seconds after which an attached client that says nothing is given up
 KILL_PATIENCE = 30.0  # seconds to wait for killed processes to vanish
 PIECE = 256 << 10  # bytes of a followed file in one frame
+# Free bytes of the disk under which nobody knows whether all is kept that the run writes.
+LEAST_ROOM = 256 << 10
+EXIT_ROOM = 4096  # bytes of the exit file, taken while the disk has them
 
 
 class Identity(NamedTuple):
@@ -225,10 +228,16 @@ class Run:
 
     def settle(self) -> None:
         """Close a run whose supervisor died: kill what it left and say so. Needs the lock."""
-        if self.started() and not self.running() and self.exit() is None:
+        who = self.read_identity("supervisor")
+        if who is not None and not alive(who) and self.exit() is None:
             gone = kill_all(self.leftovers)
-            self.write_exit("lost", -1, detail="the supervisor died" + ("" if gone else
+            why = "the supervisor died" if who.boot == boot_id() else "the host was started anew"
+            self.write_exit("lost", -1, detail=why + ("" if gone else
                             "; some of its processes cannot be killed"))  # fmt: skip
+
+    def reserve_exit(self) -> None:
+        """Take the room for the exit file: it is written on a full disk as well."""
+        (self.directory / ".exit.part").write_bytes(b" " * EXIT_ROOM)
 
     def write_exit(self, reason: str, status: int, *, took: float = 0.0, detail: str = "") -> None:
         """Close the run: nothing of it is alive any more."""
@@ -242,8 +251,9 @@ class Run:
             "detail": detail,
         }
         part = self.directory / ".exit.part"
-        with part.open("wb") as stream:
-            stream.write(json.dumps(answer).encode())
+        with part.open("r+b" if part.exists() else "wb") as stream:
+            # Over the spaces that hold its room: JSON may end in some.
+            stream.write(json.dumps(answer).encode().ljust(EXIT_ROOM))
             stream.flush()
             os.fsync(stream.fileno())
         part.rename(self.directory / "exit")
@@ -307,6 +317,7 @@ def start(parent: Path, run_id: str) -> dict[str, Any]:
             run.directory.mkdir(mode=0o700, exist_ok=True)
             run.write("spec.json", json.dumps(spec).encode())
             run.lease.touch()
+            run.reserve_exit()
             launch(run, spec)
         else:
             run.settle()
@@ -448,6 +459,14 @@ def watch(run: Run, spec: dict[str, Any], child: int) -> str:
             return "lease"
         if any(size(run.directory / name) > limit for name, limit in limits.items()):
             return "output-limit"
+        if room(run.directory) < LEAST_ROOM:
+            return "no-room"
+
+
+def room(directory: Path) -> int:
+    """Bytes that may still be written there."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
 
 
 def cut(run: Run, spec: dict[str, Any]) -> None:

@@ -175,10 +175,9 @@ _NOT_EXITED = {
     RunReason.START_FAILED: BootEnd.NEVER_STARTED,
     RunReason.OUTPUT_LIMIT: BootEnd.OUTPUT_LIMIT,
     RunReason.DEADLINE: BootEnd.DEADLINE,
-    RunReason.LEASE: BootEnd.CONTROL_LOST,
-    RunReason.STOPPED: BootEnd.CONTROL_LOST,
-    RunReason.LOST: BootEnd.CONTROL_LOST,
 }
+# A machine that is off waits to be asked. These end it when nobody comes, and say nothing of it.
+_NOBODY_LISTENED = frozenset({RunReason.DEADLINE, RunReason.LEASE, RunReason.STOPPED})
 
 
 class Watch:
@@ -376,7 +375,10 @@ class Watch:
 
     def _judge_exit(self, run_end: RunEnd) -> tuple[BootEnd, str]:
         if run_end.reason is not RunReason.EXITED:
-            end = _NOT_EXITED[run_end.reason]
+            has_had_its_say = self._done_at is not None or self._panic_until is not None
+            if has_had_its_say and run_end.reason in _NOBODY_LISTENED:
+                return self._judge_machine_off()
+            end = _NOT_EXITED.get(run_end.reason, BootEnd.CONTROL_LOST)
             return end, f"the run of QEMU ended by {run_end.reason.value} {run_end.detail}".rstrip()
         if run_end.status == 0:
             return self._judge_machine_off()

@@ -33,13 +33,17 @@ class RunSpec:
 
 
 class RunReason(Enum):
-    """Why a run ended; the values are those of the supervisor's ``exit`` file."""
+    """Why a run ended; the values are those of the supervisor's ``exit`` file.
+
+    NO_ROOM: the disk of the host was full, so that what the run wrote may be less than it said.
+    """
 
     EXITED = "exited"
     DEADLINE = "deadline"
     LEASE = "lease"
     STOPPED = "stopped"
     OUTPUT_LIMIT = "output-limit"
+    NO_ROOM = "no-room"
     START_FAILED = "start-failed"
     LOST = "lost"
 

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.host import Host, OnCancel
+from kwatch.adapters.host import Host, OnCancel, RunLostError
 from kwatch.adapters.ssh import HostAwayError, HostKeyError
 from kwatch.domain.host import HostSpec, Slot
 from kwatch.domain.run import Alive, Ended, Output, RunEnd, RunReason, RunSpec
@@ -228,7 +229,12 @@ async def test_a_killed_supervisor_takes_all_along(host: Host) -> None:
     os.kill(supervisor, signal.SIGKILL)
     assert await gone("45.02", 2)
     assert await gone("45.01", 2)
-    assert (await follow(host, "r"))[1].reason is RunReason.LOST
+    with pytest.raises(
+        RunLostError, match=r"r was ended there \(lost\).*the supervisor died"
+    ) as caught:
+        await follow(host, "r")
+    assert caught.value.host == host.name
+    assert await host.runs() == ()
 
 
 async def test_reap_finds_what_a_killed_supervisor_and_its_guard_left(host: Host) -> None:
@@ -253,6 +259,14 @@ async def test_reap_leaves_only_what_is_kept(host: Host) -> None:
     assert await host.reap({"c"}) == ("b",)
     assert await host.runs() == ("c",)
     assert len(running("46.01")) == 1
+
+
+async def test_a_folder_that_was_removed_is_made_anew(host: Host) -> None:
+    await host.start("r", shell("true"))
+    shutil.rmtree(await host.prepare())
+    assert await host.runs() == ()
+    await host.start("r", shell("echo here"))
+    assert (await follow(host, "r"))[0] == b"here\n"
 
 
 async def test_a_discarded_run_leaves_nothing(host: Host) -> None:
@@ -442,6 +456,39 @@ async def test_only_the_pinned_host_key_is_accepted(sshd: SshHost, tmp_path: Pat
     bare = sshd.host_key_line.split(maxsplit=1)[1]
     async with Host(dataclasses.replace(spec, known_hosts=bare)) as host:
         assert await host.prepare() == str(tmp_path / "there")
+
+
+async def test_a_host_that_is_another_now_is_not_waited_for(sshd: SshHost, there: Host) -> None:
+    await there.start("r", shell("sleep 53.01"))
+    keys = sshd.host_keys()
+    waiting = asyncio.ensure_future(follow(there, "r"))
+    await there_is("53.01")
+    await sshd.stop()
+    sshd.show_host_keys(())
+    await sshd.make_keys()
+    await sshd.start()
+    async with asyncio.timeout(10):
+        with pytest.raises(HostKeyError, match="ssh-keyscan"):
+            await waiting
+    await sshd.stop()
+    sshd.show_host_keys(keys)
+    await sshd.start()
+    await asyncio.sleep(1)  # until it is tried again
+    assert await there.runs() == ("r",)
+
+
+async def test_a_host_in_trouble_says_so_until_it_answers(sshd: SshHost, there: Host) -> None:
+    await there.start("r", shell("sleep 3; echo survived"))
+    waiting = asyncio.ensure_future(follow(there, "r"))
+    await asyncio.sleep(0.5)
+    assert there.trouble == ""
+    await sshd.stop()
+    async with asyncio.timeout(5):
+        while not there.trouble:
+            await asyncio.sleep(0.02)
+    await sshd.start()
+    assert (await waiting)[0] == b"survived\n"
+    assert there.trouble == ""
 
 
 async def test_our_own_key_must_be_readable_and_accepted(sshd: SshHost, tmp_path: Path) -> None:

@@ -158,6 +158,31 @@ def test_ends_of_the_run(run_end: RunEnd, end: BootEnd) -> None:
     assert found.end.is_infra == (end in {BootEnd.NEVER_STARTED, BootEnd.CONTROL_LOST})
 
 
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [
+        (RunReason.LEASE, BootEnd.DONE),
+        (RunReason.DEADLINE, BootEnd.DONE),
+        (RunReason.STOPPED, BootEnd.DONE),
+        (RunReason.NO_ROOM, BootEnd.CONTROL_LOST),
+        (RunReason.LOST, BootEnd.CONTROL_LOST),
+    ],
+)
+def test_a_machine_that_waited_in_vain_after_its_guest_was_done(
+    reason: RunReason, end: BootEnd
+) -> None:
+    watched = watch()
+    watched.receive_console(BOOT, 1.0)
+    watched.receive_channel([guest.Hello(version=1), guest.Tested(), guest.Done()], 2.0)
+    assert watched.ended(exited(reason=reason, status=-9), 90.0).verdict.end is end
+
+
+def test_a_full_disk_of_the_host_says_nothing_of_a_kernel() -> None:
+    found = watch().ended(exited(reason=RunReason.NO_ROOM, status=-9), 3.0).verdict
+    assert found.end.is_infra
+    assert "no-room" in found.reason
+
+
 def test_qemu_that_crashes_later_is_the_labs_fault() -> None:
     watched = watch()
     watched.receive_console(BOOT, 1.0)
