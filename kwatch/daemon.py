@@ -47,10 +47,12 @@ log = logging.getLogger(__name__)
 
 CONTROL = "control.sock"
 FIRST_PAUSE = 5.0
-LONGEST_PAUSE = 600.0
+LONGEST_PAUSE = 60.0
 BEAT_SECONDS = 10.0
 HEALTH_SECONDS = 2.0
 DAY = 86400.0
+# Seconds from one look at a host to the next. One that is not fit may have been mended meanwhile.
+LOOK_AGAIN = {Health.OK: DAY, Health.QUARANTINED: 600.0, Health.DRAINED: DAY}
 
 
 async def run(settings: Settings) -> None:
@@ -209,7 +211,7 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
 
 
 async def _welcome(lab: Lab, host: Host) -> None:
-    """Look a host over when it joins, each day, and when the operator says that it is mended.
+    """Look a host over when it joins, after it failed, each day, and when the operator asks.
 
     What nobody owns there is ended before it is admitted; one that is away is tried again later.
     """
@@ -219,43 +221,53 @@ async def _welcome(lab: Lab, host: Host) -> None:
             lab.pool.hold(host.name, known.state)
     noted, pause, due = None, FIRST_PAUSE, time.monotonic()
     while True:
-        if lab.pool.wants_preflight(host.name) or (
-            time.monotonic() >= due and lab.pool.state(host.name).health is not Health.DRAINED
-        ):
-            if not await _look_over(lab, host):
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-                continue
-            pause, due = FIRST_PAUSE, time.monotonic() + DAY
-        state = lab.pool.seen(host.name)
+        wait, state = HEALTH_SECONDS, lab.pool.state(host.name)
+        is_due = time.monotonic() >= due and state.health is not Health.DRAINED
+        if is_due or lab.pool.wants_preflight(host.name):
+            noted, state = None, await _look_over(lab, host)
+            if state.health is Health.UNREACHABLE:
+                wait, pause = pause, min(pause * 2, LONGEST_PAUSE)
+            else:
+                pause, due = FIRST_PAUSE, time.monotonic() + LOOK_AGAIN[state.health]
         if state != noted and await _note(lab, host, state):
             noted = state
-        await asyncio.sleep(HEALTH_SECONDS)
+        if await lab.pool.rest(host.name, wait):
+            pause = FIRST_PAUSE
 
 
-async def _look_over(lab: Lab, host: Host) -> bool:
-    """Admit a host or quarantine it; False where it does not answer."""
+async def _look_over(lab: Lab, host: Host) -> HostState:
+    """Admit a host, quarantine it, or find that it does not answer."""
     try:
         if lab.pool.wants_preflight(host.name):
-            handles = await lab.database.read(queue.handles)
-            ended = await host.reap({handle.run_id for handle in handles})
-            if ended:
-                log.info("%s: ended what was left: %s", host.name, ", ".join(ended))
+            await _clear(lab, host)
         reason = await inspect(host, now=time.time())
         if reason is None:
-            # Builds need not wait until it is known what runs guests.
-            await lab.pool.admit(host.name)
             lab.accelerators.forget(host)
+            if lab.pool.wants_preflight(host.name):
+                # Builds need not wait until it is known what runs guests.
+                await lab.pool.admit(host.name)
             reason = await try_guests(host, lab.accelerators)
     except InfraError as error:
         log.warning("%s", error)
-        state = HostState(health=Health.UNREACHABLE, reason=str(error).splitlines()[0])
-        await _note(lab, host, state)
-        return False
-    if reason is not None:
+        return HostState(health=Health.UNREACHABLE, reason=str(error).splitlines()[0])
+    if reason is None:
+        await lab.pool.admit(host.name)
+    else:
         log.error("%s gets no work: %s", host.name, reason)
         lab.pool.hold(host.name, HostState(health=Health.QUARANTINED, reason=reason))
-    return True
+    return lab.pool.state(host.name)
+
+
+async def _clear(lab: Lab, host: Host) -> None:
+    """End what nobody owns on a host, which may well be at work."""
+    left = set(await host.runs())
+    # In this order: the handle of a run is stored before its start.
+    owned = await lab.database.read(queue.handles)
+    left -= {one.run_id for one in owned if one.host == host.name}
+    for run_id in sorted(left):
+        await host.discard(run_id)
+    if left:
+        log.info("%s: ended what was left: %s", host.name, ", ".join(sorted(left)))
 
 
 async def tell(host: Host, *, pool: Pool, accelerators: Accelerators, database: Database) -> None:

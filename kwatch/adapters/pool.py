@@ -2,14 +2,15 @@
 """The hosts of the lab as one pool of slots.
 
 A slot has a number, and with it one worktree and one build folder on its host. A host that fails
-is left alone for a while, longer each time, and comes back by itself.
+is left alone for a while, longer each time, and then wants to be looked over before it gets work.
+One that does not answer whoever has work there gets no more of it until it does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -52,9 +53,13 @@ class Lease:
 
 @dataclass(slots=True, kw_only=True)
 class _Breaker:
-    """Failures in a row of a host, and until when it is left alone."""
+    """Failures in a row of a host, and until when it is left alone.
+
+    ``is_suspect`` from a failure until the host is looked over, or does something well.
+    """
 
     failures: int = 0
+    is_suspect: bool = False
     until: float = 0.0
     reason: str = ""
 
@@ -65,10 +70,11 @@ class Pool:
     def __init__(self, hosts: Iterable[Host], *, clock: Callable[[], float]) -> None:
         self.hosts = {host.name: host for host in hosts}
         self._clock = clock
-        self._breakers = {name: _Breaker() for name in self.hosts}
+        self._breakers: defaultdict[str, _Breaker] = defaultdict(_Breaker)
         self._used: dict[tuple[str, Slot, int], Need] = {}
         self._admitted: set[str] = set()
         self._held: dict[str, HostState] = {}
+        self._mended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._changed = asyncio.Condition()
 
     async def admit(self, name: str) -> None:
@@ -77,6 +83,7 @@ class Pool:
         One that the operator took out meanwhile stays out.
         """
         self._admitted.add(name)
+        self._breakers[name].is_suspect = False
         if not self._is_drained(name):
             self._held.pop(name, None)
         async with self._changed:
@@ -97,10 +104,23 @@ class Pool:
         """Look a host over again, which decides whether it gets work."""
         self._held.pop(name, None)
         self._admitted.discard(name)
+        self._mended[name].set()
+
+    async def rest(self, name: str, seconds: float) -> bool:
+        """Wait so long before the next look at a host, or until it was released; whether it was."""
+        mended = self._mended[name]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await mended.wait()
+        was_released = mended.is_set()
+        mended.clear()
+        return was_released
 
     def wants_preflight(self, name: str) -> bool:
         """Whether nobody knows if a host is fit."""
-        return name not in self._admitted and name not in self._held
+        breaker = self._breakers[name]
+        has_rested = breaker.is_suspect and breaker.until <= self._clock()
+        return (name not in self._admitted or has_rested) and name not in self._held
 
     def state(self, name: str) -> HostState:
         """Whether a host gets work now, and why not."""
@@ -109,17 +129,10 @@ class Pool:
         if name not in self._admitted:
             return HostState(health=Health.UNREACHABLE, reason="not reached yet")
         breaker = self._breakers[name]
-        if breaker.until > self._clock():
+        if breaker.is_suspect or breaker.until > self._clock():
             return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
-        return HostState()
-
-    def seen(self, name: str) -> HostState:
-        """How a host last did: a failure counts until something succeeds there."""
-        if name in self._held:
-            return self._held[name]
-        breaker = self._breakers[name]
-        if breaker.failures:
-            return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
+        if trouble := self.hosts[name].trouble:
+            return HostState(health=Health.UNREACHABLE, reason=_line(trouble))
         return HostState()
 
     def load(self, name: str) -> Load:
@@ -202,7 +215,7 @@ class Pool:
                 await self._changed.wait_for(lambda: name in self._admitted)
 
     def _pick(self, need: Need, specs: Sequence[HostSpec], prefer: Handle | None) -> Lease | None:
-        if prefer is not None and prefer.host in self._admitted - self._held.keys():
+        if prefer is not None and self._is_well(prefer.host):
             is_free = (prefer.host, need.slot, prefer.slot) not in self._used
             if is_free and fits(need, self.hosts[prefer.host].spec, self.load(prefer.host)):
                 return self._lend(need, prefer.host, prefer.slot)
@@ -218,9 +231,18 @@ class Pool:
         self._used[host, need.slot, slot] = need
         return Lease(host=self.hosts[host], slot=slot)
 
+    def _is_well(self, name: str) -> bool:
+        return name in self.hosts and self.state(name).health is Health.OK
+
     def _note_failure(self, name: str, reason: str) -> None:
         breaker = self._breakers[name]
         breaker.failures += 1
+        breaker.is_suspect = True
         pause = min(FIRST_PAUSE * 2.0 ** (breaker.failures - 1), LONGEST_PAUSE)
         breaker.until = self._clock() + pause
-        breaker.reason = reason.splitlines()[0][:200]
+        breaker.reason = _line(reason)
+
+
+def _line(reason: str) -> str:
+    """The first line, with room for what to do about it."""
+    return reason.splitlines()[0][:600]

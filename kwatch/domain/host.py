@@ -24,8 +24,8 @@ class Slot(Enum):
 class Health(Enum):
     """Whether a host gets work.
 
-    UNREACHABLE heals by itself. QUARANTINED is not fit, and is looked over again each day or when
-    the operator says that it is mended. DRAINED is what the operator took out.
+    UNREACHABLE heals by itself. QUARANTINED is not fit, and is looked over again now and then, or
+    when the operator says that it is mended. DRAINED is what the operator took out.
     """
 
     OK = "ok"

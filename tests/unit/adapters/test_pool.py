@@ -235,9 +235,12 @@ async def test_a_host_that_fails_rests_longer_each_time() -> None:
         assert pool.state("a").health is Health.UNREACHABLE
         assert pool.state("a").reason == "the disk of lab-1 fails"
         begin = clock.now
-        while pool.state("a").health is not Health.OK:
+        while not pool.wants_preflight("a"):
             clock.now += 5
         pauses.append(clock.now - begin)
+        assert pool.state("a").health is Health.UNREACHABLE, "nobody looked it over"
+        await pool.admit("a")
+        assert pool.state("a").health is Health.OK
     assert pauses[:4] == [10, 20, 40, 80]
     assert pauses[-1] == LONGEST_PAUSE
     # It forgets at the first success.
@@ -245,7 +248,27 @@ async def test_a_host_that_fails_rests_longer_each_time() -> None:
         pass
     await fail(pool, "a")
     clock.now += FIRST_PAUSE
+    assert pool.wants_preflight("a")
+
+
+async def test_what_ends_well_on_a_host_that_failed_speaks_for_it() -> None:
+    pool = await pool_of(spec("a", builds=2))
+    async with pool.lease(BUILD):
+        await fail(pool, "a")
+        assert pool.state("a").health is Health.UNREACHABLE
     assert pool.state("a").health is Health.OK
+    assert not pool.wants_preflight("a")
+
+
+async def test_a_host_that_does_not_answer_who_is_there_gets_nobody_else() -> None:
+    pool = await pool_of(spec("a", builds=2), spec("b"))
+    pool.hosts["a"].trouble = "a is silent"
+    assert pool.state("a").reason == "a is silent"
+    async with contextlib.AsyncExitStack() as stack:
+        assert await taken(stack, pool, BUILD) == ("b", 0)
+        assert await is_refused(pool)
+        pool.hosts["a"].trouble = ""
+        assert await taken(stack, pool, BUILD) == ("a", 0)
 
 
 async def test_only_a_failure_of_the_host_makes_it_rest() -> None:
@@ -268,6 +291,7 @@ async def test_who_waits_for_a_host_that_rests_gets_it_when_it_is_back() -> None
     await asyncio.sleep(0.05)
     assert not waiting.done()
     clock.now += FIRST_PAUSE
+    await pool.admit("a")
     async with asyncio.timeout(3):
         assert (await waiting).host.name == "a"
 
@@ -303,6 +327,27 @@ async def test_a_preference_for_what_is_gone_is_no_obstacle() -> None:
     gone = Handle(host="gone", run_id="build-1-1-make", slot=0)
     async with pool.lease(BUILD, prefer=gone) as lease:
         assert (lease.host.name, lease.slot) == ("a", 0)
+
+
+async def test_an_operator_is_not_kept_waiting_for_the_next_look() -> None:
+    pool = await pool_of(spec("a"))
+    pool.release("a")
+    assert pool.wants_preflight("a")
+    async with asyncio.timeout(2):
+        assert await pool.rest("a", 60)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await pool.rest("a", 60)
+    assert not await pool.rest("a", 0.01)
+
+
+async def test_no_preference_leads_back_to_a_host_that_fails() -> None:
+    """The attempt before this one had its command there, and failed because of it."""
+    pool = await pool_of(spec("a"), spec("b"))
+    await fail(pool, "a", Need(slot=Slot.BUILD, arch="x86_64", host="a"))
+    handle = Handle(host="a", run_id="build-1-1-make", slot=0)
+    async with pool.lease(BUILD, prefer=handle) as lease:
+        assert lease.host.name == "b"
 
 
 async def test_a_preferred_host_that_is_not_back_yet_is_waited_for() -> None:
