@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.qemu import CONSOLE, LOG_LIMIT, machine
@@ -49,7 +50,7 @@ class Accelerators:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str | None], dict[Accelerator, str | None]] = {}
-        self._probing = asyncio.Lock()
+        self._probing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def best(self, host: Host, profile: BootProfile) -> Accelerator:
         """The accelerator for ``profile``: what it asks for, or the best that the host can do.
@@ -70,7 +71,8 @@ class Accelerators:
     async def tried(self, host: Host, profile: BootProfile) -> dict[Accelerator, str | None]:
         """None for each accelerator that runs a tiny guest of ``profile``, or why it does not."""
         key = (host.name, profile.machine, profile.cpu)
-        async with self._probing:
+        # One host at a time would let a silent one hold up all others.
+        async with self._probing[host.name]:
             if key not in self._known:
                 found = await probe_accelerators(host, profile)
                 for accelerator, reason in found.items():
