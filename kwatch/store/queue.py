@@ -202,10 +202,18 @@ def release(tx: Transaction, job: Job, *, now: float) -> None:
 
 
 def recover(tx: Transaction, *, now: float) -> int:
-    """At the start: whatever runs belonged to a daemon that is dead. How many there were."""
+    """At the start: whatever runs belonged to a daemon that is dead. How many there were.
+
+    A boot gets its attempt back, for a dead daemon records nothing any more.
+    """
     rows = tx.execute("SELECT * FROM job WHERE state = 'running'").fetchall()
     for row in rows:
         _requeue(tx, _job(row), run_after=now, failures=row["failures"], error=row["error"])
+        # The run of a boot bears the number of its attempt: under the same one it is gone on with.
+        tx.execute(
+            "UPDATE job SET attempt = attempt - 1 WHERE id = ? AND kind = ? AND handle IS NOT NULL",
+            (row["id"], JobKind.BOOT),
+        )
     return len(rows)
 
 
