@@ -229,4 +229,6 @@ def _retry_after(error: InfraError) -> float | None:
     """Seconds to wait where the failure itself says so; such a failure is not counted."""
     if error.retry_after is not None:
         return error.retry_after.total_seconds()
-    return DISK_FULL_SECONDS if isinstance(error, DiskFullError) else None
+    # Where the disk of a host is full, another host may have room.
+    is_ours = isinstance(error, DiskFullError) and error.host is None
+    return DISK_FULL_SECONDS if is_ours else None

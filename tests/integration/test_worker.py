@@ -223,6 +223,23 @@ async def test_a_failure_that_passes_by_itself_does_not_count(
     assert (row["failures"], row["run_after"], row["state"]) == (0, 1000.0 + wait, "queued")
 
 
+async def test_a_full_disk_of_a_host_is_not_waited_for(database: Database) -> None:
+    """Another host has room: the job goes on as after any failure of a host."""
+
+    async def stage(job: Job) -> Facts:
+        raise DiskFullError("kvm-1: no room left on the disk", host="kvm-1")
+
+    await ask(database, JobKind.BOOT, "k")
+
+    async def is_put_off() -> bool:
+        return (await job_row(database))["error"] is not None
+
+    async with at_work(worker_of(database, {JobKind.BOOT: stage}, clock=lambda: 1000.0)):
+        await until(is_put_off)
+    row = await job_row(database)
+    assert (row["failures"], row["run_after"]) == (1, 1005.0)
+
+
 async def test_a_defect_does_not_take_the_worker_with_it(database: Database) -> None:
     async def defect(job: Job) -> Facts:
         raise KeyError("never thought of this")
