@@ -57,8 +57,41 @@ class Kernel:
     commands: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabHost:
+    """A host of the configuration, and where it is reached.
+
+    ``directory`` is kwatch's folder there; ``builds`` and ``boots`` are how many it takes at once.
+    """
+
+    name: str
+    server: SshHost
+    directory: str
+    builds: int
+    boots: int
+
+    def section(self) -> str:
+        """What the configuration says of it."""
+        return f"""
+[[host]]
+name = "{self.name}"
+address = "{self.server.host}"
+port = {self.server.port}
+user = "{self.server.user}"
+key_file = "{self.server.client_key}"
+known_hosts = '''{self.server.host_key_line}'''
+directory = "{self.directory}"
+accelerators = ["kvm", "tcg"]
+slots = {{ build = {self.builds}, boot = {self.boots} }}
+"""
+
+
 class Box:
-    """The lab below ``directory``. Use as ``async with``; the daemon is started apart."""
+    """The lab below ``directory``. Use as ``async with``; the daemon is started apart.
+
+    It has one host on loopback, kvm1, with as many ``slots`` for builds as for boots. ``hosts`` are
+    those that it has besides; whoever gives them runs them.
+    """
 
     def __init__(
         self,
@@ -68,6 +101,7 @@ class Box:
         user: str | None,
         slots: int = 1,
         host_directory: str = "kwatch",
+        hosts: Sequence[LabHost] = (),
     ) -> None:
         self.directory = directory
         self.kernel = kernel
@@ -75,14 +109,16 @@ class Box:
         self.public = directory / "git" / f"{TREE}.git"
         self.config = directory / "config.toml"
         self.web_port = free_port()
-        self._slots = slots
-        self._host_directory = host_directory
         self._daemon: Server | None = None
         self._stack = contextlib.AsyncExitStack()
         self.gitd = GitServer(directory / "git")
         self.inbox = Inbox(directory / "inbox", [SERIES_LIST, REPORT_LIST], reset=True)
         self.smtpd = MailServer(directory / "smtp", inbox=self.inbox)
         self.sshd = SshHost(directory / "ssh", user=user)
+        own = LabHost(
+            name="kvm1", server=self.sshd, directory=host_directory, builds=slots, boots=slots
+        )
+        self.hosts = (own, *hosts)
 
     async def __aenter__(self) -> Self:
         self.public.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +247,7 @@ class Box:
         fragment = self.directory / "lab.config"
         fragment.write_text(self.kernel.fragment)
         known_hosts = self.directory / "known_hosts"
-        known_hosts.write_text(self.sshd.host_key_line + "\n")
+        known_hosts.write_text("".join(f"{host.server.host_key_line}\n" for host in self.hosts))
         commands = ", ".join(f"'''{command}'''" for command in self.kernel.commands)
         creates = ", ".join(f'"{path}"' for path in self.kernel.creates)
         text = f"""
@@ -270,17 +306,7 @@ toolchain = "clang-22"
 kconfig = "lab"
 profile = "lab"
 
-[[host]]
-name = "kvm1"
-address = "{self.sshd.host}"
-port = {self.sshd.port}
-user = "{self.sshd.user}"
-key_file = "{self.sshd.client_key}"
-known_hosts = '''{self.sshd.host_key_line}'''
-directory = "{self._host_directory}"
-accelerators = ["kvm", "tcg"]
-slots = {{ build = {self._slots}, boot = {self._slots} }}
-
+{"".join(host.section() for host in self.hosts)}
 [mail]
 from_name = "kwatch"
 from_address = "kwatch@example.org"

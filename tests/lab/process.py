@@ -114,11 +114,11 @@ def free_port() -> int:
         return port
 
 
-def listens(port: int) -> bool:
-    """Whether something accepts connections on ``port`` of loopback."""
+def listens(port: int, host: str = LOOPBACK) -> bool:
+    """Whether something accepts connections on ``port`` of ``host``."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex((LOOPBACK, port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def descendants(root: int) -> dict[int, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A real OpenSSH server on loopback: the lab's remote host.
+"""A real OpenSSH server, on loopback or in a namespace: the lab's remote host.
 
 As root it logs people in as any user of the machine, so that the lab can have a host user of its
 own; without root only the own user can log in.
@@ -14,9 +14,12 @@ import pwd
 import signal
 import time
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tests.lab.process import LOOPBACK, LabError, Server, call, descendants, free_port, listens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PRIVILEGE_SEPARATION = Path("/run/sshd")
 
@@ -25,12 +28,23 @@ class SshHost:
     """sshd for one user, public key only; an async context manager.
 
     ``client_key`` is the private key to log in with, ``host_key_line`` the line for known_hosts.
+    It listens at ``host``, on a free port where ``port`` is 0. ``inside`` is what its command line
+    begins with, say to put it into a namespace.
     """
 
-    def __init__(self, directory: Path, *, user: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        user: str | None = None,
+        host: str = LOOPBACK,
+        port: int = 0,
+        inside: Sequence[str] = (),
+    ) -> None:
         self.directory = directory.absolute()
-        self.host = LOOPBACK
-        self.port = 0
+        self.host = host
+        self.port = port
+        self._inside = inside
         self.user = user or getpass.getuser()
         self.client_key = self.directory / "client_key"
         self._host_key = self.directory / "host_key"
@@ -38,6 +52,15 @@ class SshHost:
         self._server: Server | None = None
 
     async def __aenter__(self) -> Self:
+        await self.make_keys()
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def make_keys(self) -> None:
+        """Have the keys of both sides."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for key in (self.client_key, self._host_key):
             if not key.exists():
@@ -45,11 +68,26 @@ class SshHost:
                             "-f", str(key)])  # fmt: skip
         self._authorized.write_bytes(self.client_key.with_suffix(".pub").read_bytes())
         self._authorized.chmod(0o644)
-        await self.start()
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+    @property
+    def process(self) -> int | None:
+        """The id of what was started, while it was not stopped."""
+        return None if self._server is None else self._server.process.pid
+
+    def host_keys(self) -> tuple[bytes, ...]:
+        """Both halves of the key that the host shows."""
+        return tuple(path.read_bytes() for path in self._host_key_files())
+
+    def show_host_keys(self, halves: Sequence[bytes]) -> None:
+        """Show this key from the next start on; a new one where there are no halves."""
+        for path, half in zip(self._host_key_files(), halves, strict=False):
+            path.write_bytes(half)
+        if not halves:
+            for path in self._host_key_files():
+                path.unlink()
+
+    def _host_key_files(self) -> tuple[Path, Path]:
+        return self._host_key, self._host_key.with_suffix(".pub")
 
     @property
     def host_key_line(self) -> str:
@@ -65,10 +103,12 @@ class SshHost:
         configuration = self.directory / "sshd_config"
         configuration.write_text(self._configuration(port))
         server = await Server.start(
-            ["/usr/sbin/sshd", "-D", "-e", "-f", str(configuration)],
+            [*self._inside, "/usr/sbin/sshd", "-D", "-e", "-f", str(configuration)],
             log=self.directory / "sshd.log",
         )
-        await server.until(lambda: "Server listening" in server.output() and listens(port))
+        await server.until(
+            lambda: "Server listening" in server.output() and listens(port, self.host)
+        )
         self.port = port
         self._server = server
 

@@ -19,9 +19,10 @@ from tests.lab.toy import history
 from tests.lab.toykernel import KERNEL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from email.message import EmailMessage
 
+    from tests.lab.box import Kernel, LabHost
     from tests.lab.toy.history import Edits
 
 POLL = 'tree_poll = "1 s"\nlist_poll = "1 s"'
@@ -59,7 +60,41 @@ SLOW_BOOT: Edits = {
     )
 }
 """A guest that waits until its clock has shown four seconds."""
+_WAIT = """\
+	plant_boot();
+	enum { SECONDS = %d, TICKS_A_SECOND = 18 };
+	static struct {
+		uint16_t low, selector, flags, middle;
+		uint32_t high, zero;
+	} gates[9];
+	struct __attribute__((packed)) { uint16_t limit; uint64_t base; } table = {
+		sizeof(gates) - 1, (uintptr_t)gates
+	};
+	uint64_t tick;
+
+	__asm__ volatile("jmp 1f\\n"
+		"0: push %%%%rax; mov $0x20, %%%%al; out %%%%al, $0x20; pop %%%%rax; iretq\\n"
+		"1: lea 0b(%%%%rip), %%0" : "=r"(tick));
+	gates[8].low = tick;
+	gates[8].selector = 8;
+	gates[8].flags = 0x8e00;
+	gates[8].middle = tick >> 16;
+	gates[8].high = tick >> 32;
+	__asm__ volatile("lidt %%0" : : "m"(table));
+	outb(0x21, 0xfe);
+	outb(0xa1, 0xff);
+	for (int ticks = 0; ticks < SECONDS * TICKS_A_SECOND; ticks++) {
+		if (ticks %% TICKS_A_SECOND == 0)
+			printk("waited for %%u s", ticks / TICKS_A_SECOND);
+		__asm__ volatile("sti; hlt; cli");
+	}
+"""
 CULPRIT = "toy: new defaults for the lab"
+
+
+def waiting_boot(seconds: int) -> Edits:
+    """A guest that halts until its timer has run so long: many of them share a processor."""
+    return {"init/main.c": ("\tplant_boot();\n", _WAIT % seconds)}
 
 
 @dataclass(slots=True)
@@ -122,9 +157,11 @@ def tune(box: Box, changes: Mapping[str, str]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def toy_box(directory: Path, user: str) -> AsyncIterator[Box]:
+async def toy_box(
+    directory: Path, user: str, *, kernel: Kernel = KERNEL, hosts: Sequence[LabHost] = ()
+) -> AsyncIterator[Box]:
     """A box for the toy kernel that looks at its sources every second."""
-    async with Box(directory, KERNEL, user=user) as box:
+    async with Box(directory, kernel, user=user, hosts=hosts) as box:
         tune(box, {'tree_poll = "5 s"\nlist_poll = "5 s"': POLL})
         yield box
 
