@@ -70,7 +70,11 @@ class Remains:
 
 
 async def examine_guest(
-    samples: Sequence[VcpuSample], memory: Memory, image: Image, machine: Machine
+    arch: str,
+    samples: Sequence[VcpuSample],
+    memory: Memory,
+    image: Image,
+    machine: Machine,
 ) -> Remains:
     """What a guest died of that was stopped.
 
@@ -97,7 +101,7 @@ async def examine_guest(
     vcpus = []
     for sample, words, stack in zip(in_kernel.values(), stacks, found["stacks"], strict=True):
         code = {words[at] for at in stack["code"]}
-        trap = find_trap(words, code.__contains__)
+        trap = find_trap(arch, words, code.__contains__)
         here = await _find(image, sample.rip, moved)
         there = await _find(image, trap.pointer, moved) if trap else here
         is_idle = sample.halted and sample.interrupts_enabled
@@ -116,7 +120,7 @@ async def examine_guest(
         )
     messages = await _messages(memory, found["symbols"])
     return Remains(
-        autopsy=conclude(vcpus, await _named(messages, image, moved), machine),
+        autopsy=conclude(arch, vcpus, await _named(messages, image, moved), machine),
         counters=await _counters(memory, found["sections"]),
     )
 

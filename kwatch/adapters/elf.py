@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHT_SYMTAB, SHT_RELA, SHT_NOBITS, SHT_SYMTAB_SHNDX = 2, 4, 8, 18
 SHF_ALLOC, SHF_EXECINSTR = 2, 4
+EM_X86_64, EM_AARCH64 = 62, 183
 SHN_UNDEF, SHN_ABS, SHN_XINDEX = 0, 0xFFF1, 0xFFFF
 STT_FUNC, STT_SECTION, STT_FILE = 2, 3, 4
 KASLR_ALIGN = 1 << 21
@@ -86,6 +87,12 @@ class Image:
 
     def __exit__(self, *_: object) -> None:
         self.data.close()
+
+    @cached_property
+    def machine(self) -> int:
+        """The architecture, as ELF's e_machine."""
+        (machine,) = self._unpack("<H", 0x12)
+        return int(machine)
 
     def _unpack(self, layout: str, offset: int) -> tuple[Any, ...]:
         try:
@@ -213,6 +220,9 @@ class Image:
         """Whether ``address`` can be one that a call returns to."""
         if not self.is_code(address):
             return False
+        if self.machine == EM_AARCH64:
+            word = int.from_bytes(self.read(address - 4, 4), "little")
+            return address % 4 == 0 and (word >> 26 == _BL or word & _REGISTER == _BLR)
         before = self.read(address - 7, 7)
         return len(before) == 7 and _CALL.search(before) is not None
 
@@ -258,6 +268,8 @@ class Image:
         return None
 
 
+# bl; blr with the bits of its register cleared.
+_BL, _BLR, _REGISTER = 0b100101, 0xD63F0000, ~(31 << 5)
 # call rel32; call *disp(%rip) and its like; call *%reg.
 _CALL = re.compile(
     rb"(?:\xe8....|\xff[\x15\x90-\x97]....|\xff[\x50-\x57].|\xff[\x10-\x17\xd0-\xd7]"
@@ -334,15 +346,15 @@ def audit(paths: Sequence[str]) -> dict[str, Any]:
 
     ``symbols``: what the image leaves undefined or at absolute zero although an earlier stage
     defines it, as {symbol, state, before, stage}; ``stage`` is the first that lost it.
-    ``accesses``: counting instructions of the image that address page zero, as {function, offset,
-    instruction, symbol}; the symbol is what the relocation in an object names, or null. At most
-    MAX_PROBLEMS each; ``more`` tells of others. Earlier stages are read only where there is
+    ``accesses``: counting instructions of an x86-64 image that address page zero, as {function,
+    offset, instruction, symbol}; the symbol is what the relocation in an object names, or null. At
+    most MAX_PROBLEMS each; ``more`` tells of others. Earlier stages are read only where there is
     something to find; those that a configuration does not make may be missing.
     """
     paths = [path for path in paths[:-1] if Path(path).exists()] + list(paths[-1:])
     with Image(paths[-1]) as image:
         lost = {one.name for one in image.symbols() if _is_lost(one)}
-        accesses = list(_lost_accesses(image))
+        accesses = list(_lost_accesses(image)) if image.machine == EM_X86_64 else []
     symbols = _lives(lost, paths) if lost else []
     more = max(0, len(symbols) - MAX_PROBLEMS) + max(0, len(accesses) - MAX_PROBLEMS)
     accesses = accesses[:MAX_PROBLEMS]

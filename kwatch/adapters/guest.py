@@ -144,7 +144,8 @@ class Session:
         try:
             await machine.stop()
             memory = Memory(machine, self._host, folder)
-            remains = await examine_guest(await machine.vcpus(), memory, await self._image(), state)
+            vcpus, arch = await machine.vcpus(), self._profile.arch
+            remains = await examine_guest(arch, vcpus, memory, await self._image(), state)
         except InfraError as error:
             log.warning("%s: the guest cannot be examined: %s", self._host.name, error)
         else:

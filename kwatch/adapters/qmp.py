@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 from typing import TYPE_CHECKING, Any, Self
 
+from kwatch.adapters.registers import code_command, parse_registers, tells_halts, with_code
 from kwatch.domain.boot import QmpEvent
-from kwatch.domain.vcpu import VcpuSample
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
     from kwatch.adapters.transport import Duplex
+    from kwatch.domain.vcpu import VcpuSample
 
 LONGEST_MESSAGE = 8 << 20
 PATIENCE = 10.0
@@ -105,9 +105,13 @@ class Qmp:
         return QmpEvent(name=SHUTDOWN) if status.get("status") == "shutdown" else None
 
     async def vcpus(self) -> tuple[VcpuSample, ...]:
-        """The registers of all vCPUs."""
-        text = await self.execute("human-monitor-command", **{"command-line": "info registers -a"})
-        return parse_registers(str(text))
+        """The registers of all vCPUs that were started."""
+        text = await self._monitor("info registers -a", cpu=0)
+        samples = parse_registers(text)
+        if tells_halts(text):
+            return samples
+        codes = [await self._monitor(code_command(one), cpu=n) for n, one in enumerate(samples)]
+        return tuple(with_code(one, code) for one, code in zip(samples, codes, strict=True))
 
     async def stop(self) -> None:
         """Let no vCPU run any more; registers and memory stay as they are."""
@@ -144,6 +148,11 @@ class Qmp:
         """Tell QEMU to end; that it is gone already is fine."""
         with contextlib.suppress(QmpError):
             await self.execute("quit")
+
+    async def _monitor(self, line: str, *, cpu: int) -> str:
+        """What QEMU's monitor for people says."""
+        command = {"command-line": line, "cpu-index": cpu}
+        return str(await self.execute("human-monitor-command", **command))
 
     async def _read(self) -> None:
         buffer = b""
@@ -185,41 +194,3 @@ class Qmp:
         if self._events.full():
             self._events.get_nowait()
         self._events.put_nowait(event)
-
-
-_CPU = re.compile(r"^CPU#\d+", re.MULTILINE)
-_REGISTER = {
-    name: re.compile(rf"\b{pattern}=([0-9a-f]+)")
-    for name, pattern in {
-        "rip": "[ER]IP",
-        "rsp": "[ER]SP",
-        "flags": "(?:EFL|RFL)",
-        "cr2": "CR2",
-        "cpl": "CPL",
-        "halted": "HLT",
-    }.items()
-}
-INTERRUPT_FLAG = 1 << 9
-
-
-def parse_registers(text: str) -> tuple[VcpuSample, ...]:
-    """What ``info registers -a`` of an x86 machine says, per vCPU.
-
-    A vCPU without all of the registers that matter is left out.
-    """
-    samples = []
-    for part in _CPU.split(text.replace("\r", ""))[1:]:
-        found = {name: pattern.search(part) for name, pattern in _REGISTER.items()}
-        values = {name: int(match[1], 16) for name, match in found.items() if match is not None}
-        if len(values) == len(_REGISTER):
-            samples.append(
-                VcpuSample(
-                    rip=values["rip"],
-                    rsp=values["rsp"],
-                    cr2=values["cr2"],
-                    cpl=values["cpl"],
-                    halted=values["halted"] == 1,
-                    interrupts_enabled=bool(values["flags"] & INTERRUPT_FLAG),
-                )
-            )
-    return tuple(samples)

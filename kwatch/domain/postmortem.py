@@ -2,7 +2,8 @@
 """A guest that died without a word, and what its registers, stack and code say of it.
 
 What engineers do by hand with a debugger: where is each vCPU, which exception brought it there,
-which instruction caused it, and what was it to address. x86-64.
+which instruction caused it, and what was it to address. The frames of exceptions are those of
+x86-64: on others it is told where each vCPU is, and what the kernel wrote into its log.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from kwatch.domain.arch import X86_64
 from kwatch.domain.log.stack import Frame, blamed
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class VcpuState:
     place: Place | None
     is_halted: bool
     has_interrupts: bool
-    cr2: int
+    cr2: int | None
     trace: tuple[Place, ...] = ()
     trap: Trap | None = None
     trap_place: Place | None = None
@@ -114,12 +116,15 @@ class Autopsy:
     stopped: str = ""
 
 
-def find_trap(words: Sequence[int], is_code: Callable[[int], bool]) -> Trap | None:
+def find_trap(arch: str, words: Sequence[int], is_code: Callable[[int], bool]) -> Trap | None:
     """The newest exception frame on a stack: ``words`` from the stack pointer upwards.
 
     The frame ends with instruction pointer, code segment, flags, stack pointer and stack segment,
-    of which four have few values that they can have in a kernel.
+    of which four have few values that they can have in a kernel. None where the architecture's
+    frames are not known.
     """
+    if arch != X86_64.name:
+        return None
     for at in range(1, len(words) - 4):
         pointer, code, flags, stack, segment = words[at : at + 5]
         if (
@@ -135,13 +140,13 @@ def find_trap(words: Sequence[int], is_code: Callable[[int], bool]) -> Trap | No
 
 
 def conclude(
-    vcpus: Sequence[VcpuState], messages: Sequence[str], machine: Machine
+    arch: str, vcpus: Sequence[VcpuState], messages: Sequence[str], machine: Machine
 ) -> Autopsy | None:
     """What it died of; None where the registers say nothing of it."""
     dead = _most_telling(vcpus)
     if dead is None:
         return None
-    cause, function = _cause(dead, machine)
+    cause, function = _cause(arch, dead, machine)
     return Autopsy(
         cause=cause,
         text=_told(dead, machine),
@@ -162,7 +167,7 @@ def _most_telling(vcpus: Sequence[VcpuState]) -> VcpuState | None:
     return next(iter([*trapped, *busy]), None)
 
 
-def _cause(vcpu: VcpuState, machine: Machine) -> tuple[str, str | None]:
+def _cause(arch: str, vcpu: VcpuState, machine: Machine) -> tuple[str, str | None]:
     """The end of a title, and the function to blame."""
     if vcpu.trap is not None and vcpu.trap_place is not None:
         function = vcpu.trap_place.function
@@ -170,7 +175,7 @@ def _cause(vcpu: VcpuState, machine: Machine) -> tuple[str, str | None]:
         return f"{what} in {function}", function
     if vcpu.place is None:
         stopped = "" if machine is Machine.OFF else "stopped "
-        return f"{stopped}{_before_the_kernel(vcpu.rip)}", None
+        return f"{stopped}{_before_the_kernel(arch, vcpu.rip)}", None
     frames = [Frame(place.function) for place in (vcpu.place, *vcpu.trace)]
     guilty = blamed(frames, "stall")
     function = guilty.name if guilty else vcpu.place.function
@@ -183,8 +188,10 @@ def _cause(vcpu: VcpuState, machine: Machine) -> tuple[str, str | None]:
     return f"endless loop in {function}", function
 
 
-def _before_the_kernel(rip: int) -> str:
+def _before_the_kernel(arch: str, rip: int) -> str:
     """Where code is that is no part of the image: PC memory map, and how bzImage is loaded."""
+    if arch != X86_64.name:
+        return "outside of the kernel's own address space"
     if 0xC0000 <= rip < 0x100000 or 0xFF000000 <= rip < 1 << 32:
         return "in the firmware"
     if rip < 1 << 32:
@@ -208,7 +215,7 @@ def _exception(vcpu: VcpuState) -> str:
     if vcpu.instruction and vcpu.instruction.mnemonic in _TRAPS:
         return _TRAPS[vcpu.instruction.mnemonic]
     if _addresses(vcpu):
-        return "page fault at a null address" if vcpu.cr2 < PAGE else "page fault"
+        return "page fault at a null address" if (vcpu.cr2 or 0) < PAGE else "page fault"
     return "exception"
 
 
@@ -219,7 +226,7 @@ _TRAPS = {"ud2": "BUG or unreachable code", "ud1": "undefined behaviour", "int3"
 def _addresses(vcpu: VcpuState) -> bool:
     """Whether the CPU's fault address fits what the instruction does."""
     instruction = vcpu.instruction
-    if instruction is None:
+    if instruction is None or vcpu.cr2 is None:
         return False
     if instruction.target is not None:
         return 0 <= vcpu.cr2 - instruction.target < PAGE
@@ -230,7 +237,8 @@ def _state(vcpu: VcpuState) -> str:
     where = vcpu.place or f"{vcpu.rip:#x}, which is not in the image"
     doing = "halted" if vcpu.is_halted else "running"
     interrupts = "on" if vcpu.has_interrupts else "off"
-    return f"vCPU {doing} at {where}, interrupts {interrupts}, CR2 {vcpu.cr2:#x}"
+    fault = "" if vcpu.cr2 is None else f", CR2 {vcpu.cr2:#x}"
+    return f"vCPU {doing} at {where}, interrupts {interrupts}{fault}"
 
 
 def _told(vcpu: VcpuState, machine: Machine) -> str:
@@ -258,13 +266,13 @@ def _told(vcpu: VcpuState, machine: Machine) -> str:
 
 
 _DISASSEMBLED = re.compile(
-    r"^\s*(?P<at>[0-9a-f]+):\s+(?P<mnemonic>[a-z][\w.]*)\s*(?P<operands>[^#<]*?)\s*"
-    r"(?:<[^>]*>)?\s*(?:#\s*(?:imm = )?(?:0x(?P<target>[0-9a-f]+))?.*)?$"
+    r"^\s*(?P<at>[0-9a-f]+):\s+(?P<mnemonic>[a-z][\w.]*)\s*(?P<operands>(?:[^#<]|#\S)*?)\s*"
+    r"(?:<[^>]*>)?\s*(?:#\s+(?:imm = )?(?:0x(?P<target>[0-9a-f]+))?.*)?$"
 )
 
 
 def read_instruction(line: str) -> Instruction | None:
-    """One line of llvm-objdump -d --no-show-raw-insn, AT&T syntax."""
+    """One line of llvm-objdump -d --no-show-raw-insn, in AT&T syntax or that of arm64."""
     found = _DISASSEMBLED.match(line)
     if found is None:
         return None

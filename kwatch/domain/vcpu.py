@@ -21,11 +21,14 @@ SMALL_LOOP = 64  # bytes from the first to the last instruction pointer seen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VcpuSample:
-    """The registers of one vCPU at one moment; ``cpl`` 3 is user space."""
+    """The registers of one vCPU at one moment, by their names on x86; ``cpl`` 3 is user space.
+
+    ``cr2`` is the address of the last page fault, where the machine tells it.
+    """
 
     rip: int
     rsp: int
-    cr2: int
+    cr2: int | None
     cpl: int
     halted: bool
     interrupts_enabled: bool

@@ -68,7 +68,7 @@ async def autopsy_of(folder: Path, option: str, state: Machine) -> Autopsy | Non
         await qmp.stop()
         image = Image(host, str(kernel / "vmlinux"), TOOLCHAIN)
         memory = Memory(qmp, host, str(kernel))
-        remains = await examine_guest(await qmp.vcpus(), memory, image, state)
+        remains = await examine_guest("x86_64", await qmp.vcpus(), memory, image, state)
         return remains.autopsy
 
 

@@ -88,6 +88,22 @@ def test_return_addresses_are_told_from_other_words_of_a_stack(image: Path) -> N
     assert stack == {"returns": [[3, "middle", after_call - middle]], "code": [2, 3]}
 
 
+def test_return_addresses_of_arm64(tmp_path: Path) -> None:
+    (tmp_path / "thing.c").write_text(SOURCE)
+    run("clang-22", "--target=aarch64-linux-gnu", "-O1", "-fno-pic",
+        "-fno-optimize-sibling-calls", "-c", tmp_path / "thing.c",
+        "-o", tmp_path / "o")  # fmt: skip
+    run("ld.lld-22", "--image-base=0xffff800080000000", tmp_path / "o", "-o", tmp_path / "vmlinux")
+    middle = address(tmp_path / "vmlinux", "middle")
+    with Image(str(tmp_path / "vmlinux")) as opened:
+        code = [word for (word,) in struct.iter_unpack("<I", opened.read(middle, 24))]
+        after_call = middle + 4 * next(at for at, one in enumerate(code) if one >> 26 == 0x25) + 4
+        words = [0, middle, after_call, after_call + 1, after_call + 4, (1 << 64) - 1]
+        (stack,) = answer(opened, {"stacks": [words]})["stacks"]
+    assert stack["returns"] == [[2, "middle", after_call - middle]]
+    assert audit([str(tmp_path / "vmlinux")]) == {"symbols": [], "accesses": [], "more": 0}
+
+
 @pytest.mark.parametrize("step", [0, 1, 17, 511, -3])
 def test_a_moved_image_is_recognized_by_its_code(image: Path, step: int) -> None:
     middle = address(image, "middle")

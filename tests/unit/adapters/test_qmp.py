@@ -4,7 +4,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.adapters.qmp import parse_registers
+from kwatch.adapters.registers import code_command, parse_registers, tells_halts, with_code
 from kwatch.domain.vcpu import VcpuSample
 
 RUNNING = """\r
@@ -37,6 +37,45 @@ def test_registers_in_both_modes() -> None:
     )
 
 
-@given(st.text(alphabet="CPU#0123 RIPESLFHT=\nabcdef"))
+ARM64 = """\r
+CPU#0\r
+ PC=ffff800080010a24 X00=0000000000000000 X01=0000000000000000\r
+X29=ffff800080e83dd0 X30=ffff80008063b8f8  SP=ffff800080e83dd0\r
+PSTATE=600000c5 -ZC- EL1h  SVCR=00000000 --  BTYPE=0    FPU disabled\r
+\r
+CPU#1\r
+ PC=0000aaaac0f01234 X00=0000000000000000 X01=0000000000000000\r
+X29=0000000000000000 X30=0000000000000000  SP=0000ffffd0000000\r
+PSTATE=60001000 -ZC- EL0t  SVCR=00000000 --  BTYPE=0    FPU disabled\r
+\r
+CPU#2\r
+ PC=0000000000000000 X00=0000000000000000 X01=0000000000000000\r
+X29=0000000000000000 X30=0000000000000000  SP=0000000000000000\r
+PSTATE=400003c5 -Z-- EL1h  SVCR=00000000 --  BTYPE=0    FPU disabled\r
+"""
+
+
+def test_registers_of_arm64() -> None:
+    kernel, user = parse_registers(ARM64)
+    assert kernel == VcpuSample(
+        rip=0xFFFF800080010A24, rsp=0xFFFF800080E83DD0, cr2=None, cpl=0, halted=False,
+        interrupts_enabled=False,
+    )  # fmt: skip
+    assert (user.rip, user.cpl, user.interrupts_enabled) == (0xAAAAC0F01234, 3, True)
+    assert tells_halts(RUNNING)
+    assert not tells_halts(ARM64)
+
+
+def test_whether_arm64_waits_is_told_by_its_code() -> None:
+    kernel, user = parse_registers(ARM64)
+    assert code_command(kernel) == "x /2wx 0xffff800080010a20"
+    waits = with_code(kernel, "ffff800080010a20: 0xd503207f 0xd50323bf\r\n")
+    assert (waits.halted, waits.interrupts_enabled) == (True, True)
+    for said in ("ffff800080010a20: 0x14000000 0xd65f03c0", "Cannot access memory", ""):
+        assert with_code(kernel, said) == kernel
+    assert with_code(user, "0000aaaac0f01230: 0xd503207f 0xd50323bf") == user
+
+
+@given(st.text(alphabet="CPU#0123 RIPESLFHTA=\nabcdef"))
 def test_strange_text_gives_no_registers(text: str) -> None:
     assert isinstance(parse_registers(text), tuple)

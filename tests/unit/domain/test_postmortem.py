@@ -38,8 +38,21 @@ IDLE = VcpuState(
 )  # fmt: skip
 
 
+def test_what_is_not_known_of_an_architecture_is_not_guessed() -> None:
+    words = [0, 0xFFFFFFFF81000000, 0x10, 0x46, 0xFFFFFFFF82003F00, 0x18, 0, 0]
+    assert find_trap("x86_64", words, lambda _: True) is not None
+    assert find_trap("arm64", words, lambda _: True) is None
+    early = replace(WAITING, rip=0x40210000, cr2=None)
+    autopsy = conclude("arm64", [early], [], Machine.SILENT)
+    assert autopsy is not None
+    assert autopsy.cause == "stopped outside of the kernel's own address space"
+    assert "CR2" not in "".join(autopsy.lines)
+
+
 def test_a_lost_counter_is_told_as_such() -> None:
-    autopsy = conclude([SEED, WAITING], ["[    0.000000] Linux version 6.12"], Machine.SILENT)
+    autopsy = conclude(
+        "x86_64", [SEED, WAITING], ["[    0.000000] Linux version 6.12"], Machine.SILENT
+    )
     assert autopsy is not None
     assert autopsy.cause == "a lost profile counter in start_kernel"
     assert autopsy.function == "start_kernel"
@@ -73,7 +86,7 @@ def test_a_lost_counter_is_told_as_such() -> None:
     ],
 )  # fmt: skip
 def test_what_it_died_of(change: dict[str, object], cause: str) -> None:
-    autopsy = conclude([IDLE, replace(SEED, **change)], [], Machine.SILENT)  # type: ignore[arg-type]
+    autopsy = conclude("x86_64", [IDLE, replace(SEED, **change)], [], Machine.SILENT)  # type: ignore[arg-type]
     assert autopsy is not None
     assert autopsy.cause == cause
 
@@ -85,14 +98,14 @@ def test_what_it_died_of(change: dict[str, object], cause: str) -> None:
      (0xFFFFFFFF12345678, "stopped outside of the kernel's code")],
 )  # fmt: skip
 def test_before_the_kernel_there_is_other_code(rip: int, cause: str) -> None:
-    autopsy = conclude([replace(WAITING, rip=rip)], [], Machine.SILENT)
+    autopsy = conclude("x86_64", [replace(WAITING, rip=rip)], [], Machine.SILENT)
     assert autopsy is not None
     assert autopsy.cause == cause
 
 
 @pytest.mark.parametrize("vcpus", [[], [IDLE], [IDLE, IDLE]])
 def test_a_guest_that_idles_died_of_nothing(vcpus: list[VcpuState]) -> None:
-    assert conclude(vcpus, [], Machine.SILENT) is None
+    assert conclude("x86_64", vcpus, [], Machine.SILENT) is None
 
 
 def frame(pointer: int) -> list[int]:
@@ -101,7 +114,7 @@ def frame(pointer: int) -> list[int]:
 
 def test_the_newest_frame_of_an_exception_is_found() -> None:
     words = [7, 0xFFFFFFFF81000000, 0x10, *frame(0xFFFFFFFF81A6F37E), *frame(0xFFFFFFFF81000000)]
-    found = find_trap(words, lambda word: word >> 32 == 0xFFFFFFFF)
+    found = find_trap("x86_64", words, lambda word: word >> 32 == 0xFFFFFFFF)
     assert found == TRAP
 
 
@@ -109,12 +122,12 @@ def test_the_newest_frame_of_an_exception_is_found() -> None:
 def test_a_frame_that_is_none_is_passed_by(place: int) -> None:
     words = frame(0xFFFFFFFF81A6F37E)
     words[place] = 0x2C
-    assert find_trap(words, lambda word: word >> 32 == 0xFFFFFFFF) is None
+    assert find_trap("x86_64", words, lambda word: word >> 32 == 0xFFFFFFFF) is None
 
 
 @given(st.lists(st.integers(0, (1 << 64) - 1), max_size=80))
 def test_any_stack_can_be_searched(words: list[int]) -> None:
-    found = find_trap(words, lambda _: True)
+    found = find_trap("x86_64", words, lambda _: True)
     assert found is None or found.pointer in words
 
 
@@ -130,6 +143,10 @@ def test_any_stack_can_be_searched(words: list[int]) -> None:
         ("ffffffff81a6f397:      \tcallq\t0xffffffff8102f8d0 <set_task_stack_end_magic>",
          Instruction(mnemonic="callq", operands="0xffffffff8102f8d0")),
         ("ffffffff81a6f379:      \tud2", Instruction(mnemonic="ud2", operands="")),
+        ("ffff800080010a24:      \tadd\tx0, x1, #0x10, lsl #12 <begin+0x4>",
+         Instruction(mnemonic="add", operands="x0, x1, #0x10, lsl #12")),
+        ("ffff800080010a28:      \tb.eq\t0xffff800080010a20 <begin>",
+         Instruction(mnemonic="b.eq", operands="0xffff800080010a20")),
         ("Disassembly of section .text:", None),
         ("/in/vmlinux:\tfile format elf64-x86-64", None),
         ("", None),
