@@ -23,6 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from kwatch.adapters.initramfs import build_initramfs
+from kwatch.domain.arch import X86_64
 from kwatch.domain.guest import BlobChunk, ChannelReader, Counters
 from kwatch.domain.kconfig import Fragment, merge
 from tests.lab import demo
@@ -121,6 +122,7 @@ def _hand(folder: Path, public: Path) -> dict[str, float]:
     initramfs = folder / "initramfs"
     initramfs.write_bytes(
         build_initramfs(
+            arch=X86_64,
             busybox=Path("/bin/busybox").read_bytes(),
             commands=KERNEL.commands,
             counters=Counters.KEEP,

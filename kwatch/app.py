@@ -215,7 +215,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             blobs=ports.blobs,
             database=database,
             scratch=scratch,
-            busybox=settings.busybox.read_bytes(),
+            busybox={arch: path.read_bytes() for arch, path in settings.busybox.items()},
             accelerators=ports.accelerators,
             labels=settings.wishes.profiles,
         ),

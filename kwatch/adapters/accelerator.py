@@ -2,7 +2,8 @@
 """Which accelerators of a host really run a guest.
 
 A /dev/kvm that opens is no proof: QEMU may abort on the CPU model, or a guest may never get its
-timer. So a tiny guest is booted: it takes timer interrupts, enters 64-bit mode with paging, says
+timer. So a tiny guest is booted. On x86 it takes timer interrupts and enters 64-bit mode with
+paging; on arm64, which is there at once, it waits for the counter that timers go by. Then it says
 one word and resets.
 """
 
@@ -13,9 +14,11 @@ import contextlib
 import logging
 import secrets
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.qemu import CONSOLE, LOG_LIMIT, machine
+from kwatch.domain.arch import ARM64, X86_64
 from kwatch.domain.boot import Accelerator
 from kwatch.domain.run import LOG, Alive, Ended, Output, RunReason, RunSpec
 from kwatch.errors import InfraError
@@ -29,27 +32,43 @@ log = logging.getLogger(__name__)
 
 DEADLINE = 20.0  # seconds; TCG takes a third of one
 
-# The boot sector that probe.S beside this file assembles to; a test compares.
-_CODE = bytes.fromhex(
+# What probe_x86_64.S and probe_arm64.S beside this file assemble to; a test compares.
+_BOOT_SECTOR = bytes.fromhex(
     "fa31c08ed88ec08ed0bc007cfcfba06c040403f438066c0475f9fabf001031c0b90018f3abc70600"
     "100320c70600200330c706003083000f0116a07c66b8200000000f22e066b8001000000f22d866b9"
     "800000c00f320d00010f3066b8110000800f22c0ea697c0800be817c000066baf803ac84c07403ee"
     "ebf8b0fee664f4ebf96b77617463680a000f1f8000000000000000000000000000000000009a2000"
     "0f00907c"
 )
+_IMAGE = bytes.fromhex(
+    "41e03bd502e03bd52118428bdf3f03d543e03bd57f0001eba3ffff54410100100220a1d22014403860000034"
+    "400000b9fdffff170080b05200240011020000d4fdffff176b77617463680a00"
+)
 _DISK_SIZE = 1 << 20  # SeaBIOS boots from no smaller disk than one with some tracks
 
 
-def boot_disk() -> bytes:
-    """The disk image of the tiny guest."""
-    return (_CODE.ljust(510, b"\0") + b"\x55\xaa").ljust(_DISK_SIZE, b"\0")
+@dataclass(frozen=True, slots=True)
+class TinyGuest:
+    """A file to boot, and QEMU's options for it, with ``{}`` for its path."""
+
+    image: bytes
+    options: tuple[str, str]
+
+
+TINY_GUESTS = {
+    X86_64.name: TinyGuest(
+        (_BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa").ljust(_DISK_SIZE, b"\0"),
+        ("-drive", "if=virtio,format=raw,readonly=on,file={}"),
+    ),
+    ARM64.name: TinyGuest(_IMAGE, ("-kernel", "{}")),
+}
 
 
 class Accelerators:
     """Which accelerators really work on each host: tried once for each machine and CPU."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str | None], dict[Accelerator, str | None]] = {}
+        self._known: dict[tuple[str, str, str, str | None], dict[Accelerator, str | None]] = {}
         self._probing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def best(self, host: Host, profile: BootProfile) -> Accelerator:
@@ -70,7 +89,7 @@ class Accelerators:
 
     async def tried(self, host: Host, profile: BootProfile) -> dict[Accelerator, str | None]:
         """None for each accelerator that runs a tiny guest of ``profile``, or why it does not."""
-        key = (host.name, profile.machine, profile.cpu)
+        key = (host.name, profile.arch, profile.machine, profile.cpu)
         # One host at a time would let a silent one hold up all others.
         async with self._probing[host.name]:
             if key not in self._known:
@@ -95,24 +114,29 @@ class Accelerators:
 
 
 async def probe_accelerators(host: Host, profile: BootProfile) -> dict[Accelerator, str | None]:
-    """Try KVM and TCG with the machine and CPU of ``profile``: None if it works, or the reason."""
-    disk = await host.put_bytes(boot_disk())
+    """Try KVM and TCG with the machine and CPU of ``profile``: None if it works, or the reason.
+
+    For guests of another architecture than the host's there is only TCG.
+    """
+    tiny = TINY_GUESTS[profile.arch]
+    path = await host.put_bytes(tiny.image)
+    options = tuple(option.format(path) for option in tiny.options)
+    is_native = profile.arch == host.spec.arch
     return {
-        accelerator: await _try(host, profile, accelerator, disk)
-        for accelerator in (Accelerator.KVM, Accelerator.TCG)
+        accelerator: await _try(host, profile, accelerator, options)
+        for accelerator in ((Accelerator.KVM, Accelerator.TCG) if is_native else (Accelerator.TCG,))
     }
 
 
-async def _try(host: Host, profile: BootProfile, accelerator: Accelerator, disk: str) -> str | None:
+async def _try(
+    host: Host, profile: BootProfile, accelerator: Accelerator, options: tuple[str, ...]
+) -> str | None:
     spec = RunSpec(
-        argv=(
-            *machine(profile, accelerator, memory_mib=64, cpus=1),
-            "-drive", f"if=virtio,format=raw,readonly=on,file={disk}",
-        ),
+        argv=(*machine(profile, accelerator, memory_mib=64, cpus=1), *options),
         deadline=DEADLINE,
         limits={CONSOLE: LOG_LIMIT, LOG: LOG_LIMIT},
         lease=DEADLINE,
-    )  # fmt: skip
+    )
     run_id = f"probe-{accelerator.value}-{secrets.token_hex(4)}"
     said = {CONSOLE: b"", LOG: b""}
     await host.start(run_id, spec)

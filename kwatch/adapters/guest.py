@@ -24,7 +24,7 @@ from kwatch.domain.boot import (
     Sample,
     Watch,
 )
-from kwatch.domain.guest import ChannelReader, Done
+from kwatch.domain.guest import Channels, Done
 from kwatch.domain.postmortem import Machine
 from kwatch.domain.run import LOG, Alive, Ended, Output
 from kwatch.domain.vcpu import VcpuSample
@@ -96,7 +96,9 @@ class Session:
         self._machine: Qmp | None = None
         self._heard = heard
         self._done = asyncio.Event()
-        self._channel = ChannelReader(max_blob=profile.channel_limit)
+        # The guest takes the one that its kernel has a driver for.
+        lines = (qemu.CHANNEL, qemu.SERIAL)
+        self._channels = Channels(lines, max_blob=profile.channel_limit)
         self._clock = _Clock()
 
     async def run(self, run_id: str, *, kernel: str, initramfs: str) -> BootVerdict:
@@ -166,8 +168,8 @@ class Session:
             case Output(file=qemu.CONSOLE, data=data):
                 self._heard.hear(data)
                 return watch.receive_console(data, now)
-            case Output(file=qemu.CHANNEL, data=data):
-                events = self._channel.feed(data)
+            case Output(file=qemu.CHANNEL | qemu.SERIAL as file, data=data):
+                events = self._channels.feed(file, data)
                 for event in events:
                     self._heard.remember(event)
                     if isinstance(event, Done):
@@ -189,7 +191,7 @@ class Session:
 
     async def _follow(self, run_id: str, happenings: asyncio.Queue[object]) -> None:
         """Everything that the supervisor tells."""
-        offsets = dict.fromkeys((LOG, qemu.CONSOLE, qemu.CHANNEL), 0)
+        offsets = dict.fromkeys((LOG, qemu.CONSOLE, *self._channels.names), 0)
         async with contextlib.aclosing(self._host.attach(run_id, offsets)) as frames:
             async for frame in frames:
                 self._clock.hear()

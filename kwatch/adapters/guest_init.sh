@@ -1,13 +1,27 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The guest's end of docs/guest-protocol.md: the first process of a kernel under test.
-# kwatch/adapters/initramfs.py packs it; /kwatch/settings says channel, counters and seconds.
+# kwatch/adapters/initramfs.py packs it; /kwatch/settings says port, serial, counters and seconds.
 
 export PATH=/bin
 . /kwatch/settings
 
 say() {
 	printf 'kwatch %s\n' "$*" >&3
+}
+
+# The port of virtio-serial with our name, or nothing.
+find_port() {
+	for name in /sys/class/virtio-ports/*/name; do
+		read -r found 2>/dev/null <"$name" && [ "$found" = "$port" ] || continue
+		name=${name%/name}
+		echo "/dev/${name##*/}"
+	done
+}
+
+# A redirection that fails would end this shell, and with it the kernel: it is tried elsewhere.
+is_usable() {
+	[ -c "$1" ] && (: <>"$1") 2>/dev/null
 }
 
 # Closing the channel waits until its last byte is sent.
@@ -29,13 +43,23 @@ mount -t devtmpfs devtmpfs /dev 2>/dev/null
 # A profile of a whole kernel is large, and copied as a whole before it is sent.
 mount -t tmpfs -o size=80% tmpfs /tmp 2>/dev/null
 
-# A redirection that fails would end this shell, and with it the kernel: try it elsewhere first.
-if ! [ -c "$channel" ] || ! (: <>"$channel") 2>/dev/null; then
+channel=$(find_port)
+# A device that has its driver has a name for each port soon.
+set -- /sys/bus/virtio/drivers/virtio_console/virtio*
+tries=0
+while [ -e "$1" ] && [ -z "$channel" ] && [ "$tries" -lt 20 ]; do
+	sleep 0.1
+	channel=$(find_port)
+	tries=$((tries + 1))
+done
+# Kernels without the driver have a second serial line.
+is_usable "$channel" || channel=$serial
+if ! is_usable "$channel"; then
 	echo "kwatch: no channel $channel"
 	end_machine
 fi
 exec 3<>"$channel"
-if ! stty raw -echo <&3 2>/dev/null; then
+if [ "$channel" = "$serial" ] && ! stty raw -echo <&3 2>/dev/null; then
 	echo "kwatch: channel $channel cannot be made raw"
 	end_machine
 fi

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import gzip
 import io
-import re
-import shlex
 import stat
 import struct
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from kwatch.adapters.qemu import PORT
 from kwatch.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
+    from kwatch.domain.arch import Arch
     from kwatch.domain.guest import Counters
 
-_CHANNEL = re.compile(r"/dev/[A-Za-z0-9]+")
 _DIRECTORIES = (
     "bin", "dev", "kwatch", "kwatch/commands", "proc", "root", "sys", "tmp",
 )  # fmt: skip
@@ -34,6 +33,7 @@ _DEVICES = {
     "dev/null": (1, 3),
     "dev/ttyS0": (4, 64),
     "dev/ttyS1": (4, 65),
+    "dev/ttyAMA0": (204, 64),
 }
 """Name -> major, minor (Linux: Documentation/admin-guide/devices.txt), for want of devtmpfs."""
 _APPLETS = (
@@ -57,25 +57,25 @@ class _Entry:
 
 def build_initramfs(
     *,
+    arch: Arch,
     busybox: bytes,
     commands: Sequence[str],
     counters: Counters,
     command_timeout: timedelta,
-    channel: str = "/dev/ttyS1",
 ) -> bytes:
     """A gzip'ed initramfs that runs the commands and reports on the channel, then powers off.
+
+    The channel is the port of virtio-serial named PORT, or the serial line of ``arch``.
 
     Each command is a shell script, run in order, ended after ``command_timeout``. The kernel
     needs BLK_DEV_INITRD, RD_GZIP, BINFMT_ELF, BINFMT_SCRIPT, PROC_FS, SYSFS, TMPFS and a driver of
     the channel. The same arguments give the same bytes (with the same zlib). Raises ConfigError
-    if busybox is not a static executable, or the channel no device.
+    if busybox is not a static executable for ``arch``.
     """
-    _check_busybox(busybox)
-    if _CHANNEL.fullmatch(channel) is None:
-        raise ConfigError(f"{channel!r} is no name of a serial device; give one such as /dev/ttyS1")
+    _check_busybox(busybox, arch)
     init = resources.files("kwatch.adapters").joinpath("guest_init.sh").read_bytes()
     settings = (
-        f"channel={shlex.quote(channel)}\ncounters={counters.value}\n"
+        f"port={PORT}\nserial={arch.serial}\ncounters={counters.value}\n"
         f"seconds={max(1, round(command_timeout.total_seconds()))}\n"
     )
     entries = [
@@ -121,17 +121,20 @@ def _member(entry: _Entry, inode: int) -> bytes:
     return head + bytes(-len(head) % 4) + entry.data + bytes(-len(entry.data) % 4)
 
 
-def _check_busybox(data: bytes) -> None:
+def _check_busybox(data: bytes, arch: Arch) -> None:
     """Raise ConfigError unless this is a 64-bit ELF executable that needs no other file."""
-    advice = "install Debian's busybox-static and name its /bin/busybox in the configuration"
+    advice = f"name that of Debian's busybox-static for {arch.name} in the configuration"
     if data[:6] != b"\x7fELF\x02\x01":
         raise ConfigError(f"busybox is no 64-bit little-endian ELF file; {advice}")
     try:
+        (machine,) = struct.unpack_from("<H", data, 18)
         (table,) = struct.unpack_from("<Q", data, 32)
         size, count = struct.unpack_from("<HH", data, 54)
         kinds = [struct.unpack_from("<I", data, table + size * n)[0] for n in range(count)]
     except struct.error:
         raise ConfigError(f"busybox is cut short; {advice}") from None
+    if machine != arch.elf:
+        raise ConfigError(f"busybox is an executable, but not for {arch.name}; {advice}")
     if not kinds:
         raise ConfigError(f"busybox is an ELF file, but no executable; {advice}")
     if _PT_INTERP in kinds:

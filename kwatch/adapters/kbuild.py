@@ -27,11 +27,6 @@ CCACHE = "/build/ccache"
 
 ROOTS = Roots(source=SOURCE, output=OUTPUT)
 
-# The image that boots, by architecture; paths below O=.
-IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
-IMAGE_TARGETS = {"x86_64": "bzImage", "arm64": "Image"}
-KERNEL_ARCH = {"x86_64": "x86_64", "arm64": "arm64"}
-
 # Fixed, so that the same source gives the same bytes whenever and wherever it is built.
 REPRODUCIBLE = (
     "KBUILD_BUILD_TIMESTAMP=1970-01-01",
@@ -128,7 +123,7 @@ def make_command(
         "-C",
         SOURCE,
         f"O={OUTPUT}",
-        f"ARCH={KERNEL_ARCH[arch]}",
+        f"ARCH={arch}",
         f"LLVM={toolchain.llvm_suffix or 1}",
         f"CC={compiler}",
         f"HOSTCC={compiler}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kwatch.domain.arch import ARCHES
 from kwatch.domain.boot import BootProfile
 from kwatch.domain.host import Slot
 from kwatch.domain.preflight import no_guest, unfit
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from kwatch.adapters.accelerator import Accelerators
     from kwatch.adapters.host import Host
 
-PROFILE = BootProfile(name="preflight")
+PROFILES = {
+    arch.name: BootProfile(name="preflight", arch=arch.name, machine=arch.machine)
+    for arch in ARCHES.values()
+}
 
 
 async def inspect(host: Host, *, now: float) -> str | None:
@@ -27,8 +31,16 @@ async def inspect(host: Host, *, now: float) -> str | None:
 
 
 async def try_guests(host: Host, accelerators: Accelerators) -> str | None:
-    """Why no guest runs on the host, or None; takes a second, or a while where one hangs."""
+    """Why a guest that the host is for does not run there, or None.
+
+    Takes a second, or a while where one hangs.
+    """
     if not host.spec.slots.get(Slot.BOOT, 0):
         return None
-    tried = await accelerators.tried(host, PROFILE)
-    return no_guest({one: why for one, why in tried.items() if one in host.spec.accelerators})
+    for arch in (host.spec.arch, *sorted(host.spec.emulates)):
+        tried = await accelerators.tried(host, PROFILES[arch])
+        allowed = host.spec.accelerators_for(arch)
+        reason = no_guest(arch, {one: why for one, why in tried.items() if one in allowed})
+        if reason is not None:
+            return reason
+    return None

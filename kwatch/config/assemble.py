@@ -23,6 +23,7 @@ from kwatch.config.settings import (
     WebSettings,
     Wishes,
 )
+from kwatch.domain.arch import ARCHES
 from kwatch.domain.boot import Accelerator, BootProfile
 from kwatch.domain.guest import Counters
 from kwatch.domain.kconfig import Fragment, KconfigRecipe
@@ -164,9 +165,9 @@ def assemble(
     )
     state_directory = _state_directory(document.lab, files, problems)
     lab, mail = document.lab, document.mail
-    busybox = files.readable("lab.busybox", lab.busybox) if lab else None
+    busybox = _busybox(document, files)
     smtp = _smtp(mail, files) if mail else None
-    if problems.problems or lab is None or mail is None or smtp is None or busybox is None:
+    if problems.problems or lab is None or mail is None or smtp is None:
         return None
     schedule = document.schedule or ScheduleSection()
     web = document.web or Web()
@@ -192,6 +193,14 @@ def assemble(
         web=WebSettings(host=web.host, port=web.port, url=web.url),
         blobs_budget=(document.blobs or Blobs()).budget,
     )
+
+
+def _busybox(document: Document, files: Files) -> Mapping[str, Path]:
+    """A file for each architecture that a variant is for."""
+    written = document.lab.busybox.model_dump() if document.lab else {}
+    wanted = {variant.arch for _, variant in document.variants}
+    found = {arch: path for arch, path in written.items() if path and arch in wanted}
+    return {arch: files.readable("lab.busybox", path) for arch, path in found.items()}
 
 
 def _state_directory(lab: model.Lab | None, files: Files, problems: ProblemList) -> Path:
@@ -303,7 +312,7 @@ def _profile(section: model.Profile, arch: str) -> BootProfile:
         name=section.name,
         arch=arch,
         accelerator=Accelerator(section.accelerator),
-        machine=section.machine,
+        machine=section.machine or ARCHES[arch].machine,
         cpu=section.cpu,
         memory_mib=section.memory >> 20,
         cpus=section.cpus,

@@ -33,6 +33,7 @@ def check(document: Document, problems: ProblemList) -> None:
     for index, host in document.hosts:
         _host(f"host[{index}]", host, [one for _, one in document.hosts], problems)
     _placement(document, problems)
+    _guests(document, problems)
     if document.mail is not None:
         _smtp(document.mail.smtp, problems)
 
@@ -185,34 +186,50 @@ def _placement(document: Document, problems: ProblemList) -> None:
     toolchains = {one.name: one for _, one in document.toolchains}
     profiles = {one.name: one for _, one in document.profiles}
     for index, variant in document.variants:
+        key = f"variant[{index}]"
         toolchain, profile = toolchains.get(variant.toolchain), profiles.get(variant.profile)
-        wanted = f"slots for {variant.arch}"
         if toolchain is not None:
             labels = _known(toolchain.labels, builders)
-            fitting = [one for one in builders if one.arch == variant.arch]
-            if not any(labels <= {*one.labels} for one in fitting):
-                expected = f"a [[host]] with build {wanted}{_labelled(labels)}"
-                problems.add(f"variant[{index}]", expected=expected, found="none")
+            if not any(labels <= {*one.labels} for one in builders):
+                expected = f"a [[host]] with build slots{_labelled(labels)}"
+                problems.add(key, expected=expected, found="none")
         if profile is not None:
             labels = _known(profile.labels, booters)
-            fitting = [one for one in booters if one.arch == variant.arch]
-            if not any(_boots(one, profile, labels) for one in fitting):
-                under = "" if profile.accelerator == "auto" else f" under {profile.accelerator}"
+            if not any(_boots(one, variant.arch, profile, labels) for one in booters):
+                needed = "" if profile.accelerator == "auto" else f" under {profile.accelerator}"
                 memory = f" and {profile.memory >> 20} MiB of memory for its guests"
-                is_counted = any(one.memory is not None for one in fitting)
-                expected = (
-                    f"a [[host]] with boot {wanted}{under}{_labelled(labels)}"
-                    f"{memory if is_counted else ''}"
+                is_counted = any(one.memory is not None for one in booters)
+                problems.add(
+                    key,
+                    expected=f"a [[host]] with boot slots for {variant.arch}{needed}"
+                    f"{_labelled(labels)}{memory if is_counted else ''}",
+                    found="none",
+                    hint=f'another may have emulates = ["{variant.arch}"], for tcg',
                 )
-                problems.add(f"variant[{index}]", expected=expected, found="none")
 
 
-def _boots(host: model.Host, profile: model.Profile, labels: set[str]) -> bool:
-    return (
-        profile.accelerator in {*host.accelerators, "auto"}
-        and labels <= {*host.labels}
-        and (host.memory is None or profile.memory <= host.memory)
-    )
+def _guests(document: Document, problems: ProblemList) -> None:
+    """Each variant's guests need a busybox."""
+    if document.lab is None:
+        return
+    files = document.lab.busybox.model_dump()
+    for arch in sorted({variant.arch for _, variant in document.variants}):
+        if files[arch] is None:
+            problems.add(
+                f"lab.busybox.{arch}",
+                expected=f"the path of a static busybox for {arch}",
+                found="none",
+                hint="docs/configuration.md says where to get one",
+            )
+
+
+def _boots(host: model.Host, arch: str, profile: model.Profile, labels: set[str]) -> bool:
+    if host.arch == arch:
+        runs = profile.accelerator in {*host.accelerators, "auto"}
+    else:
+        runs = arch in host.emulates and profile.accelerator in {"tcg", "auto"}
+    has_room = host.memory is None or profile.memory <= host.memory
+    return runs and has_room and labels <= {*host.labels}
 
 
 def _labels(

@@ -68,4 +68,5 @@ def _host(key: str, section: model.Host, files: Files) -> HostSpec:
         accelerators=frozenset(section.accelerators),
         labels=frozenset(section.labels),
         memory=section.memory,
+        emulates=frozenset(section.emulates) - {section.arch},
     )

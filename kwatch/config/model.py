@@ -17,6 +17,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from kwatch.config.quantity import duration, factor, share, size
+from kwatch.domain.arch import ARCHES
 
 UNREACHABLE_DOMAINS = ("test", "local", "localhost", "invalid", "localdomain", "lan", "internal")
 CREDENTIAL = "credential:"
@@ -88,6 +89,10 @@ def _host_name(text: str) -> str:
     return text
 
 
+def _busybox(written: object) -> object:
+    return {"x86_64": written} if isinstance(written, str) else written
+
+
 def _secret_file(text: str) -> str:
     if text.startswith(CREDENTIAL) and not _CREDENTIAL_NAME.fullmatch(text[len(CREDENTIAL) :]):
         raise ValueError("the name of a credential has letters, digits, '.', '_' and '-'")
@@ -152,7 +157,11 @@ Duration = Annotated[
 ]
 Day = Annotated[date, Field(description="a day such as 2026-01-31, without quotes")]
 Flag = Annotated[bool, Field(description="true or false")]
-Arch = Annotated[Literal["x86_64", "arm64"], Field(description='"x86_64" or "arm64"')]
+Arch = Annotated[
+    str,
+    _matching("|".join(ARCHES)),
+    Field(description=" or ".join(f'"{name}"' for name in ARCHES)),
+]
 Accelerator = Annotated[Literal["kvm", "tcg"], Field(description='"kvm" or "tcg"')]
 QemuWord = Annotated[
     str,
@@ -178,6 +187,13 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class Busybox(_Section):
+    """The files of [lab] busybox by architecture; a path alone is that for x86_64."""
+
+    x86_64: FilePath = "/bin/busybox"
+    arm64: FilePath | None = None
+
+
 class Lab(_Section):
     """[lab]."""
 
@@ -185,7 +201,9 @@ class Lab(_Section):
     owner: Address
     contact: Text = Field(description="a mail address or the address of a web page")
     state_directory: FilePath | None = None
-    busybox: FilePath = "/bin/busybox"
+    busybox: Annotated[Busybox, BeforeValidator(_busybox)] = Field(
+        default=Busybox(), description='a path, or a table such as { arm64 = "busybox-arm64" }'
+    )
 
 
 class Schedule(_Section):
@@ -274,7 +292,7 @@ class Profile(_Section):
     accelerator: Annotated[
         Literal["auto", "kvm", "tcg"], Field(description='"auto", "kvm" or "tcg"')
     ] = "auto"
-    machine: QemuWord = "q35"
+    machine: QemuWord | None = None
     cpu: QemuWord | None = None
     memory: Annotated[
         Size, Field(ge=16 << 20, le=1 << 40, description='a size of 16 MiB or more, "1 GiB"')
@@ -328,6 +346,7 @@ class Host(_Section):
     directory: FilePath = "kwatch"
     arch: Arch = "x86_64"
     slots: HostSlots = Field(description="a table such as { build = 1, boot = 2 }")
+    emulates: tuple[Arch, ...] = Field(default=(), description="a list of architectures")
     accelerators: tuple[Accelerator, ...] = Field(
         default=("kvm",), min_length=1, description='a list of "kvm" and "tcg"'
     )

@@ -88,8 +88,8 @@ class Settings:
 
     ``contact`` goes into the User-Agent. ``slots`` is how many jobs of each kind run at a time;
     those of builds and boots are the sums over all hosts. ``correspondence`` has no recipients of
-    trees and series yet: those stand at each tree and series as ``mail_to``. ``blobs_budget`` is
-    in bytes.
+    trees and series yet: those stand at each tree and series as ``mail_to``. ``busybox`` has a
+    file for each architecture. ``blobs_budget`` is in bytes.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Settings:
     hosts: tuple[HostSpec, ...]
     wishes: Wishes
     slots: Mapping[Resource, int]
-    busybox: Path
+    busybox: Mapping[str, Path]
     correspondence: Correspondence
     smtp: SmtpSettings
     web: WebSettings = field(default_factory=WebSettings)

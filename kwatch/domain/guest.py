@@ -11,6 +11,11 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
+from itertools import dropwhile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PROTOCOL_VERSION = 1
 LINE_LIMIT = 1024
@@ -284,3 +289,25 @@ def _parse(line: bytes) -> ChannelEvent | None:
             text="".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
         )
     return None
+
+
+class Channels:
+    """Several lines, of which the guest takes one: that on which it says hello first.
+
+    What is said before that, and on the others, is nobody's word.
+    """
+
+    def __init__(self, names: Iterable[str], *, max_blob: int = DEFAULT_MAX_BLOB) -> None:
+        self.names = tuple(names)
+        self._readers = {name: ChannelReader(max_blob=max_blob) for name in self.names}
+
+    def feed(self, name: str, data: bytes) -> list[ChannelEvent]:
+        """The events that these bytes of one line complete, in order."""
+        if name not in self._readers:
+            return []
+        events = self._readers[name].feed(data)
+        if len(self._readers) > 1:
+            events = list(dropwhile(lambda event: not isinstance(event, Hello), events))
+            if events:
+                self._readers = {name: self._readers[name]}
+        return events

@@ -50,9 +50,9 @@ class HostSpec:
     in sshd(8) SSH_KNOWN_HOSTS, or bare ``ssh-ed25519 AAAA...`` lines. ``directory`` is kwatch's
     own folder there, absolute or relative to the user's home. ``agent`` is the socket of an SSH
     agent, whose keys are tried after that of ``key_file``. ``accelerators`` are QEMU's names
-    (kvm, tcg), ``slots`` says how many of each kind run at a time, and ``memory`` how many bytes
-    all guests together may have (None: not counted). ``jump`` is the host that it is
-    reached through.
+    (kvm, tcg) for guests of its own architecture; those in ``emulates`` it boots as well, by tcg.
+    ``slots`` says how many of each kind run at a time, and ``memory`` how many bytes all guests
+    together may have (None: not counted). ``jump`` is the host that it is reached through.
     """
 
     name: str
@@ -69,6 +69,13 @@ class HostSpec:
     labels: frozenset[str] = frozenset()
     accelerators: frozenset[str] = frozenset()
     memory: int | None = None
+    emulates: frozenset[str] = frozenset()
+
+    def accelerators_for(self, arch: str) -> frozenset[str]:
+        """What may run guests of ``arch`` here: KVM runs none but those of the host's own."""
+        if arch == self.arch:
+            return self.accelerators
+        return frozenset({"tcg"}) if arch in self.emulates else frozenset()
 
 
 UNLABELLED: Mapping[str, frozenset[str]] = MappingProxyType({})
@@ -133,11 +140,13 @@ class HostFacts:
 
 
 def suits(need: Need, host: HostSpec) -> bool:
-    """Whether ``host`` could ever serve ``need``, were it idle and well."""
+    """Whether ``host`` could ever serve ``need``, were it idle and well.
+
+    Clang builds for every architecture on any host; guests are another matter.
+    """
     return (
         host.slots.get(need.slot, 0) > 0
-        and host.arch == need.arch
-        and (need.accelerator is None or need.accelerator in host.accelerators)
+        and (need.slot is Slot.BUILD or _boots(need, host))
         and need.labels <= host.labels
         and need.host in {None, host.name}
         and fits(need, host, IDLE)
@@ -149,6 +158,12 @@ def fits(need: Need, host: HostSpec, load: Load) -> bool:
     return host.memory is None or load.memory + need.memory <= host.memory
 
 
+def _boots(need: Need, host: HostSpec) -> bool:
+    if need.accelerator is not None:
+        return need.accelerator in host.accelerators_for(need.arch)
+    return need.arch in {host.arch, *host.emulates}
+
+
 def place(
     need: Need,
     hosts: Sequence[tuple[HostSpec, HostState]],
@@ -156,15 +171,20 @@ def place(
 ) -> HostSpec | None:
     """The host to use now: healthy, with a free slot and room, and the least loaded of its kind.
 
-    ``loads`` says by host name what is in use. None means wait. Equally loaded hosts
-    are taken by most free slots, then by name, so that the answer is always the same.
+    ``loads`` says by host name what is in use. None means wait. A host of the guest's own
+    architecture goes before one that emulates it. Equally loaded hosts are taken by most free
+    slots, then by name, so that the answer is always the same.
     """
     free = [
-        (used / total, used - total, host.name, host)
+        (_emulates(need, host), used / total, used - total, host.name, host)
         for host, state in hosts
         if state.health is Health.OK and suits(need, host)
         for load in [loads.get(host.name, IDLE)]
         for used, total in [(load.slots.get(need.slot, 0), host.slots[need.slot])]
         if used < total and fits(need, host, load)
     ]
-    return min(free, key=lambda entry: entry[:3])[3] if free else None
+    return min(free, key=lambda entry: entry[:4])[4] if free else None
+
+
+def _emulates(need: Need, host: HostSpec) -> bool:
+    return need.slot is Slot.BOOT and need.arch != host.arch

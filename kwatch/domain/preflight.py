@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kwatch.domain.arch import ARCHES
 from kwatch.domain.host import Slot
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ MAX_SKEW_SECONDS = 120.0
 
 # Program and the Debian package that has it.
 _BUILD = {"bwrap": "bubblewrap", "make": "make"}
-_EMULATORS = {"x86_64": ("qemu-system-x86_64", "qemu-system-x86")}
 
 
 def unfit(spec: HostSpec, facts: Mapping[str, Any], *, now: float) -> str | None:
@@ -30,14 +30,14 @@ def unfit(spec: HostSpec, facts: Mapping[str, Any], *, now: float) -> str | None
     ``facts`` are those of Host.probe(), ``now`` is our time.
     """
     needed = dict(_BUILD) if spec.slots.get(Slot.BUILD, 0) else {}
-    if spec.slots.get(Slot.BOOT, 0) and spec.arch in _EMULATORS:
-        program, package = _EMULATORS[spec.arch]
-        needed[program] = package
+    if spec.slots.get(Slot.BOOT, 0):
+        guests = [ARCHES[arch] for arch in (spec.arch, *spec.emulates)]
+        needed |= {arch.emulator: arch.package for arch in guests}
     missing = sorted(set(needed) - set(facts["tools"]))
     if missing:
         packages = " ".join(sorted({needed[program] for program in missing}))
         return f"{', '.join(missing)} not installed there (Debian: apt install {packages})"
-    if facts["arch"] != spec.arch:
+    if facts["arch"] != ARCHES[spec.arch].uname:
         return f"it is {facts['arch']}, and the configuration says {spec.arch}"
     free = int(facts["disk_free_bytes"])
     if free < MIN_FREE_BYTES:
@@ -48,8 +48,8 @@ def unfit(spec: HostSpec, facts: Mapping[str, Any], *, now: float) -> str | None
     return None
 
 
-def no_guest(accelerators: Mapping[Accelerator, str | None]) -> str | None:
-    """Why no guest runs on a host, or None.
+def no_guest(arch: str, accelerators: Mapping[Accelerator, str | None]) -> str | None:
+    """Why no guest of ``arch`` runs on a host, or None.
 
     ``accelerators`` says of each that was tried why a tiny guest did not run under it, or None;
     one that works is enough.
@@ -57,4 +57,4 @@ def no_guest(accelerators: Mapping[Accelerator, str | None]) -> str | None:
     if not accelerators or not all(accelerators.values()):
         return None
     reasons = "; ".join(f"{name}: {reason}" for name, reason in accelerators.items())
-    return f"no guest runs there ({reasons})"
+    return f"no guest of {arch} runs there ({reasons})"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
+from kwatch.domain.arch import ARCHES
 from kwatch.domain.blame import Blame
 from kwatch.domain.coverage import Totals
 from kwatch.domain.investigation import Verdict
@@ -302,12 +303,8 @@ def doubts(culprit: CommitInfo, story: Story) -> tuple[str, ...]:
     return tuple(found)
 
 
-_ARCH_FOLDERS = {"x86_64": "x86", "i386": "x86"}
-
-
 def _is_foreign(path: str, arch: str) -> bool:
-    folder = _ARCH_FOLDERS.get(arch, arch)
     if path.startswith("arch/"):
         # arch/Kconfig belongs to all.
-        return path.count("/") > 1 and not path.startswith(f"arch/{folder}/")
+        return path.count("/") > 1 and not path.startswith(f"arch/{ARCHES[arch].folder}/")
     return path.startswith("Documentation/")

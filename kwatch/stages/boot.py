@@ -16,6 +16,7 @@ from kwatch.adapters.image import Image, located, names_of
 from kwatch.adapters.initramfs import build_initramfs
 from kwatch.adapters.recording import Recording
 from kwatch.domain import counters, whereabouts
+from kwatch.domain.arch import ARCHES
 from kwatch.domain.autopsy import examine
 from kwatch.domain.boot import Accelerator
 from kwatch.domain.host import UNLABELLED, Need, Slot
@@ -60,7 +61,7 @@ async def run(
     blobs: Blobs,
     database: Database,
     scratch: Path,
-    busybox: bytes,
+    busybox: Mapping[str, bytes],
     accelerators: Accelerators,
     labels: Mapping[str, frozenset[str]] = UNLABELLED,
 ) -> BootResult | None:
@@ -79,7 +80,7 @@ async def run(
             digest = inputs.build.artifacts["image"]
             kernel = await lease.host.obtain(digest, partial(blobs.copy, digest), scratch)
             initramfs = await lease.host.put_bytes(
-                await asyncio.to_thread(_initramfs, profile, busybox)
+                await asyncio.to_thread(_initramfs, profile, busybox[profile.arch])
             )
             handle = Handle(
                 host=lease.host.name, run_id=f"boot-{job.id}-{job.attempt}", slot=lease.slot
@@ -216,6 +217,7 @@ async def _image(inputs: _Inputs, *, pool: Pool, blobs: Blobs, scratch: Path) ->
 
 def _initramfs(profile: BootProfile, busybox: bytes) -> bytes:
     return build_initramfs(
+        arch=ARCHES[profile.arch],
         busybox=busybox,
         commands=profile.commands,
         counters=profile.counters,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kwatch.adapters import kbuild, llvm
 from kwatch.adapters.host import OnCancel
 from kwatch.adapters.image import audit
+from kwatch.domain.arch import ARCHES
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.host import UNLABELLED, Need, Slot
 from kwatch.domain.job import Handle, JobKind
@@ -101,7 +102,7 @@ async def run(
             artifacts["config"] = await blobs.put(made.config.encode())
         if made.finding is None:
             files = {
-                "image": kbuild.IMAGES[inputs.variant.arch],
+                "image": ARCHES[inputs.variant.arch].image,
                 "vmlinux": "vmlinux",
                 "system-map": "System.map",
             }
@@ -201,7 +202,7 @@ class _Builder:
             if not await self._configure(slot):
                 return self._failed(Milestone.CHECKOUT)
             await kbuild.configured(self._host, slot, key)
-        end = await self._run(slot, MAKE, kbuild.IMAGE_TARGETS[variant.arch], "vmlinux")
+        end = await self._run(slot, MAKE, ARCHES[variant.arch].target, "vmlinux")
         return await self._made(slot, end)
 
     async def _configure(self, slot: BuildSlot) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from kwatch.adapters import kbuild, qemu
+from kwatch.adapters import qemu
+from kwatch.domain.arch import ARCHES, X86_64
 from kwatch.domain.blame import Blame
 from kwatch.domain.boot import Accelerator
 from kwatch.domain.coverage import Totals
@@ -258,7 +259,7 @@ def _boot_command(case: _Case) -> str | None:
     return qemu.command_for_people(
         case.variant.profile,
         Accelerator(case.accelerator),
-        kernel=kbuild.IMAGES[case.variant.arch],
+        kernel=ARCHES[case.variant.arch].image,
     )
 
 
@@ -269,12 +270,14 @@ def _reproduce(case: _Case, tree: Tree, commit: str) -> tuple[str, ...]:
     if variant.series and _blame(case, None) is not Blame.TREE:
         lines.append(f"b4 shazam {variant.series.origin}")
     base = variant.kconfig.base
-    make = f"make LLVM={variant.toolchain.llvm_suffix or 1}"
+    # Who reads this is likely at an x86 machine: any other architecture has to be named.
+    arch = "" if variant.arch == X86_64.name else f"ARCH={variant.arch} "
+    make = f"make {arch}LLVM={variant.toolchain.llvm_suffix or 1}"
     lines += [
         f"{make} {base}" if isinstance(base, str) else f"cp {PurePath(base.name).name} .config",
         *(f"cat {PurePath(one.name).name} >>.config" for one in variant.kconfig.fragments),
         f"{make} olddefconfig",
-        f"{make} -j$(nproc) {kbuild.IMAGE_TARGETS[variant.arch]}",
+        f"{make} -j$(nproc) {ARCHES[variant.arch].target}",
     ]
     command = _boot_command(case)
     return (*lines, *([command] if command else []))

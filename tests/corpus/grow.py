@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import TypeAdapter
 
 from kwatch.adapters.initramfs import build_initramfs
+from kwatch.domain.arch import X86_64
 from kwatch.domain.guest import Counters
 from tests.lab.linuxkernel import LINUX, TARBALL
 
@@ -93,6 +94,17 @@ class Kernel:
 
     def prepare(self) -> None:
         """The source with the misdeeds in it, built once."""
+        self.unpack()
+        self.output.mkdir(parents=True, exist_ok=True)
+        print(f"building in {self.output}", flush=True)
+        if not (self.output / ".config").exists():
+            self.configure(*self.fragments)
+        made = self.make("bzImage", "vmlinux")
+        if not self.image.exists():
+            raise SystemExit(made)
+
+    def unpack(self) -> None:
+        """The source with the misdeeds in it."""
         if not self.source.exists():
             print("unpacking the source", flush=True)
             unpacked = self.folder / "unpacked"
@@ -106,13 +118,6 @@ class Kernel:
         misdeeds = self.source / "init/misdeeds.c"
         if not misdeeds.exists() or misdeeds.read_bytes() != MISDEEDS.read_bytes():
             shutil.copy(MISDEEDS, misdeeds)
-        self.output.mkdir(parents=True, exist_ok=True)
-        print(f"building in {self.output}", flush=True)
-        if not (self.output / ".config").exists():
-            self.configure(*self.fragments)
-        made = self.make("bzImage", "vmlinux")
-        if not self.image.exists():
-            raise SystemExit(made)
 
     def configure(self, *fragments: Path) -> None:
         self.make("tinyconfig")
@@ -200,7 +205,7 @@ def initramfs(kind: str) -> bytes | None:
         return None
     commands = {"init": ("cat /proc/version",), "busy": (BUSY,)}.get(kind, ())
     made = build_initramfs(
-        busybox=BUSYBOX.read_bytes(), commands=commands, counters=Counters.KEEP,
+        arch=X86_64, busybox=BUSYBOX.read_bytes(), commands=commands, counters=Counters.KEEP,
         command_timeout=timedelta(seconds=60),
     )  # fmt: skip
     return made if commands else _other_init(kind)

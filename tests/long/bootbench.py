@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from kwatch.domain.variant import Variant
     from kwatch.store.database import Transaction
 
-BUSYBOX = Path("/bin/busybox")
+# That of arm64 is fetched by tests/lab/setup.sh.
+ARM64_FOLDER = Path("/var/tmp/kwatch-arm64")
+BUSYBOX = {"x86_64": Path("/bin/busybox"), "arm64": ARM64_FOLDER / "busybox"}
 PROFILE = BootProfile(
     name="long",
     accelerator=Accelerator.TCG,
@@ -60,6 +62,7 @@ class BootBench:
             arch=platform.machine(),
             slots={Slot.BOOT: 1, Slot.BUILD: 1},
             accelerators=frozenset({"tcg"}),
+            emulates=frozenset({"arm64"}),
         )
         database = await Database.open(folder / "history.sqlite")
         pool = Pool([Host(spec)], clock=time.time)
@@ -77,7 +80,7 @@ class BootBench:
     async def boot(self, image: Path, vmlinux: Path, profile: BootProfile) -> BootResult:
         """Boot a kernel as the daemon does."""
         self.booted += 1
-        variant = replace(trials.CONTROL, profile=profile)
+        variant = replace(trials.CONTROL, arch=profile.arch, profile=profile)
         trial = Trial(commit=f"c{self.booted}", variant=variant.digest)
         await self.database.write(_want, trial, variant)
         job = await next_of(self.database, JobKind.CHECKOUT)
@@ -95,7 +98,7 @@ class BootBench:
             blobs=self.blobs,
             database=self.database,
             scratch=self.scratch,
-            busybox=BUSYBOX.read_bytes(),
+            busybox={profile.arch: BUSYBOX[profile.arch].read_bytes()},
             accelerators=Accelerators(),
         )
         assert result is not None

@@ -22,6 +22,7 @@ from kwatch.config.load import load
 from kwatch.config.problem import ConfigProblems, Problem
 from kwatch.config.read import ARRAYS, TABLES, fields_of
 from kwatch.config.settings import Settings
+from kwatch.domain.arch import ARCHES
 from kwatch.domain.boot import Accelerator
 from kwatch.domain.guest import Counters
 from kwatch.domain.host import Slot
@@ -148,7 +149,7 @@ def test_values(tmp_path: Path) -> None:
     found = load(written(tmp_path, GOOD))
     assert found.name == "lab"
     assert found.state_directory == tmp_path / "state"
-    assert found.busybox == tmp_path / "busybox"
+    assert found.busybox == {"x86_64": tmp_path / "busybox"}
     assert found.trees[0].url == f"{tmp_path}/next.git"
     assert found.schedule.tree_poll == {"next": 900.0}
     assert found.schedule.list_poll == {"patches": 600.0}
@@ -161,6 +162,28 @@ def test_values(tmp_path: Path) -> None:
     assert set(found.slots) == set(Resource)
     assert found.blobs_budget == 3 << 29
     assert (found.web.host, found.web.port, found.web.url) == ("127.0.0.1", 8417, None)
+
+
+ARM = changed("slots = { boot = 1 }", 'slots = { boot = 1 }\nemulates = ["arm64"]').replace(
+    '"control"\ntoolchain', '"control"\narch = "arm64"\ntoolchain'
+)
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    busybox = 'busybox = { x86_64 = "busybox", arm64 = "password" }'
+    text = ARM.replace('busybox = "busybox"', busybox).replace('"kvm"\nmem', '"auto"\nmem')
+    found = load(written(tmp_path, text))
+    assert found.busybox == {"x86_64": tmp_path / "busybox", "arm64": tmp_path / "password"}
+    assert [host.emulates for host in found.hosts] == [set(), {"arm64"}]
+    machines = {name: one.profile.machine for name, one in found.variants.items()}
+    assert machines == {"cov": "q35", "control": "virt,gic-version=max"}
+    problems = problems_of(tmp_path, ARM.replace('"kvm"\nmem', '"auto"\nmem'))
+    assert [(one.key, one.found) for one in problems] == [("lab.busybox.arm64", "none")]
+    # No host of another architecture has KVM for it.
+    problems = problems_of(tmp_path, text.replace('"auto"\nmem', '"kvm"\nmem'))
+    assert [(one.key, one.expected) for one in problems] == [
+        ("variant[1]", "a [[host]] with boot slots for arm64 under kvm")
+    ]
 
 
 def test_variants(tmp_path: Path) -> None:
@@ -289,6 +312,10 @@ MISTAKES = [
     ('url = "./next.git"', "", "tree[0].url", "found nothing"),
     ('["next-*"]', "[]", "tree[0].tags", "a list of tag patterns, found []"),
     ('["next-*"]', '"next-*"', "tree[0].tags", 'found "next-*"'),
+    ('busybox = "busybox"', "busybox = 7", "lab.busybox", "a path, or a table"),
+    ('busybox = "busybox"', 'busybox = { arm = "x" }', "lab.busybox.arm", "did you mean arm64?"),
+    ('name = "control"\n', 'name = "control"\narch = "riscv"\n', "variant[1].arch",
+     '"x86_64" or "arm64"'),
     ('["next-*"]', '["--exec=x"]', "tree[0].tags[0]", "a pattern for tags"),
     ('["cov", "control"]', '["covv"]', "tree[0].variants[0]", "did you mean cov?"),
     ('["cov", "control"]', '["cov", "cov"]', "tree[0].variants", '"cov" more than once'),
@@ -315,7 +342,7 @@ MISTAKES = [
     ('init = "3 min"', "init = -3", "profile[0].deadlines.init", "a time"),
     ('init = "3 min"', "inti = 3", "profile[0].deadlines.inti", "did you mean init?"),
     ("boot = 2 }", "boot = true }", "host[0].slots.boot", "found true"),
-    ("{ build = 1, boot = 2 }", "{ boot = 2 }", "variant[0]", "with build slots for x86_64"),
+    ("{ build = 1, boot = 2 }", "{ boot = 2 }", "variant[0]", "with build slots"),
     ("slots = { boot = 1 }", "slots = {}", "host[1].slots", "room for a build"),
     ('address = "build.example.org"', "", "host[0].key_file", "without address"),
     ('user = "kwatch"\nkey_file', 'user = "kwatch"\njump = "nobody"\nkey_file', "host[0].jump",
@@ -519,6 +546,10 @@ def test_the_documentation_has_every_key_and_its_default() -> None:
         if default != "required" and field.default is not None and key != "deadlines":
             value = tomllib.loads(f"x = {default.strip('`')}")["x"]
             assert taken(field, value) == field.default, (section, key)
+
+
+def test_every_architecture_has_its_busybox() -> None:
+    assert fields_of(model.Busybox).keys() == ARCHES.keys()
 
 
 def test_the_names_of_sections_are_stable() -> None:

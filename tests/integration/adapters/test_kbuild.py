@@ -18,7 +18,8 @@ import pytest
 from kwatch.adapters import kbuild
 from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
-from kwatch.adapters.kbuild import IMAGES, OUTPUTS_KEPT, SOURCE, BuildSlot, make_command
+from kwatch.adapters.kbuild import OUTPUTS_KEPT, SOURCE, BuildSlot, make_command
+from kwatch.domain.arch import X86_64
 from kwatch.domain.host import HostSpec, Slot
 from kwatch.domain.kconfig import SOURCES
 from kwatch.domain.toolchain import Toolchain
@@ -410,7 +411,7 @@ async def built(host: Host, git: Git, commit: str, *, number: int = 0) -> str:
     await made(host, slot, "olddefconfig")
     await made(host, slot, "bzImage", "vmlinux")
     await kbuild.finish(host, slot)
-    files = [Path(slot.output) / name for name in ("vmlinux", IMAGES["x86_64"])]
+    files = [Path(slot.output) / name for name in ("vmlinux", X86_64.image)]
     assert SOURCE.encode() in files[0].read_bytes() or files[0].stat().st_size > 10_000
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -14,20 +14,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kwatch.adapters import accelerator as accelerator_module
-from kwatch.adapters.accelerator import boot_disk, probe_accelerators
+from kwatch.adapters.accelerator import TINY_GUESTS, Accelerators, probe_accelerators
 from kwatch.adapters.host import Host
+from kwatch.adapters.preflight import try_guests
 from kwatch.adapters.qemu import QMP, machine, run_spec
 from kwatch.adapters.qmp import Qmp, QmpError
+from kwatch.domain.arch import ARM64
 from kwatch.domain.boot import Accelerator, BootEnd, BootProfile, End, QmpEvent, Sample, Watch
-from kwatch.domain.host import HostSpec
+from kwatch.domain.host import HostSpec, Slot
 from kwatch.domain.run import RunSpec
-from kwatch.errors import ConfigError
+from kwatch.errors import ConfigError, InfraError
 from tests.lab.process import call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PROFILE = BootProfile(name="tiny")
+ARM = BootProfile(name="tiny", arch="arm64", machine=ARM64.machine)
+DISK = TINY_GUESTS["x86_64"].image
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("qemu-system-x86_64"), reason="qemu-system-x86_64 is not installed"
@@ -54,10 +58,14 @@ def guest(disk: str, *options: str) -> RunSpec:
 @contextlib.asynccontextmanager
 async def control(host: Host, run_id: str) -> AsyncIterator[Qmp]:
     path = Path(await host.run_directory(run_id)) / QMP
+    duplex = None
     async with asyncio.timeout(5):
-        while not path.exists():
+        while duplex is None:
+            # A socket is there a moment before it is listened to.
+            with contextlib.suppress(InfraError):
+                duplex = await host.connect_unix(str(path))
             await asyncio.sleep(0.02)
-    async with Qmp(await host.connect_unix(str(path))) as qmp:
+    async with Qmp(duplex) as qmp:
         yield qmp
 
 
@@ -68,23 +76,49 @@ async def test_a_tiny_guest_tells_whether_an_accelerator_works(host: Host) -> No
     assert reason is None or reason.startswith(("QEMU ended by", "a tiny guest did not"))
 
 
+async def test_a_guest_of_another_architecture_is_emulated(host: Host) -> None:
+    assert await probe_accelerators(host, ARM) == {Accelerator.TCG: None}
+
+
+async def test_a_host_is_tried_with_each_architecture_that_it_boots(tmp_path: Path) -> None:
+    spec = HostSpec(
+        name="here", directory=str(tmp_path), arch="x86_64", slots={Slot.BOOT: 1},
+        accelerators=frozenset({"tcg"}), emulates=frozenset({"arm64"}),
+    )  # fmt: skip
+    async with Host(spec) as both:
+        accelerators = Accelerators()
+        assert await try_guests(both, accelerators) is None
+        # Each was tried, and is not tried again.
+        assert await accelerators.best(both, ARM) is Accelerator.TCG
+        assert (await accelerators.tried(both, ARM)).keys() == {Accelerator.TCG}
+
+
 async def test_a_cpu_that_does_not_exist_is_a_reason(host: Host) -> None:
     found = await probe_accelerators(host, BootProfile(name="wrong", cpu="no-such-cpu"))
     assert "no-such-cpu" in str(found[Accelerator.TCG])
 
 
-async def test_the_tiny_guest_is_what_its_source_says(tmp_path: Path) -> None:
-    source = Path(accelerator_module.__file__).with_name("probe.S")
+@pytest.mark.parametrize(
+    ("arch", "target", "image"),
+    [
+        ("x86_64", "i386-linux-gnu", DISK[:512]),
+        ("arm64", "aarch64-linux-gnu", TINY_GUESTS["arm64"].image),
+    ],
+)
+async def test_the_tiny_guest_is_what_its_source_says(
+    tmp_path: Path, arch: str, target: str, image: bytes
+) -> None:
+    source = Path(accelerator_module.__file__).with_name(f"probe_{arch}.S")
     clang, objcopy = shutil.which("clang-22"), shutil.which("llvm-objcopy-22")
     if clang is None or objcopy is None:
         pytest.skip("clang-22 and llvm-objcopy-22 are not installed")
-    await call([clang, "--target=i386-linux-gnu", "-c", str(source), "-o", str(tmp_path / "o")])
+    await call([clang, f"--target={target}", "-c", str(source), "-o", str(tmp_path / "o")])
     await call([objcopy, "-O", "binary", "-j", ".text", str(tmp_path / "o"), str(tmp_path / "b")])
-    assert (tmp_path / "b").read_bytes() == boot_disk()[:512]
+    assert (tmp_path / "b").read_bytes() == image
 
 
 async def test_commands_events_and_registers(host: Host) -> None:
-    await host.start("r", guest(await host.put_bytes(boot_disk()), "-S"))
+    await host.start("r", guest(await host.put_bytes(DISK), "-S"))
     async with control(host, "r") as qmp:
         assert (await qmp.execute("query-status"))["running"] is False
         (vcpu,) = await qmp.vcpus()
@@ -103,7 +137,7 @@ async def test_commands_events_and_registers(host: Host) -> None:
 
 
 async def test_a_machine_that_is_off_waits_for_whoever_comes_later(host: Host) -> None:
-    disk = await host.put_bytes(boot_disk())
+    disk = await host.put_bytes(DISK)
     await host.start("r", guest(disk, "-action", "shutdown=pause"))
     async with control(host, "r") as qmp, asyncio.timeout(10):
         while (await qmp.end()) is None:
@@ -114,7 +148,7 @@ async def test_a_machine_that_is_off_waits_for_whoever_comes_later(host: Host) -
         assert await qmp.vcpus()
         saved = Path(await host.run_directory("r")) / "memory"
         await qmp.save(0x7C00, 512, str(saved), cpu=0)
-        assert saved.read_bytes() == boot_disk()[:512]
+        assert saved.read_bytes() == DISK[:512]
         with pytest.raises(QmpError):
             await qmp.save(1 << 46, 512, str(saved), cpu=0)
         await qmp.quit()
@@ -168,7 +202,9 @@ def test_the_command_line() -> None:
                  "-initrd /cache/i", "-qmp unix:qmp,server=on,wait=off", "-no-reboot"):  # fmt: skip
         assert part in line
     assert spec.argv[-1].endswith("panic=-1 nokaslr kunit.enable=0")
-    assert line.index("path=console") < line.index("path=channel")
+    assert line.index("path=console") < line.index("path=channel") < line.index("path=serial")
+    assert "virtserialport,chardev=channel,name=org.kwatch.channel" in line
+    assert {"console", "channel", "serial"} < spec.limits.keys()
     assert spec.deadline > 1200
     with pytest.raises(ConfigError, match="riscv64"):
         run_spec(BootProfile(name="p", arch="riscv64"), Accelerator.TCG, kernel="", initramfs="")

@@ -119,7 +119,7 @@ async def test_a_need_goes_only_where_it_can_be_met() -> None:
 @pytest.mark.parametrize(
     ("need", "text"),
     [
-        (Need(slot=Slot.BUILD, arch="arm64"), "no host can build for arm64: add one"),
+        (Need(slot=Slot.BOOT, arch="arm64"), "no host can boot for arm64: add one"),
         (Need(slot=Slot.BOOT, arch="x86_64", accelerator="hvf"), "boot for x86_64 with hvf"),
         (Need(slot=Slot.BUILD, arch="x86_64", host="gone"), "build for x86_64 on gone"),
         (Need(slot=Slot.BUILD, arch="x86_64", labels=frozenset({"big"})), "labelled big: add"),

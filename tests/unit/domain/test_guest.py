@@ -20,6 +20,7 @@ from kwatch.domain.guest import (
     BlobStarted,
     ChannelEvent,
     ChannelReader,
+    Channels,
     Done,
     End,
     Garbage,
@@ -47,6 +48,25 @@ SESSION = (
 def read(data: bytes, *, max_blob: int = 1 << 20) -> list[ChannelEvent]:
     reader = ChannelReader(max_blob=max_blob)
     return reader.feed(data) + reader.finish()
+
+
+def test_the_line_with_the_first_hello_is_the_channel() -> None:
+    lines = Channels(("virtio", "serial"))
+    # The firmware and a kernel that looks for its devices may say anything.
+    assert lines.feed("serial", b"\xff\x00noise\n") == []
+    assert lines.feed("virtio", b"noise\nkwatch hello 1\nkwatch re") == [Hello(version=1)]
+    assert lines.feed("serial", SESSION) == []
+    assert lines.feed("virtio", b"ady\n") == [Ready()]
+
+
+@given(size=st.integers(1, 3000), other=st.binary(max_size=40))
+def test_two_lines_never_mix(size: int, other: bytes) -> None:
+    lines = Channels(("a", "b"))
+    events: list[ChannelEvent] = []
+    for at in range(0, len(SESSION), size):
+        lines.feed("a", other.replace(b"hello", b""))
+        events += lines.feed("b", SESSION[at : at + size])
+    assert events == read(SESSION)
 
 
 def test_a_whole_session() -> None:

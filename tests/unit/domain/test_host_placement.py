@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +14,10 @@ WELL = HostState()
 
 
 def spec(name: str, boots: int = 1, **changes: object) -> HostSpec:
-    base: dict[str, object] = {"arch": "x86_64", "accelerators": frozenset({"kvm", "tcg"})}
-    return HostSpec(name=name, directory="kwatch", slots={Slot.BOOT: boots}, **base | changes)  # type: ignore[arg-type]
+    base: dict[str, object] = {
+        "arch": "x86_64", "accelerators": frozenset({"kvm", "tcg"}), "slots": {Slot.BOOT: boots},
+    }  # fmt: skip
+    return HostSpec(name=name, directory="kwatch", **base | changes)  # type: ignore[arg-type]
 
 
 NEED = Need(slot=Slot.BOOT, arch="x86_64")
@@ -32,6 +36,34 @@ def test_only_a_host_that_suits() -> None:
     assert not suits(wish, plain)
     assert suits(wish, spec("a", labels=frozenset({"amd", "fast"})))
     assert not suits(Need(slot=Slot.BOOT, arch="x86_64", host="b"), plain)
+
+
+def test_every_host_builds_for_every_architecture() -> None:
+    assert suits(Need(slot=Slot.BUILD, arch="arm64"), spec("a", slots={Slot.BUILD: 1}))
+
+
+@pytest.mark.parametrize(("accelerator", "can"), [(None, True), ("tcg", True), ("kvm", False)])
+def test_another_architecture_is_emulated_and_never_run_by_kvm(
+    accelerator: str | None, *, can: bool
+) -> None:
+    need = Need(slot=Slot.BOOT, arch="arm64", accelerator=accelerator)
+    assert suits(need, spec("a", emulates=frozenset({"arm64"}))) is can
+    assert not suits(need, spec("a"))
+    # What the host may do with its own guests is another matter.
+    kvm_only = spec("a", emulates=frozenset({"arm64"}), accelerators=frozenset({"kvm"}))
+    assert suits(need, kvm_only) is can
+    assert not suits(replace(need, arch="x86_64", accelerator="tcg"), kvm_only)
+
+
+def test_a_host_of_the_guests_own_architecture_goes_first() -> None:
+    need = Need(slot=Slot.BOOT, arch="arm64")
+    hosts = [
+        (spec("a", 9, emulates=frozenset({"arm64"})), WELL),
+        (spec("b", 2, arch="arm64"), WELL),
+    ]
+    busy = {("b", Slot.BOOT): 1}
+    assert place(need, hosts, busy) == hosts[1][0]
+    assert place(need, hosts, {("b", Slot.BOOT): 2}) == hosts[0][0]
 
 
 def test_a_sick_or_full_host_gets_nothing() -> None:

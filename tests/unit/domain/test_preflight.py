@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,10 +27,10 @@ FACTS: dict[str, Any] = {
 
 def test_a_host_that_has_all_it_needs_is_fit() -> None:
     assert unfit(SPEC, FACTS, now=NOW) is None
-    assert no_guest({}) is None
-    assert no_guest({KVM: None, TCG: None}) is None
+    assert no_guest("x86_64", {}) is None
+    assert no_guest("x86_64", {KVM: None, TCG: None}) is None
     # One accelerator is enough; which one is used is decided boot by boot.
-    assert no_guest({KVM: "no timer came", TCG: None}) is None
+    assert no_guest("x86_64", {KVM: "no timer came", TCG: None}) is None
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,21 @@ def test_a_host_is_asked_for_no_more_than_its_work_needs() -> None:
     assert unfit(boots, {**FACTS, "tools": only}, now=NOW) is None
 
 
+def test_a_host_that_emulates_another_architecture_needs_its_emulator_too() -> None:
+    both = replace(SPEC, emulates=frozenset({"arm64"}))
+    assert unfit(both, FACTS, now=NOW) == (
+        "qemu-system-aarch64 not installed there (Debian: apt install qemu-system-arm)"
+    )
+    tools = FACTS["tools"] | {"qemu-system-aarch64": "/usr/bin/qemu-system-aarch64"}
+    assert unfit(both, {**FACTS, "tools": tools}, now=NOW) is None
+
+
+def test_an_arm64_host_calls_itself_by_another_name() -> None:
+    arm = replace(SPEC, arch="arm64", slots={Slot.BUILD: 1})
+    assert unfit(arm, {**FACTS, "arch": "aarch64"}, now=NOW) is None
+    assert unfit(arm, FACTS, now=NOW) == "it is x86_64, and the configuration says arm64"
+
+
 def test_a_host_that_runs_no_guest_is_unfit() -> None:
-    why = no_guest({KVM: "no timer came", TCG: "QEMU ended"})
-    assert why == "no guest runs there (kvm: no timer came; tcg: QEMU ended)"
+    why = no_guest("x86_64", {KVM: "no timer came", TCG: "QEMU ended"})
+    assert why == "no guest of x86_64 runs there (kvm: no timer came; tcg: QEMU ended)"

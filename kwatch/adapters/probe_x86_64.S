@@ -2,7 +2,7 @@
 # The tiny guest that proves an accelerator: a boot sector. It waits for three timer interrupts
 # with HLT, enters 64-bit mode with paging, prints "kwatch" on COM1, and resets the machine.
 # kwatch/adapters/accelerator.py holds its bytes; a test assembles this file and compares:
-#   clang -c -m32 probe.S -o probe.o && llvm-objcopy -O binary -j .text probe.o probe.bin
+#   clang -c -m32 probe_x86_64.S -o probe.o && llvm-objcopy -O binary -j .text probe.o probe.bin
 
 	.text
 	.code16
