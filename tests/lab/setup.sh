@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Makes this machine ready for the lab: Debian packages, and a virtual environment in .venv.
-# With "environment" as its argument it leaves the packages alone.
+# With "environment" as its argument it leaves the packages alone, and fetches nothing else.
 #
 # Does nothing, in a moment, when all is there. What is cut off half-way is made anew the next time.
 # Exit status 2: a package is missing and only root can install it, or no source of packages has it.
@@ -49,6 +49,27 @@ install_packages() {
     fi
 }
 
+# A static busybox for guests of arm64. Debian's has the same path for each architecture, so it is not
+# installed but unpacked, and apt knows of the other architecture for this one download only.
+fetch_busybox() {
+    local target=/var/tmp/kwatch-arm64/busybox
+    [[ -e $target ]] && return 0
+    local folder
+    folder=$(mktemp -d)
+    mkdir -p "$folder"/{lists,cache/archives,root} "${target%/*}"
+    local -a apt=(apt-get --quiet=2 -o APT::Architecture=arm64 -o APT::Architectures=arm64
+        -o Dir::State::lists="$folder/lists" -o Dir::Cache="$folder/cache"
+        -o Dir::State::status=/dev/null -o APT::Sandbox::User="$(id -un)")
+    say "fetching a busybox for arm64"
+    if (cd "$folder" && "${apt[@]}" update && "${apt[@]}" download busybox-static) >&2 &&
+        dpkg-deb -x "$folder"/busybox-static_*_arm64.deb "$folder/root"; then
+        mv "$folder/root/bin/busybox" "$target"
+    else
+        say "there is no busybox for arm64 to be had; tests/long/test_arm64.py and bench/channel.py need it"
+    fi
+    rm -rf "$folder"
+}
+
 # What the environment is made from: when it changes, so does the environment. Its scripts hold the
 # path of this folder.
 fingerprint() {
@@ -73,7 +94,10 @@ make_environment() {
     printf '%s\n' "$wanted" >$stamp
 }
 
-[[ ${1:-} == environment ]] || install_packages
+if [[ ${1:-} != environment ]]; then
+    install_packages
+    fetch_busybox
+fi
 # Two commands at the same time make one environment.
 exec 9<requirements-dev.txt
 flock 9

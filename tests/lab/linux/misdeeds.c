@@ -24,7 +24,9 @@
 #include <linux/string.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
+#ifdef CONFIG_X86
 #include <asm/desc.h>
+#endif
 
 static noinline void misdeed_page_fault(void)
 {
@@ -61,7 +63,9 @@ static noinline void misdeed_warn_on(void)
 
 static noinline void misdeed_divide(void)
 {
+#ifdef CONFIG_X86
 	asm volatile("divl %0" : : "r" (0), "a" (1), "d" (0));
+#endif
 }
 
 static DEFINE_SPINLOCK(lock_a);
@@ -308,15 +312,21 @@ static noinline void misdeed_halt(void)
 {
 	local_irq_disable();
 	for (;;)
+#ifdef CONFIG_X86
 		asm volatile("hlt");
+#else
+		asm volatile("wfi");
+#endif
 }
 
 static noinline void misdeed_triple_fault(void)
 {
+#ifdef CONFIG_X86
 	static const struct desc_ptr nothing;
 
 	load_idt(&nothing);
 	asm volatile("int3");
+#endif
 }
 
 static noinline void misdeed_panic(void)
