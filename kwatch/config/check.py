@@ -195,14 +195,14 @@ def _placement(document: Document, problems: ProblemList) -> None:
                 problems.add(key, expected=expected, found="none")
         if profile is not None:
             labels = _known(profile.labels, booters)
-            if not any(_boots(one, variant.arch, profile, labels) for one in booters):
+            fitting = [one for one in booters if _boots(one, variant.arch, profile, labels)]
+            if not any(one.memory is None or profile.memory <= one.memory for one in fitting):
                 needed = "" if profile.accelerator == "auto" else f" under {profile.accelerator}"
                 memory = f" and {profile.memory >> 20} MiB of memory for its guests"
-                is_counted = any(one.memory is not None for one in booters)
                 problems.add(
                     key,
                     expected=f"a [[host]] with boot slots for {variant.arch}{needed}"
-                    f"{_labelled(labels)}{memory if is_counted else ''}",
+                    f"{_labelled(labels)}{memory if fitting else ''}",
                     found="none",
                     hint=f'another may have emulates = ["{variant.arch}"], for tcg',
                 )
@@ -228,8 +228,7 @@ def _boots(host: model.Host, arch: str, profile: model.Profile, labels: set[str]
         runs = profile.accelerator in {*host.accelerators, "auto"}
     else:
         runs = arch in host.emulates and profile.accelerator in {"tcg", "auto"}
-    has_room = host.memory is None or profile.memory <= host.memory
-    return runs and has_room and labels <= {*host.labels}
+    return runs and labels <= {*host.labels}
 
 
 def _labels(

@@ -135,6 +135,6 @@ def test_one_machine_that_works_is_enough_to_say_that_an_accelerator_does() -> N
     accelerators = Accelerators()
     assert accelerators.guests(host) == {}
     for at, reason in enumerate(("broken", None, "worse")):
-        accelerators._known["here", f"machine{at}", None] = {Accelerator.KVM: reason}
-    accelerators._known["there", "q35", None] = {Accelerator.TCG: None}
+        accelerators._known["here", "x86_64", f"machine{at}", None] = {Accelerator.KVM: reason}
+    accelerators._known["there", "x86_64", "q35", None] = {Accelerator.TCG: None}
     assert accelerators.guests(host) == {Accelerator.KVM: None}

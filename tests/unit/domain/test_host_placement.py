@@ -61,9 +61,8 @@ def test_a_host_of_the_guests_own_architecture_goes_first() -> None:
         (spec("a", 9, emulates=frozenset({"arm64"})), WELL),
         (spec("b", 2, arch="arm64"), WELL),
     ]
-    busy = {("b", Slot.BOOT): 1}
-    assert place(need, hosts, busy) == hosts[1][0]
-    assert place(need, hosts, {("b", Slot.BOOT): 2}) == hosts[0][0]
+    assert place(need, hosts, {"b": Load(slots={Slot.BOOT: 1})}) == hosts[1][0]
+    assert place(need, hosts, {"b": Load(slots={Slot.BOOT: 2})}) == hosts[0][0]
 
 
 def test_a_sick_or_full_host_gets_nothing() -> None:
