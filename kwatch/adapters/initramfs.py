@@ -43,6 +43,8 @@ _APPLETS = (
 """What /init calls; the rest is linked in the guest, if busybox can do that."""
 
 _PT_INTERP = 3
+# Two percent larger than with 9, and made in a fifth of the time, while a slot of a host waits.
+_COMPRESSION = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,9 @@ def build_initramfs(
     ]
     compressed = io.BytesIO()
     # No file name and no time in the header, else equal inputs would not give equal bytes.
-    with gzip.GzipFile(filename="", mode="wb", fileobj=compressed, mtime=0) as file:
+    with gzip.GzipFile(
+        filename="", mode="wb", compresslevel=_COMPRESSION, fileobj=compressed, mtime=0
+    ) as file:
         for inode, entry in enumerate(entries, start=1):
             file.write(_member(entry, inode))
         file.write(_member(_Entry(name="TRAILER!!!", mode=0), 0))

@@ -27,9 +27,11 @@ from tests.unit.domain import trials
 if TYPE_CHECKING:
     from typing import Self
 
+    from kwatch.domain.job import Job
     from kwatch.domain.observation import BootResult
     from kwatch.domain.variant import Variant
     from kwatch.store.database import Transaction
+    from tests.lab.sshd import SshHost
 
 # That of arm64 is fetched by tests/lab/setup.sh.
 ARM64_FOLDER = Path("/var/tmp/kwatch-arm64")
@@ -54,8 +56,8 @@ class BootBench:
     booted: int = 0
 
     @classmethod
-    async def open(cls, folder: Path) -> Self:
-        """A bench with an empty history."""
+    async def open(cls, folder: Path, server: SshHost | None = None) -> Self:
+        """A bench with an empty history; its host is this machine, or what ``server`` leads to."""
         spec = HostSpec(
             name="here",
             directory=str(folder / "host"),
@@ -64,6 +66,15 @@ class BootBench:
             accelerators=frozenset({"tcg"}),
             emulates=frozenset({"arm64"}),
         )
+        if server is not None:
+            spec = replace(
+                spec,
+                address=server.host,
+                port=server.port,
+                user=server.user,
+                key_file=server.client_key,
+                known_hosts=server.host_key_line,
+            )
         database = await Database.open(folder / "history.sqlite")
         pool = Pool([Host(spec)], clock=time.time)
         await pool.admit("here")
@@ -79,6 +90,10 @@ class BootBench:
 
     async def boot(self, image: Path, vmlinux: Path, profile: BootProfile) -> BootResult:
         """Boot a kernel as the daemon does."""
+        return await self.run(await self.wish(image, vmlinux, profile))
+
+    async def wish(self, image: Path, vmlinux: Path, profile: BootProfile) -> Job:
+        """The job to boot a kernel, all that comes before being done."""
         self.booted += 1
         variant = replace(trials.CONTROL, arch=profile.arch, profile=profile)
         trial = Trial(commit=f"c{self.booted}", variant=variant.digest)
@@ -91,7 +106,10 @@ class BootBench:
             "vmlinux": await self.blobs.put(vmlinux),
         }
         await keep(self.database, job, trials.build(job.key, artifacts=artifacts))
-        job = await next_of(self.database, JobKind.BOOT)
+        return await next_of(self.database, JobKind.BOOT)
+
+    async def run(self, job: Job) -> BootResult:
+        """Carry out such a job."""
         result = await boot.run(
             job,
             pool=self.pool,
