@@ -11,6 +11,7 @@
 #include <linux/delay.h>
 #include <linux/init.h>
 #include <linux/interrupt.h>
+#include <linux/jiffies.h>
 #include <linux/kernel.h>
 #include <linux/kthread.h>
 #include <linux/list.h>
@@ -356,6 +357,53 @@ static noinline void misdeed_flood(void)
 		pr_info("misdeed: one line of very many\n");
 }
 
+/* No misdeeds, but they look like some: healthy code that takes its time. */
+static unsigned int slow_seconds = 30;
+
+static int __init choose_seconds(char *number)
+{
+	return !kstrtouint(number, 10, &slow_seconds);
+}
+__setup("misdeed_seconds=", choose_seconds);
+
+static noinline void misdeed_slow_mdelay(void)
+{
+	mdelay(slow_seconds * 1000);
+}
+
+static noinline void misdeed_slow_mdelay_off(void)
+{
+	local_irq_disable();
+	mdelay(slow_seconds * 1000);
+	local_irq_enable();
+}
+
+static noinline void misdeed_slow_msleep(void)
+{
+	msleep(slow_seconds * 1000);
+}
+
+/* As drivers wait for a device that has a deadline. */
+static noinline void misdeed_slow_poll(void)
+{
+	unsigned long end = jiffies + slow_seconds * HZ;
+
+	while (time_before(jiffies, end))
+		cpu_relax();
+}
+
+/* As a self test of a cipher computes. */
+static noinline void misdeed_slow_compute(void)
+{
+	unsigned long end = jiffies + slow_seconds * HZ;
+	u64 value = 1;
+
+	while (time_before(jiffies, end))
+		for (int i = 0; i < 1 << 28; i++)
+			value = value * 6364136223846793005ULL + 1442695040888963407ULL;
+	pr_info("%llx\n", value);
+}
+
 #define MISDEED(name) { #name, misdeed_##name }
 static const struct {
 	const char *name;
@@ -371,7 +419,8 @@ static const struct {
 	MISDEED(stack_protector), MISDEED(stack_overflow), MISDEED(hung_task),
 	MISDEED(spin), MISDEED(rcu_stall), MISDEED(workqueue), MISDEED(loop), MISDEED(deadlock),
 	MISDEED(halt), MISDEED(triple_fault), MISDEED(panic), MISDEED(restart),
-	MISDEED(out_of_memory), MISDEED(big_allocation), MISDEED(flood),
+	MISDEED(out_of_memory), MISDEED(big_allocation), MISDEED(flood), MISDEED(slow_mdelay),
+	MISDEED(slow_mdelay_off), MISDEED(slow_msleep), MISDEED(slow_poll), MISDEED(slow_compute),
 };
 
 static void commit_misdeed(const char *name)
