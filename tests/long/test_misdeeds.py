@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from kwatch.adapters.elf import Image, audit
+from kwatch.adapters.elf import audit
 from kwatch.domain.boot import BootEnd
 from kwatch.domain.linkaudit import lost_instrumentation
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
+from tests.long.lostcounter import lose_a_counter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -101,25 +101,11 @@ async def test_an_image_that_is_damaged_ends_before_the_kernel(
     assert result.finding.title == "the machine resets in the decompressor or the boot loader"
 
 
-def _lose_a_counter(image: Path, target: Path, function: str) -> None:
-    """The seed's fault, put into a finished image: a count at address zero."""
-    with Image(str(image)) as opened:
-        found = next(one for one in opened.symbols() if one.name == function)
-        section = opened.section_at(found.value)
-        assert section is not None
-        start = section.offset + found.value - section.address
-        data = bytearray(opened.data[:])
-    # nopl or mov at the function's second instruction would do; the prologue is long enough here.
-    count = b"\x48\xff\x05" + struct.pack("<I", -(found.value + 7) % (1 << 32))
-    data[start : start + len(count)] = count
-    target.write_bytes(data)
-
-
 async def test_the_fault_that_began_it_all_is_named(
     bench: BootBench, kernel: Kernel, tmp_path: Path
 ) -> None:
     mutant = tmp_path / "vmlinux"
-    _lose_a_counter(kernel.output / "vmlinux", mutant, "start_kernel")
+    lose_a_counter(kernel.output / "vmlinux", mutant, "start_kernel")
     lost = lost_instrumentation(audit([str(mutant)]))
     assert lost is not None
     assert lost.title == "the linker lost instrumentation: start_kernel counts at address zero"

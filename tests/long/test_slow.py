@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.domain.boot import BootEnd, Deadlines
+from kwatch.domain.boot import BootEnd
+from kwatch.domain.phase import Deadlines
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
 

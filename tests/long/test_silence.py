@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real guests without an init, with one that waits, that flood, or whose image is damaged."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from kwatch.domain.boot import BootEnd
+from kwatch.domain.phase import Deadlines
+from kwatch.errors import InfraError
+from kwatch.store.blobs import contents
+from tests.corpus.grow import PLAIN_CONFIG, Kernel
+from tests.long.bootbench import PROFILE, BootBench
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from kwatch.domain.boot import BootProfile
+
+FOLDER = Path("/var/tmp/kwatch-misdeeds")
+LATE = replace(
+    PROFILE,
+    deadlines=Deadlines(kernel=60.0, init=60.0, tests=20.0, collect=20.0, total=200.0,
+                        tcg_factor=1.0),
+)  # fmt: skip
+WAITS = replace(LATE, commands=("sleep 100000",), command_timeout=100000.0)
+PANIC = "kernel panic: misdeed: nothing can be done"
+MB = 1 << 20
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    """Debian's Linux with the misdeeds in it, built once and kept."""
+    kernel = Kernel(FOLDER, [PLAIN_CONFIG])
+    kernel.prepare()
+    return kernel
+
+
+@pytest_asyncio.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[BootBench]:
+    bench = await BootBench.open(tmp_path)
+    yield bench
+    await bench.close()
+
+
+@pytest.mark.parametrize(
+    ("profile", "end", "title"),
+    [
+        (replace(LATE, cmdline="rdinit=/no init=/no"), BootEnd.PANIC,
+         "kernel panic: Requested init /no failed (error -N)."),
+        (replace(LATE, cmdline="rdinit=/bin/sync"), BootEnd.PANIC,
+         "kernel panic: Attempted to kill init! exitcode=ADDR"),
+        (replace(LATE, cmdline="rdinit=/bin/sleep -- 100000"), BootEnd.STALL,
+         "hang between the first line of the kernel and user space"),
+        (WAITS, BootEnd.STALL, "hang during the tests"),
+        # Even the last message is kept from the console: it stands in the guest's memory.
+        (replace(LATE, cmdline="loglevel=0 misdeed=panic"), BootEnd.RESET, PANIC),
+        (replace(LATE, cmdline="loglevel=0 early_misdeed=panic"), BootEnd.RESET, PANIC),
+        (replace(LATE, cmdline="loglevel=0 misdeed=null"), BootEnd.RESET,
+         "BUG: unable to handle kernel NULL pointer dereference in misdeed_null"),
+    ],
+)  # fmt: skip
+async def test_what_is_silent_gets_its_name(
+    bench: BootBench, kernel: Kernel, profile: BootProfile, end: BootEnd, title: str
+) -> None:
+    result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
+    assert result.finding is not None
+    assert (result.end, result.finding.title) == (end, title)
+
+
+async def test_a_panic_that_waits_for_ever_is_found_in_memory(
+    bench: BootBench, kernel: Kernel
+) -> None:
+    profile = replace(LATE, cmdline="loglevel=0 panic=0 misdeed=panic")
+    result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
+    assert result.finding is not None
+    assert result.end in {BootEnd.STALL, BootEnd.HANG}
+    assert result.finding.title == PANIC
+
+
+def _resident() -> float:
+    """Memory of this process in MB."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def _noise(data: bytes, at: int, size: int) -> bytes:
+    return data[:at] + random.Random(at).randbytes(size) + data[at + size :]  # noqa: S311
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: _noise(whole, 0x4000, 0x1000),
+        lambda whole: _noise(whole, len(whole) // 2, 1),
+        lambda whole: _noise(whole, len(whole) // 2, 5000),
+        lambda whole: whole[: len(whole) // 2],
+    ],
+    ids=["in what unpacks it", "one byte", "in the middle", "cut off"],
+)
+async def test_a_damaged_image_is_a_kernel_that_fails(
+    bench: BootBench, kernel: Kernel, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    corrupt = tmp_path / "corrupt"
+    corrupt.write_bytes(damage(kernel.image.read_bytes()))
+    result = await bench.boot(corrupt, kernel.output / "vmlinux", LATE)
+    assert result.finding is not None
+    assert result.end in {BootEnd.RESET, BootEnd.HANG, BootEnd.STALL}
+    assert re.match(r"the machine resets|silent hang", result.finding.title)
+
+
+@pytest.mark.parametrize("size", [0, 100, 0x1000], ids=["empty", "cut short", "no header"])
+async def test_what_is_no_image_is_refused_by_qemu(
+    bench: BootBench, kernel: Kernel, tmp_path: Path, size: int
+) -> None:
+    corrupt = tmp_path / "corrupt"
+    whole = kernel.image.read_bytes()
+    corrupt.write_bytes(bytes(size) + whole[size:] if size == 0x1000 else whole[:size])
+    with pytest.raises(InfraError, match=r"QEMU ended with status 1: qemu: .*kernel"):
+        await bench.boot(corrupt, kernel.output / "vmlinux", LATE)
+
+
+@pytest.mark.parametrize(
+    ("limit", "end"), [(64, BootEnd.OUTPUT_LIMIT), (2048, BootEnd.DEADLINE)], ids=["cut", "kept"]
+)
+async def test_a_flood_does_not_fill_the_memory(
+    bench: BootBench, kernel: Kernel, tmp_path: Path, limit: int, end: BootEnd
+) -> None:
+    # A gigabyte takes minutes through an emulated serial line; so much growth shows in less.
+    profile = replace(
+        LATE, cmdline="misdeed=flood", console_limit=limit * MB,
+        deadlines=Deadlines(kernel=60.0, init=300.0, total=150.0, tcg_factor=1.0),
+    )  # fmt: skip
+    before = _resident()
+    result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
+    assert result.end == end
+    assert result.finding is not None
+    kept = contents(tmp_path / "blobs", result.artifacts["console"])
+    console = sum(len(chunk) for chunk in kept) / MB
+    grown = _resident() - before
+    print(f"{console:.0f} MB of console in {result.took:.0f} s, {grown:.0f} MB more memory")
+    assert grown < 100
