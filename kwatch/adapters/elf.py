@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 SHT_SYMTAB, SHT_RELA, SHT_NOBITS, SHT_SYMTAB_SHNDX = 2, 4, 8, 18
 SHF_ALLOC, SHF_EXECINSTR = 2, 4
@@ -40,6 +40,12 @@ PRINT = 32
 _SYMBOL = "<IBBHQQ"
 _HEADER = struct.Struct("<IIQQQQIIQQ")
 HEADER = _HEADER.size
+# Only the kind of a section, its kind and info, and only the place of a symbol's name.
+_KIND, _KIND_AND_INFO, _NAME = "<4xI56x", "<4xI36xI16x", "<I20x"
+WINDOW = 1 << 24
+ROWS = 1 << 15  # of a table that are looked at at once
+FEW_NAMES = 16
+ET_REL = 1
 
 
 class ImageError(Exception):
@@ -125,20 +131,59 @@ class Image:
 
     def sections(self, kind: int) -> Iterator[Section]:
         """All sections of one kind."""
-        for number, row in enumerate(self._rows_of_sections()):
-            if row[1] == kind:
-                yield Section(number, *row[1:8])
-
-    def _rows_of_sections(self) -> Iterator[tuple[Any, ...]]:
         table, count = self._headers
-        return _HEADER.iter_unpack(self.data[table : table + HEADER * count])
+        rows = self._rows(_KIND, table, HEADER * count)
+        for number, (found,) in enumerate(rows):
+            if found == kind:
+                yield self.section(number)
+
+    def _rows(self, layout: str, start: int, size: int) -> Iterator[tuple[Any, ...]]:
+        """The rows of a table, of which little stays in memory at a time."""
+        step = struct.calcsize(layout) * ROWS
+        for at in range(start, start + size, step):
+            end = min(at + step, start + size)
+            yield from struct.iter_unpack(layout, self.data[at:end])
+            self._let_go(at, end)
+
+    def _let_go(self, start: int, end: int) -> None:
+        """Take a part of the file out of our memory until it is read again."""
+        start -= start % mmap.PAGESIZE
+        end = min(end, len(self.data))
+        if hasattr(mmap, "MADV_DONTNEED") and start < end:
+            self.data.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+    @cached_property
+    def is_relocatable(self) -> bool:
+        """Whether it is an object, which has no addresses yet."""
+        return bool(self._unpack("<H", 16) == (ET_REL,))
+
+    @cached_property
+    def _tables(self) -> tuple[list[Section], list[Section]]:
+        """The tables of symbols, and those of their section numbers that do not fit into a row."""
+        table, count = self._headers
+        kinds: dict[int, list[Section]] = {SHT_SYMTAB: [], SHT_SYMTAB_SHNDX: []}
+        for number, (kind,) in enumerate(self._rows(_KIND, table, HEADER * count)):
+            if kind in kinds:
+                kinds[kind].append(self.section(number))
+        return kinds[SHT_SYMTAB], kinds[SHT_SYMTAB_SHNDX]
+
+    def relocations_of(self, wanted: Collection[int]) -> dict[int, Section]:
+        """The relocations of each of these sections that has any."""
+        table, count = self._headers
+        rows = self._rows(_KIND_AND_INFO, table, HEADER * count)
+        return {
+            info: self.section(number)
+            for number, (kind, info) in enumerate(rows)
+            if kind == SHT_RELA and info in wanted
+        }
 
     @cached_property
     def loaded(self) -> list[Section]:
         """The sections of a linked image that are in memory, by their address."""
+        table, count = self._headers
         found = [
             Section(number, *row[1:8])
-            for number, row in enumerate(self._rows_of_sections())
+            for number, row in enumerate(self._rows(_HEADER.format, table, HEADER * count))
             if row[2] & SHF_ALLOC and row[3]
         ]
         return sorted(found, key=lambda section: section.address)
@@ -149,29 +194,72 @@ class Image:
             "utf-8", "replace"
         )
 
-    def symbols(self) -> Iterator[Symbol]:
-        """All symbols of the symbol table, but for those of sections and files."""
-        for section in self.sections(SHT_SYMTAB):
-            strings = self.section(section.link).offset
-            numbers = [one.offset for one in self.sections(SHT_SYMTAB_SHNDX)]
-            rows = struct.iter_unpack(_SYMBOL, self._table_of(section))
-            file = ""
-            for place, (name, info, _, index, value, size) in enumerate(rows):
-                if info & 15 == STT_FILE:
-                    file = self._string(strings + name)
-                if not name or info & 15 in {STT_SECTION, STT_FILE}:
-                    continue
-                if index == SHN_XINDEX and numbers:
-                    (index,) = self._unpack("<I", numbers[0] + 4 * place)  # noqa: PLW2901
-                home = "" if info >> 4 else file
-                yield Symbol(self._string(strings + name), info & 15, index, value, size, home)
+    def symbols(self, homes: Collection[int] | None = None) -> Iterator[Symbol]:
+        """All symbols of the symbol table, but for those of sections and files.
 
-    def _table_of(self, section: Section) -> bytes:
-        """The 24-byte rows of a table of symbols or relocations."""
-        end = section.offset + section.size - section.size % 24
-        if end > len(self.data):
+        With ``homes`` only those of these sections, which is cheaper: no other's name is read.
+        """
+        for section in self._tables[0]:
+            strings = self.section(section.link)
+            rows = self._rows(_SYMBOL, section.offset, self._size_of(section))
+            file = ""
+            for place, row in enumerate(rows):
+                if row[1] & 15 == STT_FILE:
+                    file = self._string(strings.offset + row[0])
+                if not row[0] or row[1] & 15 in {STT_SECTION, STT_FILE}:
+                    continue
+                if homes is None or row[3] in homes or row[3] == SHN_XINDEX:
+                    yield self._symbol(strings.offset, place, row, file)
+                if place % ROWS == 0:
+                    self._let_go(strings.offset, strings.offset + strings.size)
+
+    def named(self, names: Collection[str]) -> Iterator[Symbol]:
+        """The symbols with one of these names; a few are found without reading all others.
+
+        Then nobody knows which file they are of.
+        """
+        if len(names) > FEW_NAMES:
+            yield from (one for one in self.symbols() if one.name in names)
+            return
+        for section in self._tables[0]:
+            strings = self.section(section.link)
+            places = self._places(strings, names)
+            rows = self._rows(_NAME, section.offset, self._size_of(section))
+            for place, (name,) in enumerate(rows):
+                if name in places:
+                    row = self._unpack(_SYMBOL, section.offset + 24 * place)
+                    if row[1] & 15 not in {STT_SECTION, STT_FILE}:
+                        yield self._symbol(strings.offset, place, row, "")
+
+    def _symbol(self, strings: int, place: int, row: tuple[Any, ...], file: str) -> Symbol:
+        name, info, _, index, value, size = row
+        if index == SHN_XINDEX and self._tables[1]:
+            (index,) = self._unpack("<I", self._tables[1][0].offset + 4 * place)
+        home = "" if info >> 4 else file
+        return Symbol(self._string(strings + name), info & 15, index, value, size, home)
+
+    def _places(self, strings: Section, names: Collection[str]) -> set[int]:
+        """Where each name stands among the strings, also as the end of a longer one."""
+        found = set()
+        start, end = strings.offset, min(strings.offset + strings.size, len(self.data))
+        for name in names:
+            word = name.encode() + b"\0"
+            for at in range(start, end, WINDOW):
+                # A name that lies across the border is found from the window it begins in.
+                last = min(at + WINDOW + len(word) - 1, end)
+                place = self.data.find(word, at, last)
+                while place >= 0:
+                    found.add(place - start)
+                    place = self.data.find(word, place + 1, last)
+                self._let_go(at, last)
+        return found
+
+    def _size_of(self, section: Section) -> int:
+        """The bytes of a table with 24-byte rows: symbols or relocations."""
+        size = section.size - section.size % 24
+        if section.offset + size > len(self.data):
             raise ImageError("a table is cut off")
-        return self.data[section.offset : end]
+        return size
 
     @cached_property
     def _table(self) -> tuple[list[int], list[str]]:
@@ -179,7 +267,7 @@ class Image:
         homes = {section.number for section in self.loaded}
         found = sorted(
             (symbol.value, symbol.kind != STT_FUNC, symbol.name)
-            for symbol in self.symbols()
+            for symbol in self.symbols(homes)
             if symbol.section in homes and not symbol.name.startswith(("__pfx_", ".L"))
         )
         addresses: list[int] = []
@@ -228,7 +316,8 @@ class Image:
 
     def relocated(self, relocations: Section, place: int) -> str | None:
         """The symbol that a relocation puts at ``place``, an offset into its section."""
-        for offset, info, _ in struct.iter_unpack("<QQq", self._table_of(relocations)):
+        rows = self._rows("<QQq", relocations.offset, self._size_of(relocations))
+        for offset, info, _ in rows:
             if offset == place:
                 return self._name_of(self.section(relocations.link), info >> 32)
         return None
@@ -239,7 +328,7 @@ class Image:
         if name:
             return self._string(self.section(table.link).offset + name)
         if index == SHN_XINDEX:
-            for numbers in self.sections(SHT_SYMTAB_SHNDX):
+            for numbers in self._tables[1]:
                 (index,) = self._unpack("<I", numbers.offset + 4 * number)
         return self._section_name(index)
 
@@ -353,7 +442,7 @@ def audit(paths: Sequence[str]) -> dict[str, Any]:
     """
     paths = [path for path in paths[:-1] if Path(path).exists()] + list(paths[-1:])
     with Image(paths[-1]) as image:
-        lost = {one.name for one in image.symbols() if _is_lost(one)}
+        lost = {one.name for one in image.symbols({SHN_UNDEF, SHN_ABS}) if _is_lost(one)}
         accesses = list(_lost_accesses(image)) if image.machine == EM_X86_64 else []
     symbols = _lives(lost, paths) if lost else []
     more = max(0, len(symbols) - MAX_PROBLEMS) + max(0, len(accesses) - MAX_PROBLEMS)
@@ -374,9 +463,7 @@ def _lives(lost: set[str], paths: Sequence[str]) -> list[dict[str, object]]:
     for path in paths:
         stage = Path(path).name
         with Image(path) as image:
-            for symbol in image.symbols():
-                if symbol.name not in lost:
-                    continue
+            for symbol in image.named(lost):
                 state = _state(symbol)
                 if state == "defined":
                     defined[symbol.name] = stage
@@ -403,6 +490,8 @@ def _lost_accesses(image: Image) -> Iterator[dict[str, object]]:
         if section.kind == SHT_NOBITS or not section.flags & SHF_EXECINSTR:
             continue
         end = min(section.offset + section.size, len(image.data))
+        if section.offset >= end:
+            continue
         for match in _COUNT.finditer(image.data, section.offset, end):
             after = match.end() + len(match["byte"] or match["mask"] or match["word"] or b"")
             (displacement,) = struct.unpack("<i", match["displacement"])
@@ -425,16 +514,11 @@ def _name_operands(accesses: list[dict[str, Any]], paths: Sequence[str]) -> None
     """Ask the relocations of the first stage that has any what the operands were to be."""
     for path in paths:
         with Image(path) as image:
-            if not accesses or image.loaded:
+            if not accesses or not image.is_relocatable:
                 continue
             functions = {one["function"] for one in accesses}
-            homes = {one.name: one for one in image.symbols() if one.name in functions}
-            wanted = {home.section for home in homes.values()}
-            relocations = {
-                section.info: section
-                for section in image.sections(SHT_RELA)
-                if section.info in wanted
-            }
+            homes = {one.name: one for one in image.named(functions)}
+            relocations = image.relocations_of({home.section for home in homes.values()})
             for access in accesses:
                 home = homes.get(access["function"])
                 if home is not None and home.section in relocations:
