@@ -18,8 +18,10 @@ def _patterns(**named: str) -> dict[str, re.Pattern[str]]:
 _X86 = _patterns(
     rip="[ER]IP", rsp="[ER]SP", flags="(?:EFL|RFL)", cr2="CR2", cpl="CPL", halted="HLT"
 )
+_X86_GENERAL = re.compile(r"\b[ER](?:[A-D]X|[SD]I|[SB]P|\d+) *=([0-9a-f]+)")
 _X86_INTERRUPTS = 1 << 9  # RFLAGS.IF
 _ARM64 = _patterns(pc="PC", sp="SP", pstate="PSTATE")
+_ARM64_GENERAL = re.compile(r"\bX\d+=([0-9a-f]+)")
 _ARM64_MASKED = 1 << 7  # PSTATE.I
 _ARM64_LEVEL = 3 << 2  # PSTATE.EL; 0 is user space
 _USER = 3
@@ -69,6 +71,10 @@ def _found(part: str, patterns: dict[str, re.Pattern[str]]) -> dict[str, int] | 
     return values if len(values) == len(patterns) else None
 
 
+def _all(part: str, pattern: re.Pattern[str]) -> tuple[int, ...]:
+    return tuple(int(value, 16) for value in pattern.findall(part))
+
+
 def _x86(part: str) -> VcpuSample | None:
     values = _found(part, _X86)
     if values is None:
@@ -80,6 +86,7 @@ def _x86(part: str) -> VcpuSample | None:
         cpl=values["cpl"],
         halted=values["halted"] == 1,
         interrupts_enabled=bool(values["flags"] & _X86_INTERRUPTS),
+        registers=_all(part, _X86_GENERAL),
     )
 
 
@@ -94,4 +101,5 @@ def _arm64(part: str) -> VcpuSample | None:
         cpl=0 if values["pstate"] & _ARM64_LEVEL else _USER,
         halted=False,
         interrupts_enabled=not values["pstate"] & _ARM64_MASKED,
+        registers=_all(part, _ARM64_GENERAL),
     )

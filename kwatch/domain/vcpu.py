@@ -2,28 +2,34 @@
 """What the registers of a quiet guest tell: idle, busy, or dead.
 
 A guest that prints is never called dead; the caller starts a new history with every byte. A
-halted vCPU whose interrupts are off stays so for ever. A small loop is less certain (the host may
-be overloaded, and Linux reports some of them itself, the soft lockup after 20 s, a stall of RCU
-after 21 s), so it takes longer, and longest where an interrupt could still end it.
+halted vCPU whose interrupts are off stays so for ever. One that is seen again and again at the
+same instruction with the very same registers goes round in a circle: whoever waits for a time
+reads a clock, and whoever computes has other values each time. That is less certain, since
+another vCPU or an interrupt may end it, so it takes longer; but less than the 20 s after which
+Linux itself complains.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SMALL_LOOP = 64  # bytes from the first to the last instruction pointer seen
+# One look in so many may fall into an interrupt, or upon an instruction of a loop not seen before.
+MOST = 4
+# States seen for the first time after which a vCPU is known to go on.
+MOVES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VcpuSample:
     """The registers of one vCPU at one moment, by their names on x86; ``cpl`` 3 is user space.
 
-    ``cr2`` is the address of the last page fault, where the machine tells it.
+    ``cr2`` is the address of the last page fault, where the machine tells it. ``registers`` are
+    all that the kernel computes with, in an order that is always the same.
     """
 
     rip: int
@@ -32,6 +38,7 @@ class VcpuSample:
     cpl: int
     halted: bool
     interrupts_enabled: bool
+    registers: tuple[int, ...] = ()
 
 
 class Liveness(Enum):
@@ -43,18 +50,24 @@ class Liveness(Enum):
 
 
 class _Kind(Enum):
-    """How sure one can be that the vCPUs never go on."""
+    """What a vCPU did, if it did one thing."""
 
     HALTED = auto()
-    LOOPING = auto()
+    IDLE = auto()
+    CIRCLING = auto()
+    """With interrupts off."""
     INTERRUPTIBLE = auto()
+    """Circling with interrupts on."""
+    RUNNING = auto()
 
 
-# (samples, seconds) that it takes to call it dead.
+# (samples, seconds) that it takes to call it dead. One that idles never is; nor is a guest that
+# idles while others of its vCPUs are halted, which the kernel may have put off, or never started.
 _PROOF = {
     _Kind.HALTED: (5, 3.0),
-    _Kind.LOOPING: (10, 10.0),
-    _Kind.INTERRUPTIBLE: (20, 40.0),
+    _Kind.IDLE: (20, 15.0),
+    _Kind.CIRCLING: (10, 10.0),
+    _Kind.INTERRUPTIBLE: (20, 15.0),
 }
 
 
@@ -62,32 +75,45 @@ _PROOF = {
 class _Vcpu:
     """All samples of one vCPU, summed up."""
 
-    lowest: int
-    highest: int
-    always_halted: bool = True
+    looks: int = 0
+    waiting: int = 0
+    halted: int = 0
     ever_interruptible: bool = False
     ever_user: bool = False
+    states: dict[tuple[int, tuple[int, ...]], int] = field(default_factory=dict)
 
     def add(self, sample: VcpuSample) -> None:
-        self.lowest = min(self.lowest, sample.rip)
-        self.highest = max(self.highest, sample.rip)
-        self.always_halted &= sample.halted
+        state = sample.rip, sample.registers
+        self.looks += 1
+        self.halted += sample.halted
+        self.waiting += sample.halted and sample.interrupts_enabled
         self.ever_interruptible |= sample.interrupts_enabled
         self.ever_user |= sample.cpl != 0
+        self.states[state] = self.states.get(state, 0) + 1
 
     @property
     def kind(self) -> _Kind | None:
-        """None means that it runs."""
-        if self.always_halted:
-            return _Kind.INTERRUPTIBLE if self.ever_interruptible else _Kind.HALTED
-        if self.ever_user or self.highest - self.lowest > SMALL_LOOP:
+        """None means that it cannot be told."""
+        if self.halted == self.looks and not self.ever_interruptible:
+            return _Kind.HALTED
+        if self._is_most(self.waiting):
+            return _Kind.IDLE
+        moves = len(self.states)
+        if self.ever_user or (moves >= MOVES and 2 * moves > self.looks):
+            return _Kind.RUNNING
+        if self.waiting:
+            return _Kind.RUNNING if self.looks >= max(MOVES, 2 * self.waiting) else None
+        if not self._is_most(self.looks - moves):
             return None
-        return _Kind.INTERRUPTIBLE if self.ever_interruptible else _Kind.LOOPING
+        return _Kind.INTERRUPTIBLE if self.ever_interruptible else _Kind.CIRCLING
 
     @property
-    def is_idle(self) -> bool:
-        """Waiting for an interrupt, as every idle kernel does."""
-        return self.always_halted and self.ever_interruptible
+    def place(self) -> int:
+        """Where it was seen most often."""
+        return max(self.states, key=self.states.__getitem__)[0]
+
+    def _is_most(self, looks: int) -> bool:
+        return looks > 0 and looks * MOST >= self.looks * (MOST - 1)
 
 
 def is_idle(samples: Sequence[VcpuSample]) -> bool:
@@ -107,7 +133,7 @@ class VcpuHistory:
     def add(self, samples: Sequence[VcpuSample], now: float) -> None:
         """One look at all vCPUs; another number of them than before starts anew."""
         if len(samples) != len(self._vcpus):
-            self._vcpus = [_Vcpu(lowest=sample.rip, highest=sample.rip) for sample in samples]
+            self._vcpus = [_Vcpu() for _ in samples]
             self._count = 0
             self._first = now
         for vcpu, sample in zip(self._vcpus, samples, strict=True):
@@ -122,11 +148,15 @@ class VcpuHistory:
         """
         if self._count < 2:
             return Liveness.UNKNOWN
-        kinds = [vcpu.kind for vcpu in self._vcpus]
-        idle = all(vcpu.is_idle for vcpu in self._vcpus)
-        if None in kinds or idle or (may_sleep and _Kind.INTERRUPTIBLE in kinds):
+        kinds = {vcpu.kind for vcpu in self._vcpus}
+        asleep = bool(kinds & {_Kind.IDLE, _Kind.INTERRUPTIBLE})
+        idle = _Kind.IDLE in kinds and kinds <= {_Kind.IDLE, _Kind.HALTED}
+        if _Kind.RUNNING in kinds or idle or (may_sleep and asleep):
             return Liveness.ALIVE
-        samples, seconds = max(_PROOF[kind] for kind in kinds if kind is not None)
+        proofs = [_PROOF[kind] for kind in kinds if kind in _PROOF]
+        if len(proofs) < len(kinds):
+            return Liveness.UNKNOWN
+        samples, seconds = max(proofs)
         enough = self._count >= samples and self._last - self._first >= seconds
         return Liveness.DEAD if enough else Liveness.UNKNOWN
 
@@ -134,11 +164,14 @@ class VcpuHistory:
         """A sentence on what the vCPUs did."""
         parts = []
         for number, vcpu in enumerate(self._vcpus):
-            if vcpu.always_halted:
-                state = "halted" if vcpu.ever_interruptible else "halted with interrupts off"
-            else:
-                state = f"in a loop of at most {vcpu.highest - vcpu.lowest} bytes"
-            parts.append(f"vCPU {number} {state} at {vcpu.lowest:#x}")
+            match vcpu.kind:
+                case _Kind.HALTED:
+                    state = "halted with interrupts off"
+                case _Kind.IDLE:
+                    state = "halted"
+                case _:
+                    state = f"in a circle of {len(vcpu.states)} states"
+            parts.append(f"vCPU {number} {state} at {vcpu.place:#x}")
         return (
             f"no byte and no progress in {self._count} looks over "
             f"{self._last - self._first:.0f} s: {', '.join(parts)}"

@@ -11,6 +11,7 @@ RUNNING = """\r
 CPU#0\r
 RAX=0000000000000000 RBX=ffffffff82614a40 RCX=0000000000000001 RDX=4000000000000000\r
 RSI=0000000000000087 RDI=0000000000003f0c RBP=ffffffff82603e88 RSP=ffffffff82603e60\r
+R8 =000000000000000f R15=000000000000000a\r
 RIP=ffffffff81e0d16f RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r
 CS =0010 0000000000000000 ffffffff 00af9b00 DPL=0 CS64 [-RA]\r
 CR0=80050033 CR2=00007f0c8c000010 CR3=0000000002e1c000 CR4=00750ef0\r
@@ -32,8 +33,28 @@ def test_registers_in_both_modes() -> None:
             cpl=0,
             halted=True,
             interrupts_enabled=True,
+            registers=(
+                0,
+                0xFFFFFFFF82614A40,
+                1,
+                0x4000000000000000,
+                0x87,
+                0x3F0C,
+                0xFFFFFFFF82603E88,
+                0xFFFFFFFF82603E60,
+                0x0F,
+                0xA,
+            ),
         ),
-        VcpuSample(rip=0xFFF0, rsp=0, cr2=0, cpl=0, halted=True, interrupts_enabled=False),
+        VcpuSample(
+            rip=0xFFF0,
+            rsp=0,
+            cr2=0,
+            cpl=0,
+            halted=True,
+            interrupts_enabled=False,
+            registers=(0, 0, 0, 0x60FB1, 0, 0, 0, 0),
+        ),
     )
 
 

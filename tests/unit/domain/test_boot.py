@@ -214,8 +214,8 @@ def test_a_second_vcpu_may_wait_for_its_start() -> None:
     [
         [[IDLE]],
         [[IDLE, IDLE]],
-        [[DEAD, sample(0x1000 * n)] for n in range(7)],
-        [[sample(0xFFFFFFFF81000000 + 65 * n)] for n in range(3)],
+        [[DEAD, sample(0x1000 * n)] for n in range(500)],
+        [[sample(0xFFFFFFFF81000000 + 65 * n)] for n in range(500)],
         [[sample(0x400000, cpl=3, interrupts=True)]],
         [[DEAD], [IDLE]],
         [[]],
