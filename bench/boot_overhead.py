@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from kwatch.adapters import qemu
 from kwatch.adapters.initramfs import build_initramfs
+from kwatch.domain.arch import X86_64
 from kwatch.domain.boot import Accelerator, BootEnd
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.lab.process import call
@@ -80,7 +81,8 @@ async def _bare(kernel: Kernel, profile: BootProfile, folder: Path) -> float:
     initramfs = folder / "initramfs"
     initramfs.write_bytes(
         build_initramfs(
-            busybox=BUSYBOX.read_bytes(),
+            arch=X86_64,
+            busybox=BUSYBOX["x86_64"].read_bytes(),
             commands=profile.commands,
             counters=profile.counters,
             command_timeout=timedelta(seconds=profile.command_timeout),

@@ -163,7 +163,7 @@ async def _measure(folder: Path, hosts: int, boots: int, sleep: float) -> None:
         done = Boots()
         stage = partial(
             boot.run, pool=pool, blobs=blobs, database=database, scratch=folder / "scratch",
-            busybox=BUSYBOX.read_bytes(), accelerators=Accelerators(),
+            busybox={"x86_64": BUSYBOX.read_bytes()}, accelerators=Accelerators(),
         )  # fmt: skip
         worker = Worker(
             database=database,

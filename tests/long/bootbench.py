@@ -116,7 +116,7 @@ class BootBench:
             blobs=self.blobs,
             database=self.database,
             scratch=self.scratch,
-            busybox={profile.arch: BUSYBOX[profile.arch].read_bytes()},
+            busybox={arch: path.read_bytes() for arch, path in BUSYBOX.items() if path.exists()},
             accelerators=Accelerators(),
         )
         assert result is not None

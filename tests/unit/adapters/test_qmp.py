@@ -80,7 +80,7 @@ def test_registers_of_arm64() -> None:
     kernel, user = parse_registers(ARM64)
     assert kernel == VcpuSample(
         rip=0xFFFF800080010A24, rsp=0xFFFF800080E83DD0, cr2=None, cpl=0, halted=False,
-        interrupts_enabled=False,
+        interrupts_enabled=False, registers=(0, 0, 0xFFFF800080E83DD0, 0xFFFF80008063B8F8),
     )  # fmt: skip
     assert (user.rip, user.cpl, user.interrupts_enabled) == (0xAAAAC0F01234, 3, True)
     assert tells_halts(RUNNING)
