@@ -54,7 +54,12 @@ MAKE_ROOT = (
     'umask 077; mkdir -p "$0/run" "$0/cache/sha256" && cd "$0" && pwd -P && '
     'python3 -I -S -c "$2" && if test -e "$1"; then echo present; else echo absent; fi'
 )
-WRITE = 'umask 077; mkdir -p "$(dirname "$0")" && cat >"$0.$1.part" && mv -f "$0.$1.part" "$0"'
+# Who is killed while he talks ends his words like one who is done: only their number tells.
+WRITE = (
+    'umask 077; mkdir -p "$(dirname "$0")" && part="$0.$1.part" && cat >"$part" && '
+    'test "$(wc -c <"$part")" -eq "$2" && mv -f "$part" "$0" && exit 0; '
+    'rm -f "$part"; echo "not all of $0 came" >&2; exit 1'
+)
 READ = (
     'test -f "$0" && ! test -L "$0" || { echo "$0 is no regular file" >&2; exit 1; }; '
     'exec cat <"$0"'
@@ -168,8 +173,8 @@ class Host:
     async def write(self, path: str, data: bytes) -> None:
         """Make ``path``, below kwatch's folder or absolute, a file with this content at once."""
         target = await self.path(path)
-        await self.run(["sh", "-c", WRITE, target, secrets.token_hex(4)], stdin=data,
-                       timeout=TRANSFER)  # fmt: skip
+        argv = ["sh", "-c", WRITE, target, secrets.token_hex(4), str(len(data))]
+        await self.run(argv, stdin=data, timeout=TRANSFER)
 
     async def read(self, path: str, limit: int) -> bytes:
         """The content of a regular file of at most ``limit`` bytes; anything else: InfraError.

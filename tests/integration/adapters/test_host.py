@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.host import Host, OnCancel, RunLostError
+from kwatch.adapters.host import WRITE, Host, OnCancel, RunLostError
 from kwatch.adapters.ssh import HostAwayError, HostKeyError
 from kwatch.domain.host import HostSpec, Slot
 from kwatch.domain.run import Alive, Ended, Output, RunEnd, RunReason, RunSpec
@@ -341,6 +341,20 @@ async def test_a_file_with_another_digest_is_refused(host: Host, tmp_path: Path)
     with pytest.raises(InfraError, match="did not arrive"):
         await host.put("0" * 64, source)
     assert not list(Path(await host.path("cache/sha256")).iterdir())
+
+
+async def test_a_file_of_which_not_all_came_is_none(host: Host) -> None:
+    # Who is killed in mid-speech ends it as one who is done.
+    target = await host.path("whole")
+    for size, data in ((6, b"short"), (4, b"short")):
+        done = await host.run(
+            ["sh", "-c", WRITE, target, "x", str(size)], stdin=data, timeout=10, check=False
+        )
+        assert (done.status, done.stderr) == (1, f"not all of {target} came\n".encode())
+    with pytest.raises(InfraError, match="no regular file"):
+        await host.read("whole", 100)
+    listed = await host.run(["ls", await host.path(".")], timeout=10)
+    assert b"whole" not in listed.stdout
 
 
 async def test_small_files(host: Host, tmp_path: Path) -> None:
