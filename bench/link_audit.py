@@ -19,7 +19,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from kwatch.adapters import elf
 from tests.lab.linuxkernel import KERNEL, LINUX, TARBALL
 from tests.long.lostcounter import lose_a_counter
 
@@ -36,7 +35,7 @@ def main() -> None:
     parser.add_argument("vmlinux", type=Path, nargs="?")
     image: Path = (parser.parse_args().vmlinux or _large(FOLDER)).absolute()
     earlier = [path for path in (image.with_name("vmlinux.o"),) if path.exists()]
-    audit = [sys.executable, "-I", "-S", elf.__file__, "--audit", *map(str, earlier)]
+    audit = [sys.executable, "-m", "kwatch.adapters.lostcounters", *map(str, earlier)]
     with tempfile.TemporaryDirectory(dir=image.parent, prefix="bench-") as folder:
         lost = Path(folder) / "vmlinux"
         lose_a_counter(image, lost, FUNCTION)

@@ -31,7 +31,13 @@ VMLINUX = PurePosixPath("/in/vmlinux")
 # Programs of ours that run beside an image, at the places that their imports ask for.
 PROGRAMS = PurePosixPath("/in")
 _ENVIRONMENT = {"PYTHONPATH": str(PROGRAMS)}
-_FILES = ("__init__.py", "adapters/__init__.py", "adapters/elf.py", "adapters/callgraph.py")
+_FILES = (
+    "__init__.py",
+    "adapters/__init__.py",
+    "adapters/elf.py",
+    "adapters/callgraph.py",
+    "adapters/lostcounters.py",
+)
 DEADLINE = 120.0
 LONGEST_INSTRUCTION = 15
 # What each stage of a link leaves behind, in their order; not every configuration has them all.
@@ -125,10 +131,10 @@ async def names_of(
 async def audit(host: Host, output: str) -> dict[str, Any]:
     """What the linker lost in the build whose folder is ``output``.
 
-    See :func:`kwatch.adapters.elf.audit`.
+    See :func:`kwatch.adapters.lostcounters.audit`.
     """
     sandbox = Sandbox(read_only={**await _programs(host), "/out": output}, environment=_ENVIRONMENT)
-    argv = _program("elf", "--audit", *(f"/out/{stage}" for stage in STAGES))
+    argv = _program("lostcounters", *(f"/out/{stage}" for stage in STAGES))
     done = await host.run(sandbox.command(argv), timeout=DEADLINE)
     return _json(done.stdout)
 

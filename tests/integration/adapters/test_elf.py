@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kwatch.adapters import elf
-from kwatch.adapters.elf import KASLR_ALIGN, Image, ImageError, answer, audit
+from kwatch.adapters.elf import KASLR_ALIGN, Image, ImageError, answer
+from kwatch.adapters.lostcounters import audit
 
 BASE = 0xFFFFFFFF81000000
 SOURCE = """
