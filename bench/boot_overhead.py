@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 from kwatch.adapters import qemu
 from kwatch.adapters.initramfs import build_initramfs
 from kwatch.domain.arch import X86_64
-from kwatch.domain.boot import Accelerator, BootEnd
+from kwatch.domain.boot import Accelerator
+from kwatch.domain.verdict import BootEnd
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.lab.process import call
 from tests.lab.sshd import SshHost

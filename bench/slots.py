@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.accelerator import Accelerators
 from kwatch.adapters.host import Host
 from kwatch.adapters.pool import Pool
-from kwatch.domain.boot import Accelerator, BootEnd, BootProfile
+from kwatch.domain.boot import Accelerator, BootProfile
 from kwatch.domain.host import HostSpec, Slot
 from kwatch.domain.job import JobKind, Resource
 from kwatch.domain.observation import BootResult, Trial
 from kwatch.domain.phase import Deadlines
+from kwatch.domain.verdict import BootEnd
 from kwatch.stages import boot
 from kwatch.store import history, queue, record
 from kwatch.store.blobs import Blobs

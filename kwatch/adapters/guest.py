@@ -14,9 +14,7 @@ from kwatch.adapters.deadguest import Memory, examine_guest
 from kwatch.adapters.qmp import SHUTDOWN, Qmp
 from kwatch.domain.boot import (
     Accelerator,
-    BootEnd,
     BootProfile,
-    BootVerdict,
     Continue,
     Decision,
     End,
@@ -28,6 +26,7 @@ from kwatch.domain.guest import Channels, Done
 from kwatch.domain.postmortem import Machine
 from kwatch.domain.run import LOG, Alive, Ended, Output
 from kwatch.domain.vcpu import VcpuSample
+from kwatch.domain.verdict import BootEnd, BootVerdict
 from kwatch.errors import InfraError, ungrouped
 
 if TYPE_CHECKING:
@@ -177,6 +176,7 @@ class Session:
                 return watch.receive_channel(events, now)
             case Output(data=data):
                 self._heard.log += data
+                return watch.receive_log(data, now)
             case QmpEvent():
                 return watch.receive_qmp(happening, now)
             case [*samples]:

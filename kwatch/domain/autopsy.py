@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
-from kwatch.domain.boot import BootEnd
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log.console import read_console
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.verdict import BootEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,6 +73,9 @@ def examine(
         case BootEnd.OUTPUT_LIMIT:
             title = "the guest floods its console"
             return splat or _silent(FindingKind.OUTPUT_FLOOD, title, console)
+        case BootEnd.REFUSED:
+            title = "QEMU does not take the image for a kernel"
+            return splat or _silent(FindingKind.RESET, title, console)
         case BootEnd.CONTROL_LOST | BootEnd.NEVER_STARTED:
             raise ValueError(f"{end} says nothing about a kernel")
         case _:

@@ -7,6 +7,7 @@ samples and the time go in, and what to do now comes out.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,16 +25,17 @@ from kwatch.domain.guest import (
 )
 from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.log.progress import Progress
-from kwatch.domain.log.scan import Reading
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.phase import Deadlines, Phase, after, durations, goal, longest_idle
+from kwatch.domain.phase import Deadlines, Phase, after, goal, longest_idle
 from kwatch.domain.run import RunEnd, RunReason
 from kwatch.domain.vcpu import Liveness, VcpuHistory, VcpuSample, is_idle
+from kwatch.domain.verdict import BootEnd, BootVerdict, Reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 KEPT_SAMPLES = 8
+KEPT_LOG = 4096
 # Seconds without a byte from the guest after which its vCPUs are looked at.
 QUIET = 2.0
 SAMPLE_EVERY = 0.6
@@ -87,62 +89,6 @@ class BootProfile:
         return self.deadlines.total * self.slowness(accelerator)
 
 
-class BootEnd(StrEnum):
-    """How a boot ended. RESET is any end of the machine before the guest was done."""
-
-    DONE = "done"
-    PANIC = "panic"
-    HANG = "hang"
-    STALL = "stall"
-    RESET = "reset"
-    OUTPUT_LIMIT = "output-limit"
-    DEADLINE = "deadline"
-    CONTROL_LOST = "control-lost"
-    NEVER_STARTED = "never-started"
-
-    @property
-    def is_infra(self) -> bool:
-        """Whether this says something about the lab, and nothing about the kernel."""
-        return self in {BootEnd.CONTROL_LOST, BootEnd.NEVER_STARTED}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
-    """A milestone, and the seconds from the start at which it was seen."""
-
-    milestone: Milestone
-    at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootVerdict:
-    """What is known of a boot when it is over.
-
-    ``samples`` are the last looks at all vCPUs while the guest was quiet, oldest first;
-    ``console_bytes`` counts all that came, and ``console`` is what it says. ``reason`` is a
-    sentence for people.
-    """
-
-    end: BootEnd
-    milestone: Milestone
-    reached: tuple[Reached, ...]
-    samples: tuple[tuple[VcpuSample, ...], ...]
-    took: float
-    console_bytes: int
-    console: Reading
-    reason: str
-
-    @property
-    def boot_seconds(self) -> float | None:
-        """From power-on to the guest's first word."""
-        return next((step.at for step in self.reached if step.milestone is Milestone.INIT), None)
-
-    @property
-    def phases(self) -> Mapping[str, float]:
-        """Seconds of each phase that ended, by its name."""
-        return durations((step.milestone, step.at) for step in self.reached)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QmpEvent:
     """An event of the machine; ``reason`` as in SHUTDOWN (QEMU: qapi/run-state.json)."""
@@ -180,6 +126,14 @@ _NOT_EXITED = {
 _NOBODY_LISTENED = frozenset({RunReason.DEADLINE, RunReason.LEASE, RunReason.STOPPED})
 
 
+# What QEMU says of an image that it cannot load; that there is no such file it says otherwise.
+_REFUSAL = re.compile(
+    rb"^.*(?:linux kernel too old|invalid kernel header|loading elf kernel"
+    rb"|could not load kernel).*$",
+    re.MULTILINE,
+)
+
+
 class Watch:
     """Follows one boot that began at ``now``. All times are seconds of one monotonic clock.
 
@@ -204,6 +158,7 @@ class Watch:
         self._done_at: float | None = None
         self._panic_until: float | None = None
         self._off_until: float | None = None
+        self._log = b""
         self._console_bytes = 0
         self._console = ConsoleReader()
         self._heard = now
@@ -226,6 +181,11 @@ class Watch:
             self._sign_of_life(now)
             self._console.feed(data)
             self._note_console(now)
+        return self._decide(now)
+
+    def receive_log(self, data: bytes, now: float) -> Decision:
+        """Words of QEMU's own."""
+        self._log = (self._log + data)[-KEPT_LOG:]
         return self._decide(now)
 
     def receive_channel(self, events: Iterable[ChannelEvent], now: float) -> Decision:
@@ -382,6 +342,9 @@ class Watch:
             return end, f"the run of QEMU ended by {run_end.reason.value} {run_end.detail}".rstrip()
         if run_end.status == 0:
             return self._judge_machine_off()
+        if refusal := _REFUSAL.search(self._log):
+            said = refusal[0].decode("utf-8", "replace").strip()
+            return BootEnd.REFUSED, f"QEMU does not take the image: {said}"
         end = BootEnd.CONTROL_LOST if self._console_bytes else BootEnd.NEVER_STARTED
         return end, f"QEMU ended with status {run_end.status}"
 

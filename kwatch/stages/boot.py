@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
     from kwatch.adapters.accelerator import Accelerators
     from kwatch.adapters.pool import Pool
-    from kwatch.domain.boot import BootProfile, BootVerdict
+    from kwatch.domain.boot import BootProfile
     from kwatch.domain.job import Job
     from kwatch.domain.log.scan import Reading
+    from kwatch.domain.verdict import BootVerdict
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
 
@@ -96,12 +97,12 @@ async def run(
                 usual=usual(known),
             )
             verdict = await session.run(handle.run_id, kernel=kernel, initramfs=initramfs)
-        if verdict.end.is_infra:
-            said = heard.log[-1000:].decode("utf-8", "replace").strip()
-            raise InfraError(
-                f"{lease.host.name}: {verdict.reason}{': ' + said if said else ''}",
-                host=lease.host.name,
-            )
+            if verdict.end.is_infra:
+                said = heard.log[-1000:].decode("utf-8", "replace").strip()
+                raise InfraError(
+                    f"{lease.host.name}: {verdict.reason}{': ' + said if said else ''}",
+                    host=lease.host.name,
+                )
         log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
         artifacts = await _kept(heard, blobs)
         if heard.autopsy is not None:

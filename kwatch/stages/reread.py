@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from kwatch.adapters import qemu
 from kwatch.domain.autopsy import examine
-from kwatch.domain.boot import BootEnd
 from kwatch.domain.facts import Reread
 from kwatch.domain.finding import FindingKind
 from kwatch.domain.linkaudit import LINK_AUDIT
@@ -23,6 +22,7 @@ from kwatch.domain.log.console import read_console
 from kwatch.domain.log.scan import READER_VERSION
 from kwatch.domain.observation import BootResult, BuildResult
 from kwatch.domain.run import LOG
+from kwatch.domain.verdict import BootEnd
 from kwatch.errors import InfraError
 from kwatch.store import history
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from kwatch.adapters.elf import audit
-from kwatch.domain.boot import Accelerator, BootEnd
+from kwatch.adapters.lostcounters import audit
+from kwatch.domain.boot import Accelerator
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.verdict import BootEnd
 from tests.long import arm64kernel
 from tests.long.arm64kernel import IMAGE, OUTPUT, VMLINUX
 from tests.long.bootbench import BootBench

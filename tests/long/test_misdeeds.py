@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from kwatch.adapters.elf import audit
-from kwatch.domain.boot import BootEnd
+from kwatch.adapters.lostcounters import audit
 from kwatch.domain.linkaudit import lost_instrumentation
+from kwatch.domain.verdict import BootEnd
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
 from tests.long.lostcounter import lose_a_counter

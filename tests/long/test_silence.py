@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from kwatch.domain.boot import BootEnd
 from kwatch.domain.phase import Deadlines
-from kwatch.errors import InfraError
+from kwatch.domain.verdict import BootEnd
 from kwatch.store.blobs import contents
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
@@ -126,8 +125,10 @@ async def test_what_is_no_image_is_refused_by_qemu(
     corrupt = tmp_path / "corrupt"
     whole = kernel.image.read_bytes()
     corrupt.write_bytes(bytes(size) + whole[size:] if size == 0x1000 else whole[:size])
-    with pytest.raises(InfraError, match=r"QEMU ended with status 1: qemu: .*kernel"):
-        await bench.boot(corrupt, kernel.output / "vmlinux", LATE)
+    result = await bench.boot(corrupt, kernel.output / "vmlinux", LATE)
+    assert result.finding is not None
+    assert result.end == BootEnd.REFUSED
+    assert result.finding.title == "QEMU does not take the image for a kernel"
 
 
 @pytest.mark.parametrize(

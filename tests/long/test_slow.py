@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.domain.boot import BootEnd
 from kwatch.domain.phase import Deadlines
+from kwatch.domain.verdict import BootEnd
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
 

@@ -20,9 +20,10 @@ from kwatch.adapters.preflight import try_guests
 from kwatch.adapters.qemu import QMP, machine, run_spec
 from kwatch.adapters.qmp import Qmp, QmpError
 from kwatch.domain.arch import ARM64
-from kwatch.domain.boot import Accelerator, BootEnd, BootProfile, End, QmpEvent, Sample, Watch
+from kwatch.domain.boot import Accelerator, BootProfile, End, QmpEvent, Sample, Watch
 from kwatch.domain.host import HostSpec, Slot
 from kwatch.domain.run import RunSpec
+from kwatch.domain.verdict import BootEnd
 from kwatch.errors import ConfigError, InfraError
 from tests.lab.process import call
 

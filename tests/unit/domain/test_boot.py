@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from kwatch.domain import guest
 from kwatch.domain.boot import (
     Accelerator,
-    BootEnd,
     BootProfile,
-    BootVerdict,
     Continue,
     Decision,
     End,
@@ -24,6 +22,7 @@ from kwatch.domain.milestone import Milestone
 from kwatch.domain.phase import Phase
 from kwatch.domain.run import RunEnd, RunReason
 from kwatch.domain.vcpu import VcpuSample
+from kwatch.domain.verdict import BootEnd, BootVerdict
 
 PROFILE = BootProfile(name="test")
 BOOT = b"[    0.000000] Linux version 6.12.0 (role@example.org)\r\n[    0.1] more\r\n"
@@ -187,6 +186,26 @@ def test_qemu_that_crashes_later_is_the_labs_fault() -> None:
     watched = watch()
     watched.receive_console(BOOT, 1.0)
     assert watched.ended(exited(status=-11), 2.0).verdict.end is BootEnd.CONTROL_LOST
+
+
+@pytest.mark.parametrize(
+    ("said", "end"),
+    [
+        (b"qemu: linux kernel too old to load a ram disk\n", BootEnd.REFUSED),
+        (b"qemu: invalid kernel header\n", BootEnd.REFUSED),
+        (b"qemu-system-x86_64: Error while loading elf kernel\n", BootEnd.REFUSED),
+        (b"qemu: could not load kernel 'image': No such file or directory\n", BootEnd.REFUSED),
+        (b"qemu: could not open kernel file '/x': No such file\n", BootEnd.NEVER_STARTED),
+        (b"failed to initialize kvm: Permission denied\n", BootEnd.NEVER_STARTED),
+        (b"initrd is too large, cannot support.\n", BootEnd.NEVER_STARTED),
+    ],
+)
+def test_an_image_that_is_no_kernel_is_not_the_labs_fault(said: bytes, end: BootEnd) -> None:
+    watched = watch()
+    watched.receive_log(said, 0.2)
+    found = watched.ended(exited(status=1), 0.3).verdict
+    assert found.end is end
+    assert found.end.is_infra == (end is BootEnd.NEVER_STARTED)
 
 
 def test_a_silent_guest_that_is_halted_for_ever_is_called_early() -> None:
