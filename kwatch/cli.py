@@ -10,10 +10,12 @@ import logging
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch import __version__, app, daemon, journal, listing, read_log
+from kwatch.accept import accept
 from kwatch.adapters.accelerator import Accelerators
 from kwatch.adapters.git import Git
 from kwatch.adapters.host import Host
@@ -93,9 +95,15 @@ def _parser() -> argparse.ArgumentParser:
     show.option("--follow", action="store_true",
                 help="of a boot: its console, while it runs and to its end")  # fmt: skip
     show.config().json()
-    hosts = verb("hosts", _hosts, "list the hosts, look them over, take one out or back in")
-    hosts.option("action", choices=("list", "check", "drain", "resume"), nargs="?", default="list")
-    hosts.option("name", nargs="?", help="the host to drain or resume").config().json()
+    hosts = verb(
+        "hosts", _hosts, "list hosts, look them over, take one out or back in, or prove one"
+    )
+    hosts.option("action", nargs="?", default="list",
+                 choices=("list", "check", "drain", "resume", "accept"))  # fmt: skip
+    hosts.option("name", nargs="?", help="the host to drain, resume or accept")
+    hosts.option("--kernel", type=Path, metavar="FILE",
+                 help="to accept a host with: an image that boots well")  # fmt: skip
+    hosts.config().json()
     series = verb("series", _series, "list the series that were posted, or accept one")
     series.option("action", choices=("list", "accept"), nargs="?", default="list")
     series.option("digest", nargs="?").config().json()
@@ -190,11 +198,30 @@ def _hosts(words: argparse.Namespace) -> int:
         return _order(words, Verb.DRAIN_HOST, words.name, "the name of the host")
     if words.action == "resume":
         return _order(words, Verb.RESUME_HOST, words.name, "the name of the host")
+    if words.action == "accept":
+        return _accept(words)
     settings = load(words.config)
     troubles = asyncio.run(_check_hosts(settings))
     for host in settings.hosts:
         print(f"{host.name}: {troubles.get(host.name, 'ok')}")
     return FAILED if troubles else DONE
+
+
+def _accept(words: argparse.Namespace) -> int:
+    """Boot guests on a host that end in known ways, and keep what was proven."""
+    if not words.name:
+        raise ConfigError("name the host to accept")
+    settings = load(words.config)
+    say = partial(print, flush=True)
+    orders = asyncio.run(accept(settings, words.name, words.kernel, say))
+    is_done = bool(orders)
+    for order in orders:
+        is_kept, answer = asyncio.run(daemon.order(settings, order))
+        is_done &= is_kept
+        print(answer)
+    if not orders:
+        print(f"{words.name}: nothing is proven")
+    return DONE if is_done else FAILED
 
 
 async def _check_hosts(settings: Settings) -> dict[str, str]:

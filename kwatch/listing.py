@@ -59,6 +59,9 @@ def status(tx: Transaction) -> Listing:
         for item in front.jobs
     ]
     lines += [f"{source.name}: {source.error}" for source in front.sources if source.error]
+    lines += [
+        f"{host.name}: {name.upper()}: unproven" for host in front.hosts for name in unproven(host)
+    ]
     return Listing(
         lines=tuple(lines or ["nothing yet"]), document=documents.counts(figures.figures(tx))
     )
@@ -71,6 +74,12 @@ def hosts(tx: Transaction) -> Listing:
         lines=tuple(line for host in found for line in _host(host)),
         document=[documents.host(host) for host in found],
     )
+
+
+def unproven(host: SeenHost) -> list[str]:
+    """The accelerators that run guests there, of which it is not proven how these end."""
+    guests = host.facts.guests if host.facts else {}
+    return [name for name, trouble in guests.items() if trouble is None and name not in host.proven]
 
 
 def _host(host: SeenHost) -> list[str]:
@@ -94,9 +103,9 @@ def _host(host: SeenHost) -> list[str]:
         if trouble is not None:
             lines.append(f"  {accelerator.upper()}: no guest runs ({trouble})")
         elif accelerator in host.proven:
-            lines.append(f"  {accelerator.upper()}: proven {_time(host.proven[accelerator])}")
+            lines.append(f"  {accelerator.upper()}: proven {_time(host.proven[accelerator].at)}")
         else:
-            lines.append(f"  {accelerator.upper()}: unproven (a tiny guest runs)")
+            lines.append(f"  {accelerator.upper()}: unproven, see 'kwatch hosts accept'")
     return lines
 
 

@@ -19,6 +19,7 @@ class Verb(StrEnum):
     LOOK = "look"
     DRAIN_HOST = "drain-host"
     RESUME_HOST = "resume-host"
+    ACCEPT_HOST = "accept-host"
 
 
 ARGUMENT: Mapping[Verb, str] = {
@@ -27,6 +28,7 @@ ARGUMENT: Mapping[Verb, str] = {
     Verb.LOOK: "tree:NAME or list:NAME",
     Verb.DRAIN_HOST: "the name of a host",
     Verb.RESUME_HOST: "the name of a host",
+    Verb.ACCEPT_HOST: "JSON: host, accelerator, and seconds by what was tried",
 }
 
 

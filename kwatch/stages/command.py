@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, assert_never
 
+from kwatch.domain.boot import Accelerator
 from kwatch.domain.command import Verb
 from kwatch.domain.facts import Answered, CommandState
 from kwatch.domain.host import Health, HostState
@@ -13,7 +15,7 @@ from kwatch.store import commands, queue
 from kwatch.store import hosts as host_states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from kwatch.adapters.pool import Pool
     from kwatch.store.database import Database
@@ -76,6 +78,12 @@ async def run(
                 await database.write(host_states.note, argument, unknown, now=clock())
                 pool.release(argument)
             answer = f"{argument} is looked over" if argument in hosts else None
+        case Verb.ACCEPT_HOST:
+            proof = _proof(argument, hosts)
+            if proof is not None:
+                await database.write(host_states.prove, *proof, now=clock())
+            answer = proof and f"{proof[0]}: {proof[1].upper()} is proven"
+            refusal = "that proves nothing about a host of the configuration"
         case _:
             assert_never(stored.command.verb)
     return Answered(
@@ -83,6 +91,17 @@ async def run(
         state=CommandState.DONE if answer else CommandState.REFUSED,
         answer=answer or refusal,
     )
+
+
+def _proof(text: str, hosts: Collection[str]) -> tuple[str, str, Mapping[str, float]] | None:
+    """Host, accelerator and figures of a proof, if that is what the text is."""
+    try:
+        proof = json.loads(text)
+        accelerator = Accelerator(proof["accelerator"])
+        seconds = {str(name): float(value) for name, value in proof["seconds"].items()}
+        return (proof["host"], accelerator.value, seconds) if proof["host"] in hosts else None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _no_host(name: str, hosts: Collection[str]) -> str:

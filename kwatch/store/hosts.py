@@ -9,24 +9,32 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kwatch.domain.host import Health, HostFacts, HostState
-from kwatch.store.codec import decode_optional, encode
+from kwatch.store.codec import decode, decode_optional, encode
 
 if TYPE_CHECKING:
     from kwatch.store.database import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """When it was proven (seconds since the epoch), and how many seconds what took."""
+
+    at: float
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeenHost:
     """A host, its state, and when that was (seconds since the epoch).
 
-    ``proven`` says when it was last proven what an accelerator does there.
+    ``proven`` are the accelerators of which it was proven that guests end there as they should.
     """
 
     name: str
     state: HostState
     checked_at: float
     facts: HostFacts | None = None
-    proven: Mapping[str, float] = field(default_factory=dict)
+    proven: Mapping[str, Proof] = field(default_factory=dict)
 
 
 def note(tx: Transaction, name: str, state: HostState, *, now: float) -> None:
@@ -47,13 +55,17 @@ def tell(tx: Transaction, name: str, facts: HostFacts) -> bool:
     return row is not None
 
 
-def prove(tx: Transaction, name: str, accelerator: str, *, now: float) -> None:
-    """All that an accelerator must do was seen on a host that is well."""
+def prove(
+    tx: Transaction, name: str, accelerator: str, seconds: Mapping[str, float], *, now: float
+) -> None:
+    """All that guests must do under an accelerator was seen on a host, in so many seconds."""
+    proof = encode(Proof(at=now, seconds=seconds))
     tx.execute(
-        "INSERT INTO host (name, state, checked_at, proven) VALUES (?, ?, ?, json_object(?, ?))"
+        "INSERT INTO host (name, state, checked_at, proven)"
+        " VALUES (?, ?, ?, json_object(?, json(?)))"
         " ON CONFLICT (name) DO UPDATE"
         " SET proven = json_patch(coalesce(proven, '{}'), excluded.proven)",
-        (name, Health.OK.value, now, accelerator, now),
+        (name, Health.OK.value, now, accelerator, proof),
     )
 
 
@@ -66,7 +78,10 @@ def seen(tx: Transaction) -> tuple[SeenHost, ...]:
             state=HostState(health=Health(row["state"]), reason=row["reason"] or ""),
             checked_at=row["checked_at"],
             facts=decode_optional(HostFacts, row["facts"]),
-            proven=json.loads(row["proven"] or "{}"),
+            proven={
+                accelerator: decode(Proof, json.dumps(proof))
+                for accelerator, proof in json.loads(row["proven"] or "{}").items()
+            },
         )
         for row in rows
     )

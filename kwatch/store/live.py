@@ -14,7 +14,7 @@ CONSOLE = "console"
 
 def folder(scratch: Path, key: str) -> Path:
     """Where all that a boot says is kept until it is over."""
-    return scratch / "live" / key
+    return scratch / f"live-{key}"
 
 
 def console(state: Path, key: str) -> Path:

@@ -29,6 +29,20 @@ def profile(tx: Transaction, variant: str) -> str | None:
     return row and str(row["digest"])
 
 
+def image(tx: Transaction, arch: str) -> str | None:
+    """The blob of the newest image that booted well and is still kept."""
+    row = tx.execute(
+        "SELECT image.digest FROM observation AS o"
+        " JOIN variant AS v ON v.digest = o.variant"
+        " JOIN blob_ref AS image ON image.owner_kind = 'build' AND image.owner_key = o.build_key"
+        " AND image.name = 'image' JOIN blob ON blob.digest = image.digest"
+        " WHERE o.outcome = 'pass' AND json_extract(v.variant, '$.arch') = ?"
+        " ORDER BY o.settled_at DESC LIMIT 1",
+        (arch,),
+    ).fetchone()
+    return row and str(row["digest"])
+
+
 def phases(tx: Transaction, variant: str, accelerator: str) -> tuple[Mapping[str, float], ...]:
     """Seconds of each phase of the newest good boots under one accelerator."""
     rows = tx.execute(

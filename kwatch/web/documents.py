@@ -303,7 +303,10 @@ def host(line: SeenHost) -> Document:
         "memory": {"used": facts.load.memory, "total": facts.memory} if facts else None,
         "cache": {"used": facts.cache, "budget": facts.cache_budget} if facts else None,
         "guests": dict(facts.guests) if facts else None,
-        "proven": dict(line.proven),
+        "proven": {
+            name: {"at": proof.at, "seconds": dict(proof.seconds)}
+            for name, proof in line.proven.items()
+        },
     }
 
 

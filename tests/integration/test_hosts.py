@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GIB = 1 << 30
+SECONDS = {"boot, median": 1.3, "resets": 4.0}
 FACTS = HostFacts(
     slots={Slot.BUILD: 0, Slot.BOOT: 4},
     load=Load(slots={Slot.BOOT: 2}, memory=6 * GIB),
@@ -61,8 +62,8 @@ async def test_a_host_is_listed_with_what_is_in_use(database: Database) -> None:
             "  boots 2/4, memory of guests 6.0 of 64.0 GiB, cache 3.0 of 20.0 GiB,"
             " looked over 1970-01-12 13:46:40Z"
         ),
-        "  KVM: unproven (a tiny guest runs)",
-        "  TCG: unproven (a tiny guest runs)",
+        "  KVM: unproven, see 'kwatch hosts accept'",
+        "  TCG: unproven, see 'kwatch hosts accept'",
     ]
     (seen,) = await database.read(hosts.seen)
     assert seen.facts == FACTS
@@ -71,26 +72,27 @@ async def test_a_host_is_listed_with_what_is_in_use(database: Database) -> None:
 async def test_what_was_proven_stays_until_it_fails(database: Database) -> None:
     await database.write(hosts.note, "kvm1", HostState(), now=5.0)
     await database.write(hosts.tell, "kvm1", FACTS)
-    await database.write(hosts.prove, "kvm1", "kvm", now=0.0)
-    await database.write(hosts.prove, "kvm1", "kvm", now=1_000_000.0)
+    await database.write(hosts.prove, "kvm1", "kvm", SECONDS, now=0.0)
+    await database.write(hosts.prove, "kvm1", "kvm", SECONDS, now=1_000_000.0)
     await database.write(
         hosts.note, "kvm1", HostState(health=Health.DRAINED, reason="for repair"), now=6.0
     )
     shown = await lines(database)
     assert shown[0] == "kvm1: drained for repair"
     assert shown[2:] == [
-        "  KVM: proven 1970-01-12 13:46:40Z", "  TCG: unproven (a tiny guest runs)",
+        "  KVM: proven 1970-01-12 13:46:40Z", "  TCG: unproven, see 'kwatch hosts accept'",
     ]  # fmt: skip
     (document,) = (await database.read(listing.hosts)).document
-    assert document["proven"] == {"kvm": 1_000_000.0}
+    assert document["proven"] == {"kvm": {"at": 1_000_000.0, "seconds": SECONDS}}
     assert document["slots"]["boot"] == {"used": 2, "total": 4}
 
 
 async def test_a_host_that_is_proven_before_any_daemon_saw_it(database: Database) -> None:
-    await database.write(hosts.prove, "kvm1", "kvm", now=7.0)
-    await database.write(hosts.prove, "kvm1", "tcg", now=8.0)
+    await database.write(hosts.prove, "kvm1", "kvm", SECONDS, now=7.0)
+    await database.write(hosts.prove, "kvm1", "tcg", SECONDS, now=8.0)
     (seen,) = await database.read(hosts.seen)
-    assert (seen.state, seen.checked_at, seen.proven) == (HostState(), 7.0, {"kvm": 7, "tcg": 8})
+    assert (seen.state, seen.checked_at) == (HostState(), 7.0)
+    assert {name: proof.at for name, proof in seen.proven.items()} == {"kvm": 7.0, "tcg": 8.0}
 
 
 async def test_the_daemon_tells_of_its_hosts(
@@ -120,7 +122,7 @@ async def test_the_daemon_tells_of_its_hosts(
         await pool.admit("here")
         await until("builds 0/1, boots 0/1, cache 0.1 of 20.0 GiB, looked over 1970-01-12")
         await accelerators.tried(host, BootProfile(name="preflight"))
-        await until("TCG: unproven (a tiny guest runs)")
+        await until("TCG: unproven, see 'kwatch hosts accept'")
         assert "KVM" not in "\n".join(await lines(database)), "it may not use it"
         async with pool.lease(Need(slot=Slot.BUILD, arch=spec.arch)):
             await until("builds 1/1, boots 0/1")

@@ -138,7 +138,7 @@ async def test_pages_answer(undisturbed: Run, path: str, expected: str) -> None:
         (("series",), "Coverage of the toy kernel with Clang"),
         (("report",), "silent"),
         (("report", "show", "2"), CULPRIT),
-        (("hosts",), "TCG: unproven (a tiny guest runs)"),
+        (("hosts",), "TCG: unproven, see 'kwatch hosts accept'"),
     ],
 )
 async def test_commands_print(undisturbed: Run, words: tuple[str, ...], expected: str) -> None:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Try on a host that each way in which a guest ends gets the right verdict, and keep the proof."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kwatch.adapters.acceptance import Acceptance
+from kwatch.adapters.host import Host
+from kwatch.app import DATABASE
+from kwatch.domain.acceptance import figures
+from kwatch.domain.arch import ARCHES
+from kwatch.domain.boot import Accelerator, BootProfile
+from kwatch.domain.command import Command, Verb
+from kwatch.errors import ConfigError
+from kwatch.store import blobs, precedents
+from kwatch.store.database import reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kwatch.config.settings import Settings
+    from kwatch.domain.acceptance import Trial
+    from kwatch.domain.host import HostSpec
+
+
+async def accept(
+    settings: Settings, name: str, kernel: Path | None, say: Callable[[str], None]
+) -> tuple[Command, ...]:
+    """Try all accelerators of a host; the orders to keep what was proven, one for each.
+
+    ``kernel`` is an image that is good, by default the newest that booted well. ``say`` is given
+    a line for each guest. Raises ConfigError where there is no such host or kernel, InfraError
+    where the host fails.
+    """
+    spec = next((host for host in settings.hosts if host.name == name), None)
+    if spec is None:
+        known = ", ".join(sorted(host.name for host in settings.hosts)) or "none"
+        raise ConfigError(f"no host is called {name!r}; there are {known}")
+    image = kernel.read_bytes() if kernel is not None else _newest_good(settings, spec.arch)
+    proven = []
+    with tempfile.TemporaryDirectory(prefix="kwatch-accept-") as scratch:
+        async with Host(spec) as host:
+            for accelerator in sorted(spec.accelerators):
+                acceptance = Acceptance(
+                    host,
+                    Accelerator(accelerator),
+                    profile=BootProfile(
+                        name="acceptance", arch=spec.arch, machine=ARCHES[spec.arch].machine
+                    ),
+                    busybox=settings.busybox[spec.arch].read_bytes(),
+                    scratch=Path(scratch),
+                )
+                trials = []
+                async for trial in acceptance.run(image):
+                    say(f"{accelerator}: {_told(trial)}")
+                    trials.append(trial)
+                if all(trial.is_right for trial in trials):
+                    proven.append(_order(spec, accelerator, trials))
+    return tuple(proven)
+
+
+def _newest_good(settings: Settings, arch: str) -> bytes:
+    with reading(settings.state_directory / DATABASE) as connection:
+        digest = precedents.image(connection, arch)
+    if digest is None:
+        raise ConfigError(
+            f"no kernel for {arch} has booted well here yet, or none is kept: name a good image"
+            " with --kernel"
+        )
+    return b"".join(blobs.contents(settings.state_directory / "blobs", digest))
+
+
+def _told(trial: Trial) -> str:
+    what = f"a guest that {trial.case.name}: {trial.end.value} after {trial.took:.1f} s"
+    if trial.is_right:
+        return what
+    wanted = " or ".join(sorted(end.value for end in trial.case.ends))
+    return f"{what}, and should be {wanted} ({trial.reason})"
+
+
+def _order(spec: HostSpec, accelerator: str, trials: Sequence[Trial]) -> Command:
+    proof = {"host": spec.name, "accelerator": accelerator, "seconds": figures(trials)}
+    return Command(sender="the command line", verb=Verb.ACCEPT_HOST, argument=json.dumps(proof))
