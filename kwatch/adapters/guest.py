@@ -208,6 +208,7 @@ class Session:
         while True:
             with contextlib.suppress(InfraError), ungrouped():
                 async with Qmp(await self._host.connect_unix(f"{folder}/{qemu.QMP}")) as machine:
+                    await machine.go_on()
                     self._machine = machine
                     async with asyncio.TaskGroup() as group:
                         sampling = group.create_task(_sample(machine, happenings, wants_sample))

@@ -117,6 +117,12 @@ class Qmp:
         """Let no vCPU run any more; registers and memory stay as they are."""
         await self.execute("stop")
 
+    async def go_on(self) -> None:
+        """Let vCPUs run again that a session before this one stopped, and was cut off then."""
+        status = await self.execute("query-status")
+        if status.get("status") == "paused":
+            await self.execute("cont")
+
     async def save(self, address: int, size: int, path: str, *, cpu: int) -> None:
         """Write memory at a virtual address, as a vCPU sees it, into a file of the host.
 

@@ -72,6 +72,16 @@ async def autopsy_of(folder: Path, option: str, state: Machine) -> Autopsy | Non
         return remains.autopsy
 
 
+async def test_a_guest_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    kernel = build(tmp_path / "kernel", "TOY_HANG")
+    spec = HostSpec(name="here", directory=str(tmp_path / "host"), arch="x86_64", slots={})
+    async with Host(spec) as host, machine(kernel, host) as qmp:
+        await qmp.stop()
+        assert (await qmp.execute("query-status"))["status"] == "paused"
+        await qmp.go_on()
+        assert (await qmp.execute("query-status"))["status"] == "running"
+
+
 async def test_its_memory_can_be_kept(tmp_path: Path) -> None:
     kernel = build(tmp_path / "kernel", "TOY_SILENT")
     spec = HostSpec(name="here", directory=str(tmp_path / "host"), arch="x86_64", slots={})
