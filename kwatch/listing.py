@@ -192,6 +192,7 @@ def boot(tx: Transaction, name: str) -> Listing:
                 f" {found.milestone.label}, on {found.host} ({found.accelerator}),"
                 f" {found.took:.1f} s"
             ),
+            *(f"  tests, {status.value}: {count}" for status, count in found.tests.items()),
             *(f"  {line}" for line in _observations(story.observations)),
             *(
                 f"  {name}: blobs/{digest[:2]}/{digest}.zst"

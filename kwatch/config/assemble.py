@@ -27,6 +27,7 @@ from kwatch.domain.arch import ARCHES
 from kwatch.domain.boot import Accelerator, BootProfile
 from kwatch.domain.guest import Counters
 from kwatch.domain.kconfig import Fragment, KconfigRecipe
+from kwatch.domain.log.ktap import CaseUse
 from kwatch.domain.phase import Deadlines
 from kwatch.domain.posting import SeriesRule
 from kwatch.domain.report import Correspondence, Release
@@ -320,6 +321,7 @@ def _profile(section: model.Profile, arch: str) -> BootProfile:
         commands=section.commands,
         command_timeout=section.command_timeout,
         counters=Counters(section.counters),
+        test_results=CaseUse(section.test_results),
         deadlines=Deadlines(
             kernel=section.deadlines.kernel,
             init=section.deadlines.init,

@@ -172,6 +172,7 @@ KernelText = Annotated[
     str, _matching(r"[\x20-\x7e]{0,1024}"), Field(description="kernel parameters on one line")
 ]
 Script = Annotated[str, _matching(r"[^\x00]*\S[^\x00]*"), Field(description="a shell command")]
+CaseUse = Annotated[Literal["record", "judge"], Field(description='"record" or "judge"')]
 KconfigBase = Annotated[
     str,
     _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*config|[^\x00-\x1f]*/[^\x00-\x1f]+"),
@@ -302,6 +303,7 @@ class Profile(_Section):
     commands: tuple[Script, ...] = Field(default=(), description="a list of shell commands")
     command_timeout: Duration = 300.0
     counters: Annotated[Literal["keep", "reset"], Field(description='"keep" or "reset"')] = "keep"
+    test_results: CaseUse = "record"
     sample_vcpus: Flag = True
     console_limit: Size = 64 << 20
     channel_limit: Size = 1 << 30

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log.console import read_console
+from kwatch.domain.log.ktap import CaseStatus, CaseUse
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.verdict import BootEnd
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from kwatch.domain.log.scan import Reading
     from kwatch.domain.postmortem import Autopsy
 
+SHOWN_CASES = 20
 SHOWN_MESSAGES = 12
 """Of the kernel's log that never reached a console."""
 
@@ -45,6 +47,8 @@ def examine(
     console: Reading,
     statuses: Mapping[int, int],
     autopsy: Autopsy | None,
+    *,
+    test_results: CaseUse = CaseUse.RECORD,
 ) -> Finding | None:
     """The problem that a boot shows, or None for a good one.
 
@@ -57,7 +61,7 @@ def examine(
         case BootEnd.DONE:
             # What the kernel only warns of is no reason to fail a boot that did all it should.
             is_error = splat and splat.severity is Severity.ERROR
-            return splat if is_error else _tests(statuses, console)
+            return splat if is_error else _tests(statuses, console, test_results)
         case BootEnd.PANIC:
             found = splat or _from_memory(autopsy)
             return found or _silent(FindingKind.PANIC, "kernel panic", console)
@@ -130,9 +134,15 @@ def _examined(found: Finding, autopsy: Autopsy | None) -> Finding:
     return replace(found, evidence=(text, *autopsy.lines, *written))
 
 
-def _tests(statuses: Mapping[int, int], console: Reading) -> Finding | None:
-    failed = [number for number, status in sorted(statuses.items()) if status != 0]
-    if not failed:
+def _tests(statuses: Mapping[int, int], console: Reading, test_results: CaseUse) -> Finding | None:
+    failed = [case for case in console.cases if case.status is CaseStatus.FAIL]
+    if failed and test_results is CaseUse.JUDGE:
+        # The innermost comes first: a test fails with what is in it.
+        title = f"test {failed[0].name} fails"
+        lines = [f"not ok {case.name} {case.reason}".rstrip() for case in failed[:SHOWN_CASES]]
+        return Finding(kind=FindingKind.TEST, title=title, excerpt=tuple(lines))
+    commands = [number for number, status in sorted(statuses.items()) if status != 0]
+    if not commands:
         return None
-    title = f"test command {failed[0] + 1} fails with status {statuses[failed[0]]}"
+    title = f"test command {commands[0] + 1} fails with status {statuses[commands[0]]}"
     return _silent(FindingKind.TEST, title, console)

@@ -24,6 +24,7 @@ from kwatch.domain.guest import (
     Tested,
 )
 from kwatch.domain.log.console import ConsoleReader
+from kwatch.domain.log.ktap import CaseUse
 from kwatch.domain.log.progress import Progress
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.phase import Deadlines, Phase, after, goal, longest_idle
@@ -74,6 +75,7 @@ class BootProfile:
     commands: tuple[str, ...] = ()
     command_timeout: float = 300.0
     counters: Counters = Counters.KEEP
+    test_results: CaseUse = CaseUse.RECORD
     deadlines: Deadlines = field(default_factory=Deadlines)
     sample_vcpus: bool = True
     console_limit: int = 64 << 20

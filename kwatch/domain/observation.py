@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kwatch.domain.coverage import Coverage
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.job import JobKind
+from kwatch.domain.log.ktap import CaseStatus, CaseUse
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.postmortem import Autopsy
 from kwatch.domain.series import PatchResult
@@ -87,7 +88,8 @@ class BootResult:
     blobs. ``boot_seconds`` is the time from power-on to the guest's first word. ``statuses`` are
     the exit statuses of the guest's commands, by their number; ``autopsy`` is of a guest that ended
     without a word, and ``names`` are those of bare addresses on its console. ``phases`` are the
-    seconds of each phase that ended, by its name (domain/phase).
+    seconds of each phase that ended, by its name (domain/phase). ``tests`` counts the results of
+    tests that the console tells of; ``test_results`` says what became of them.
     """
 
     key: str
@@ -104,6 +106,8 @@ class BootResult:
     autopsy: Autopsy | None = None
     names: Mapping[int, str] = field(default_factory=dict)
     phases: Mapping[str, float] = field(default_factory=dict)
+    tests: Mapping[CaseStatus, int] = field(default_factory=dict)
+    test_results: CaseUse = CaseUse.RECORD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -110,7 +111,14 @@ async def run(
             stopped = await _where(heard, good, blobs, image)
             heard.autopsy = replace(heard.autopsy, stopped=stopped)
         names, console = await _read(heard, verdict, image)
-        finding = examine(verdict.end, verdict.milestone, console, heard.statuses, heard.autopsy)
+        finding = examine(
+            verdict.end,
+            verdict.milestone,
+            console,
+            heard.statuses,
+            heard.autopsy,
+            test_results=profile.test_results,
+        )
         return BootResult(
             key=job.key,
             build_key=inputs.build.key,
@@ -126,6 +134,8 @@ async def run(
             took=verdict.took,
             boot_seconds=verdict.boot_seconds,
             phases=verdict.phases,
+            tests=Counter(case.status for case in console.cases),
+            test_results=profile.test_results,
         )
 
 

@@ -83,6 +83,7 @@ def _of_boot(result: BootResult, said: bytes) -> Finding | None:
         read_console(with_names(said, result.names)),
         result.statuses,
         result.autopsy,
+        test_results=result.test_results,
     )
     before = result.finding
     if finding and before and finding.line is None and finding.place == before.place:

@@ -202,6 +202,7 @@ def boot_story(story: BootStory) -> Document:
         "accelerator": found.accelerator,
         "took": found.took,
         "boot_seconds": found.boot_seconds,
+        "tests": {status.value: count for status, count in found.tests.items()},
         "recorded_at": story.at,
         "finding": finding(found.finding),
         "evidence": list(found.finding.evidence) if found.finding else [],

@@ -36,6 +36,15 @@ class CaseStatus(StrEnum):
     XFAIL = "xfail"
 
 
+class CaseUse(StrEnum):
+    """What becomes of the results that a console tells of."""
+
+    RECORD = "record"
+    """They are told, and fail no boot."""
+    JUDGE = "judge"
+    """A case that fails, and was not expected to, fails the boot."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One result. ``path`` is the names from the outermost test on; ``first_line`` and

@@ -8,6 +8,7 @@ import pytest
 from kwatch.domain.autopsy import examine
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.log.console import read_console
+from kwatch.domain.log.ktap import CaseUse
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.postmortem import Autopsy
 from kwatch.domain.verdict import BootEnd
@@ -25,6 +26,32 @@ def examined(
 
 def test_a_boot_that_is_done_is_good() -> None:
     assert examined(BootEnd.DONE, Milestone.COLLECTED, BOOT, {0: 0, 1: 0}) is None
+
+
+KTAP = b"""KTAP version 1
+1..2
+    KTAP version 1
+    # Subtest: list
+    1..2
+    ok 1 add
+    not ok 2 remove
+not ok 1 list
+ok 2 string # SKIP no strings
+"""
+
+
+def test_results_of_tests_count_where_the_operator_wants_it() -> None:
+    def judged(test_results: CaseUse) -> Finding | None:
+        console = read_console(BOOT + KTAP)
+        return examine(
+            BootEnd.DONE, Milestone.COLLECTED, console, {0: 0}, None, test_results=test_results
+        )
+
+    assert judged(CaseUse.RECORD) is None
+    finding = judged(CaseUse.JUDGE)
+    assert finding is not None
+    assert (finding.kind, finding.title) == (FindingKind.TEST, "test list.remove fails")
+    assert finding.excerpt == ("not ok list.remove", "not ok list")
 
 
 def test_a_command_that_fails_is_a_finding() -> None:
