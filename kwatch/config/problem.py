@@ -84,7 +84,11 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A hint to the nearest known word, or to all of them where none is near."""
+    """A hint to the nearest known word, or to all of them where none is near.
+
+    What cannot be shown as it is was told to be wrong already.
+    """
+    known = [name for name in known if name.isprintable()]
     near = difflib.get_close_matches(word, known, n=1)
     if near:
         return f"did you mean {near[0]}?"

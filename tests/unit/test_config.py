@@ -169,6 +169,12 @@ ARM = changed("slots = { boot = 1 }", 'slots = { boot = 1 }\nemulates = ["arm64"
 )
 
 
+def test_a_name_that_no_line_can_hold_is_no_hint(tmp_path: Path) -> None:
+    problems = problems_of(tmp_path, GOOD.replace('name = "llvm-cov"', 'name = "\\u000d"', 1))
+    assert [one.key for one in problems] == ["series[0].name", "variant[0].series"]
+    assert str(problems[1]).endswith("; there are none")
+
+
 def test_another_architecture(tmp_path: Path) -> None:
     busybox = 'busybox = { x86_64 = "busybox", arm64 = "password" }'
     text = ARM.replace('busybox = "busybox"', busybox).replace('"kvm"\nmem', '"auto"\nmem')
