@@ -40,7 +40,7 @@ async def accept(
     if spec is None:
         known = ", ".join(sorted(host.name for host in settings.hosts)) or "none"
         raise ConfigError(f"no host is called {name!r}; there are {known}")
-    image = kernel.read_bytes() if kernel is not None else _newest_good(settings, spec.arch)
+    image = _newest_good(settings, spec.arch) if kernel is None else _image(kernel)
     proven = []
     with tempfile.TemporaryDirectory(prefix="kwatch-accept-") as scratch:
         async with Host(spec) as host:
@@ -61,6 +61,13 @@ async def accept(
                 if all(trial.is_right for trial in trials):
                     proven.append(_order(spec, accelerator, trials))
     return tuple(proven)
+
+
+def _image(kernel: Path) -> bytes:
+    try:
+        return kernel.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{kernel} cannot be read: {error.strerror}") from error
 
 
 def _newest_good(settings: Settings, arch: str) -> bytes:

@@ -73,8 +73,8 @@ class Session:
     """One guest on one host, from its start until nothing of it is left.
 
     What it says goes into ``heard``. ``image`` is the kernel with its symbols, where the tools are
-    that can read it; only a guest that ends without a word is asked about by it. ``usual`` are the
-    seconds that phases usually take.
+    that can read it, for a guest that ends without a word; None asks no guest what it died of.
+    ``usual`` are the seconds that phases usually take.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Session:
         profile: BootProfile,
         accelerator: Accelerator,
         heard: Recording,
-        image: Callable[[], Awaitable[Image]],
+        image: Callable[[], Awaitable[Image]] | None,
         usual: Mapping[Phase, float],
     ) -> None:
         self._host = host
@@ -142,6 +142,8 @@ class Session:
 
     async def _examine(self, machine: Qmp, folder: str, state: Machine) -> None:
         """Ask the guest what it died of, while it is still there."""
+        if self._image is None:
+            return
         try:
             await machine.stop()
             memory = Memory(machine, self._host, folder)

@@ -127,6 +127,25 @@ def test_a_boot_is_named_by_the_beginning_of_its_key(shell: Shell) -> None:
         assert shell("show", "boot", name, "--follow").status == FAILED
 
 
+# --- hosts ----------------------------------------------------------------------------------------
+
+
+def test_what_a_host_is_accepted_with_is_asked_for(shell: Shell) -> None:
+    shell.history()
+    assert "name the host to accept" in shell("hosts", "accept").err
+    answer = shell("hosts", "accept", "kvm9")
+    assert answer.status == USAGE
+    assert "no host is called 'kvm9'; there are" in answer.err
+    with sqlite3.connect(shell.state / "history.sqlite") as connection:
+        connection.execute("DELETE FROM blob_ref WHERE name = 'image'")
+    answer = shell("hosts", "accept", "remote")
+    assert answer.status == USAGE
+    assert "name a good image with --kernel" in answer.err
+    answer = shell("hosts", "accept", "remote", "--kernel", "/no/such/image")
+    assert answer.status == USAGE
+    assert "/no/such/image cannot be read" in answer.err
+
+
 # --- usage ----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A host that is well passes its own acceptance, with a real kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kwatch.adapters.acceptance import Acceptance
+from kwatch.adapters.host import Host
+from kwatch.domain.acceptance import CASES
+from kwatch.domain.boot import Accelerator
+from kwatch.domain.host import HostSpec
+from tests.corpus.grow import PLAIN_CONFIG, Kernel
+from tests.long.bootbench import BUSYBOX, PROFILE
+from tests.long.test_misdeeds import FOLDER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+
+
+async def test_every_end_gets_its_verdict(tmp_path: Path) -> None:
+    kernel = Kernel(FOLDER, [PLAIN_CONFIG])
+    kernel.prepare()
+    spec = HostSpec(name="here", directory=str(tmp_path / "host"), arch="x86_64", slots={})
+    async with Host(spec) as host:
+        acceptance = Acceptance(
+            host, Accelerator.TCG, profile=PROFILE, busybox=BUSYBOX["x86_64"].read_bytes(),
+            scratch=tmp_path,
+        )  # fmt: skip
+        trials = [trial async for trial in acceptance.run(kernel.image.read_bytes())]
+    assert [(one.case.name, one.end, one.reason) for one in trials if not one.is_right] == []
+    assert len(trials) == sum(case.times for case in CASES)

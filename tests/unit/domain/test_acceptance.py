@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a host must show before its verdicts are believed."""
+
+from __future__ import annotations
+
+from kwatch.domain.acceptance import CASES, HEALTHY, Case, Trial, figures
+from kwatch.domain.boot import BootProfile
+from kwatch.domain.verdict import BootEnd
+
+
+def trial(case: Case, end: BootEnd, took: float, boot_seconds: float | None = None) -> Trial:
+    return Trial(case=case, end=end, reason="", boot_seconds=boot_seconds, took=took)
+
+
+def test_the_cases_cover_every_end_that_a_kernel_can_have() -> None:
+    covered = {end for case in CASES for end in case.ends}
+    assert {BootEnd.DONE, BootEnd.PANIC, BootEnd.HANG, BootEnd.RESET, BootEnd.OUTPUT_LIMIT} <= (
+        covered
+    )
+    assert not any(end.is_infra for end in covered)
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_a_case_adds_to_the_profile_of_the_host() -> None:
+    base = BootProfile(name="acceptance", cmdline="quiet", commands=("nothing",))
+    panic = next(case for case in CASES if BootEnd.PANIC in case.ends and case.cmdline)
+    profile = panic.profile(base)
+    assert profile.cmdline == "quiet rdinit=/nowhere init=/nowhere"
+    assert profile.commands == ()
+    assert HEALTHY.profile(base).commands == ("true",)
+
+
+def test_only_the_expected_verdict_is_right() -> None:
+    assert trial(HEALTHY, BootEnd.DONE, 2.0).is_right
+    assert not trial(HEALTHY, BootEnd.HANG, 2.0).is_right
+
+
+def test_figures_are_kept_of_what_was_tried() -> None:
+    reset = next(case for case in CASES if case.name == "resets")
+    found = figures([
+        trial(HEALTHY, BootEnd.DONE, 3.0, 1.0), trial(HEALTHY, BootEnd.DONE, 4.0, 2.0),
+        trial(HEALTHY, BootEnd.DONE, 9.0, 6.0), trial(reset, BootEnd.RESET, 2.04),
+    ])  # fmt: skip
+    assert found == {"resets": 2.0, "boot, median": 2.0, "boot, longest": 6.0}
