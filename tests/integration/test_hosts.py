@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch import daemon as module
+from kwatch import admission as module
 from kwatch import listing
 from kwatch.adapters.accelerator import Accelerators
 from kwatch.adapters.host import Host
