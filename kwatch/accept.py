@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kwatch.config.settings import Settings
-    from kwatch.domain.acceptance import Trial
+    from kwatch.domain.acceptance import Attempt
     from kwatch.domain.host import HostSpec
 
 
@@ -81,7 +81,7 @@ def _newest_good(settings: Settings, arch: str) -> bytes:
     return b"".join(blobs.contents(settings.state_directory / "blobs", digest))
 
 
-def _told(trial: Trial) -> str:
+def _told(trial: Attempt) -> str:
     what = f"a guest that {trial.case.name}: {trial.end.value} after {trial.took:.1f} s"
     if trial.is_right:
         return what
@@ -89,6 +89,6 @@ def _told(trial: Trial) -> str:
     return f"{what}, and should be {wanted} ({trial.reason})"
 
 
-def _order(spec: HostSpec, accelerator: str, trials: Sequence[Trial]) -> Command:
+def _order(spec: HostSpec, accelerator: str, trials: Sequence[Attempt]) -> Command:
     proof = {"host": spec.name, "accelerator": accelerator, "seconds": figures(trials)}
     return Command(sender="the command line", verb=Verb.ACCEPT_HOST, argument=json.dumps(proof))

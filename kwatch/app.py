@@ -110,9 +110,9 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
     a newer kwatch.
     """
     check_tools()
-    # A key or a pinned host key that cannot be used is found here.
     state = settings.state_directory
     owner = hashlib.sha256(f"{platform.node()}:{state}".encode()).hexdigest()[:12]
+    # A key or a pinned host key that cannot be used is found here.
     pool = Pool([Host(spec, owner=owner) for spec in settings.hosts], clock=time.time)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(lock.hold(state))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.guest import Session
 from kwatch.adapters.initramfs import build_initramfs
 from kwatch.adapters.recording import Recording
-from kwatch.domain.acceptance import CASES, Case, Damage, Trial
+from kwatch.domain.acceptance import CASES, Attempt, Case, Damage
 from kwatch.domain.arch import ARCHES
 from kwatch.errors import InfraError
 
@@ -43,7 +43,7 @@ class Acceptance:
         self._busybox = busybox
         self._scratch = scratch
 
-    async def run(self, kernel: bytes) -> AsyncIterator[Trial]:
+    async def run(self, kernel: bytes) -> AsyncIterator[Attempt]:
         """The trials of all cases, as they end; ``kernel`` is an image that is good.
 
         Raises InfraError where the host fails.
@@ -54,7 +54,7 @@ class Acceptance:
             for _ in range(case.times):
                 yield await self._try(case, half if case.damage is Damage.HALVED else whole)
 
-    async def _try(self, case: Case, image: str) -> Trial:
+    async def _try(self, case: Case, image: str) -> Attempt:
         profile = case.profile(self._profile)
         archive = await asyncio.to_thread(
             build_initramfs,
@@ -81,7 +81,7 @@ class Acceptance:
                 raise InfraError(
                     f"{self._host.name}: {verdict.reason}: {said}", host=self._host.name
                 )
-        return Trial(
+        return Attempt(
             case=case,
             end=verdict.end,
             reason=verdict.reason,

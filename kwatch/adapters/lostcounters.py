@@ -40,7 +40,6 @@ _COUNT = re.compile(
 )  # fmt: skip
 _INSTRUCTIONS = {0xFF: "incq", 0x83: "addq", 0x81: "addq", 0x01: "addq", 0x80: "orb", 0x08: "orb"}
 _GS = 0x65
-_LOCK = 0xF0
 PAGE = 4096
 MAX_PROBLEMS = 100
 

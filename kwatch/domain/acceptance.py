@@ -86,7 +86,7 @@ CASES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Attempt:
     """One boot of a case; seconds from power-on to the guest's first word and to the verdict."""
 
     case: Case
@@ -101,7 +101,7 @@ class Trial:
         return self.end in self.case.ends
 
 
-def figures(trials: Sequence[Trial]) -> Mapping[str, float]:
+def figures(trials: Sequence[Attempt]) -> Mapping[str, float]:
     """Seconds to keep: of a healthy boot, and to the verdict in each other case."""
     healthy = [one.boot_seconds for one in trials if one.case is HEALTHY and one.boot_seconds]
     found = {one.case.name: round(one.took, 1) for one in trials if one.case is not HEALTHY}

@@ -12,19 +12,17 @@ from kwatch.adapters.host import Host
 from kwatch.domain.acceptance import CASES
 from kwatch.domain.boot import Accelerator
 from kwatch.domain.host import HostSpec
-from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import BUSYBOX, PROFILE
-from tests.long.test_misdeeds import FOLDER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.corpus.grow import Kernel
+
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 
-async def test_every_end_gets_its_verdict(tmp_path: Path) -> None:
-    kernel = Kernel(FOLDER, [PLAIN_CONFIG])
-    kernel.prepare()
+async def test_every_end_gets_its_verdict(kernel: Kernel, tmp_path: Path) -> None:
     spec = HostSpec(name="here", directory=str(tmp_path / "host"), arch="x86_64", slots={})
     async with Host(spec) as host:
         acceptance = Acceptance(

@@ -4,43 +4,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from kwatch.adapters.lostcounters import audit
 from kwatch.domain.linkaudit import lost_instrumentation
 from kwatch.domain.verdict import BootEnd
-from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
 from tests.long.lostcounter import lose_a_counter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from pathlib import Path
 
-FOLDER = Path("/var/tmp/kwatch-misdeeds")
+    from tests.corpus.grow import Kernel
+
 SILENT = "silent hang: "
 LATER = "hang: "
 RESETS = "the machine resets"
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
-
-
-@pytest.fixture(scope="module")
-def kernel() -> Kernel:
-    """Debian's Linux with the misdeeds in it, built once and kept."""
-    kernel = Kernel(FOLDER, [PLAIN_CONFIG])
-    kernel.prepare()
-    return kernel
-
-
-@pytest_asyncio.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BootBench]:
-    bench = await BootBench.open(tmp_path)
-    yield bench
-    await bench.close()
 
 
 @pytest.mark.parametrize(

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from kwatch.domain.phase import Deadlines
 from kwatch.domain.verdict import BootEnd
 from kwatch.store.blobs import contents
-from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from kwatch.domain.boot import BootProfile
+    from tests.corpus.grow import Kernel
 
-FOLDER = Path("/var/tmp/kwatch-misdeeds")
 LATE = replace(
     PROFILE,
     deadlines=Deadlines(kernel=60.0, init=60.0, tests=20.0, collect=20.0, total=200.0,
@@ -34,21 +32,6 @@ PANIC = "kernel panic: misdeed: nothing can be done"
 MB = 1 << 20
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
-
-
-@pytest.fixture(scope="module")
-def kernel() -> Kernel:
-    """Debian's Linux with the misdeeds in it, built once and kept."""
-    kernel = Kernel(FOLDER, [PLAIN_CONFIG])
-    kernel.prepare()
-    return kernel
-
-
-@pytest_asyncio.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BootBench]:
-    bench = await BootBench.open(tmp_path)
-    yield bench
-    await bench.close()
 
 
 @pytest.mark.parametrize(

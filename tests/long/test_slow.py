@@ -17,13 +17,13 @@ import pytest
 
 from kwatch.domain.phase import Deadlines
 from kwatch.domain.verdict import BootEnd
-from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-FOLDER = Path("/var/tmp/kwatch-misdeeds")
+    from tests.corpus.grow import Kernel
+
 # Longer than any of these boots: only the registers could end one before its time.
 PATIENT = replace(
     PROFILE,
@@ -62,14 +62,6 @@ SLOW = (
     Slow(cmdline="nokaslr maxcpus=1", cpus=4, running=0.15),
 )  # fmt: skip
 assert len(SLOW) == 40
-
-
-@pytest.fixture(scope="module")
-def kernel() -> Kernel:
-    """Debian's Linux with the misdeeds in it, built once and kept."""
-    kernel = Kernel(FOLDER, [PLAIN_CONFIG])
-    kernel.prepare()
-    return kernel
 
 
 async def test_no_slow_boot_is_called_a_hang(kernel: Kernel, tmp_path: Path) -> None:

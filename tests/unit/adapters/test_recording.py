@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters import recording
+from kwatch.adapters import qemu, recording
 from kwatch.adapters.recording import Recording
 from kwatch.domain.guest import ChannelReader
 from kwatch.errors import DiskFullError
+from kwatch.store import live
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,12 @@ def test_a_console_is_there_at_once_and_grows(tmp_path: Path) -> None:
         heard.hear(b"one\n")
         heard.hear(b"two\n")
         assert heard.console.read_bytes() == b"one\ntwo\n"
+
+
+def test_it_is_where_those_look_who_follow_it(tmp_path: Path) -> None:
+    with Recording(folder=live.folder(tmp_path / live.SCRATCH, "key")) as heard:
+        assert heard.console == live.console(tmp_path, "key")
+        assert live.CONSOLE == qemu.CONSOLE
 
 
 def test_pieces_end_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from kwatch.domain.acceptance import CASES, HEALTHY, Case, Trial, figures
+from kwatch.domain.acceptance import CASES, HEALTHY, Attempt, Case, figures
 from kwatch.domain.boot import BootProfile
 from kwatch.domain.verdict import BootEnd
 
 
-def trial(case: Case, end: BootEnd, took: float, boot_seconds: float | None = None) -> Trial:
-    return Trial(case=case, end=end, reason="", boot_seconds=boot_seconds, took=took)
+def trial(case: Case, end: BootEnd, took: float, boot_seconds: float | None = None) -> Attempt:
+    return Attempt(case=case, end=end, reason="", boot_seconds=boot_seconds, took=took)
 
 
 def test_the_cases_cover_every_end_that_a_kernel_can_have() -> None:
