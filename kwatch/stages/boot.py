@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kwatch.domain.boot import BootProfile
     from kwatch.domain.job import Job
     from kwatch.domain.log.scan import Reading
+    from kwatch.domain.postmortem import Autopsy
     from kwatch.domain.verdict import BootVerdict
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
@@ -98,25 +99,20 @@ async def run(
                 usual=usual(known),
             )
             verdict = await session.run(handle.run_id, kernel=kernel, initramfs=initramfs)
-            if verdict.end.is_infra:
-                said = heard.log[-1000:].decode("utf-8", "replace").strip()
-                raise InfraError(
-                    f"{lease.host.name}: {verdict.reason}{': ' + said if said else ''}",
-                    host=lease.host.name,
-                )
+            _must_be_of_the_kernel(verdict, heard, lease.host.name)
         log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
         artifacts = await _kept(heard, blobs)
-        if heard.autopsy is not None:
+        autopsy = heard.autopsy
+        if autopsy is not None:
             good = await database.read(precedents.profile, inputs.variant.name)
-            stopped = await _where(heard, good, blobs, image)
-            heard.autopsy = replace(heard.autopsy, stopped=stopped)
+            autopsy = await _with_whereabouts(autopsy, heard.counters, good, blobs, image)
         names, console = await _read(heard, verdict, image)
         finding = examine(
             verdict.end,
             verdict.milestone,
             console,
             heard.statuses,
-            heard.autopsy,
+            autopsy,
             test_results=profile.test_results,
         )
         return BootResult(
@@ -126,7 +122,7 @@ async def run(
             milestone=verdict.milestone,
             finding=await located(finding, image),
             statuses=heard.statuses,
-            autopsy=heard.autopsy,
+            autopsy=autopsy,
             names=names,
             artifacts=artifacts,
             host=lease.host.name,
@@ -161,23 +157,34 @@ async def _kept(heard: Recording, blobs: Blobs) -> Mapping[str, str]:
     return artifacts
 
 
-async def _where(
-    heard: Recording, good: str | None, blobs: Blobs, image: Callable[[], Awaitable[Image]]
-) -> str:
-    """A sentence on where it stopped, beside the profile ``good``; empty where nothing tells."""
-    if heard.counters is None or good is None:
-        return ""
+def _must_be_of_the_kernel(verdict: BootVerdict, heard: Recording, host: str) -> None:
+    """Raise InfraError where the end of a boot says something about its host only."""
+    if verdict.end.is_infra:
+        said = heard.log[-1000:].decode("utf-8", "replace").strip()
+        raise InfraError(f"{host}: {verdict.reason}{': ' + said if said else ''}", host=host)
+
+
+async def _with_whereabouts(
+    autopsy: Autopsy,
+    now: counters.Counters | None,
+    good: str | None,
+    blobs: Blobs,
+    image: Callable[[], Awaitable[Image]],
+) -> Autopsy:
+    """The autopsy with where it stopped, beside the profile ``good``, if that can be told."""
+    if now is None or good is None:
+        return autopsy
     try:
         profile = counters.of_profile(await blobs.read(good, limit=PROFILE_LIMIT))
         if profile is None:
-            return ""
+            return autopsy
         before = counters.entries(profile)
         calls = await (await image()).calls(whereabouts.ROOTS, whereabouts.once_only(before))
     except InfraError as error:
         log.warning("where it stopped stays unknown: %s", error)
-        return ""
-    found = whereabouts.find(calls, before, counters.entries(heard.counters))
-    return str(found or "")
+        return autopsy
+    found = whereabouts.find(calls, before, counters.entries(now))
+    return replace(autopsy, stopped=str(found or ""))
 
 
 async def _read(
