@@ -56,10 +56,10 @@ async def _measure(size: int, runs: int) -> None:
                 took["scp"].append(await _timed(_scp(server, known, image, copied)))
                 assert copied.read_bytes() == image.read_bytes()
                 async with Host(_spec(server, folder / f"host-{number}")) as host:
-                    took["kwatch"].append(await _timed(host.put(digest, image)))
+                    took["kwatch"].append(await _timed(host.cache.put(digest, image)))
                 async with Host(_spec(server, folder / f"warm-{number}")) as host:
                     await host.prepare()
-                    took["kwatch, connected"].append(await _timed(host.put(digest, image)))
+                    took["kwatch, connected"].append(await _timed(host.cache.put(digest, image)))
     for what, seconds in took.items():
         runs_of_it = " ".join(f"{one:5.2f}" for one in seconds)
         print(f"{what:<18} {median(seconds):5.2f} s   {runs_of_it}")

@@ -81,12 +81,12 @@ async def _look_over(lab: Lab, host: Host) -> HostState:
 
 async def _clear(lab: Lab, host: Host) -> None:
     """End what nobody owns on a host, which may well be at work."""
-    left = set(await host.runs())
+    left = set(await host.runs.ids())
     # In this order: the handle of a run is stored before its start.
     owned = await lab.database.read(queue.handles)
     left -= {one.run_id for one in owned if one.host == host.name}
     for run_id in sorted(left):
-        await host.discard(run_id)
+        await host.runs.discard(run_id)
     if left:
         log.info("%s: ended what was left: %s", host.name, ", ".join(sorted(left)))
 

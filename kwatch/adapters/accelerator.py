@@ -119,7 +119,7 @@ async def probe_accelerators(host: Host, profile: BootProfile) -> dict[Accelerat
     For guests of another architecture than the host's there is only TCG.
     """
     tiny = TINY_GUESTS[profile.arch]
-    path = await host.put_bytes(tiny.image)
+    path = await host.cache.put_bytes(tiny.image)
     options = tuple(option.format(path) for option in tiny.options)
     is_native = profile.arch == host.spec.arch
     return {
@@ -139,9 +139,9 @@ async def _try(
     )
     run_id = f"probe-{accelerator.value}-{secrets.token_hex(4)}"
     said = {CONSOLE: b"", LOG: b""}
-    await host.start(run_id, spec)
+    await host.runs.start(run_id, spec)
     try:
-        async with contextlib.aclosing(host.attach(run_id, dict.fromkeys(said, 0))) as frames:
+        async with contextlib.aclosing(host.runs.attach(run_id, dict.fromkeys(said, 0))) as frames:
             async for frame in frames:
                 match frame:
                     case Output():
@@ -151,7 +151,7 @@ async def _try(
                     case Ended(end=end):
                         return _judge(end, said[CONSOLE], said[LOG].decode("utf-8", "replace"))
     finally:
-        await host.discard(run_id)
+        await host.runs.discard(run_id)
     return "the run ended without saying how"
 
 

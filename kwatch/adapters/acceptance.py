@@ -48,8 +48,8 @@ class Acceptance:
 
         Raises InfraError where the host fails.
         """
-        whole = await self._host.put_bytes(kernel)
-        half = await self._host.put_bytes(kernel[: len(kernel) // 2])
+        whole = await self._host.cache.put_bytes(kernel)
+        half = await self._host.cache.put_bytes(kernel[: len(kernel) // 2])
         for case in CASES:
             for _ in range(case.times):
                 yield await self._try(case, half if case.damage is Damage.HALVED else whole)
@@ -74,7 +74,7 @@ class Acceptance:
                 image=None,
                 usual={},
             )
-            initramfs = await self._host.put_bytes(archive)
+            initramfs = await self._host.cache.put_bytes(archive)
             verdict = await session.run(run_id, kernel=image, initramfs=initramfs)
             if verdict.end.is_infra:
                 said = heard.log[-500:].decode("utf-8", "replace").strip()

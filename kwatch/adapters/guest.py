@@ -105,15 +105,15 @@ class Session:
 
         ``kernel`` and ``initramfs`` are paths on the host. Raises InfraError where the host fails.
         """
-        folder = await self._host.run_directory(run_id)
+        folder = await self._host.runs.folder(run_id)
         spec = qemu.run_spec(self._profile, self._accelerator, kernel=kernel, initramfs=initramfs)
         try:
-            await self._host.start(run_id, spec)
+            await self._host.runs.start(run_id, spec)
             return await self._watch(run_id, folder)
         finally:
             # Also when the boot is over: the guest may sit in its halt loop for ever.
             with contextlib.suppress(InfraError):
-                await asyncio.shield(self._host.discard(run_id))
+                await asyncio.shield(self._host.runs.discard(run_id))
 
     async def _watch(self, run_id: str, folder: str) -> BootVerdict:
         """Feed everything that happens into the domain's Watch until it says End."""
@@ -194,7 +194,7 @@ class Session:
     async def _follow(self, run_id: str, happenings: asyncio.Queue[object]) -> None:
         """Everything that the supervisor tells."""
         offsets = dict.fromkeys((LOG, qemu.CONSOLE, *self._channels.names), 0)
-        async with contextlib.aclosing(self._host.attach(run_id, offsets)) as frames:
+        async with contextlib.aclosing(self._host.runs.attach(run_id, offsets)) as frames:
             async for frame in frames:
                 self._clock.hear()
                 if not isinstance(frame, Alive):

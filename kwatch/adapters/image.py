@@ -92,7 +92,9 @@ async def _programs(host: Host) -> dict[str, str]:
     """Where a sandbox is to see our programs, and where they are on ``host``."""
     package = resources.files("kwatch")
     return {
-        str(PROGRAMS / "kwatch" / name): await host.put_bytes(package.joinpath(name).read_bytes())
+        str(PROGRAMS / "kwatch" / name): await host.cache.put_bytes(
+            package.joinpath(name).read_bytes()
+        )
         for name in _FILES
     }
 

@@ -131,7 +131,7 @@ class Pool:
         breaker = self._breakers[name]
         if breaker.is_suspect or breaker.until > self._clock():
             return HostState(health=Health.UNREACHABLE, reason=breaker.reason)
-        if trouble := self.hosts[name].trouble:
+        if trouble := self.hosts[name].runs.trouble:
             return HostState(health=Health.UNREACHABLE, reason=_line(trouble))
         return HostState()
 

@@ -81,8 +81,8 @@ async def run(
         async with pool.lease(_need(inputs, labels), prefer=job.handle) as lease:
             accelerator = await accelerators.best(lease.host, profile)
             digest = inputs.build.artifacts["image"]
-            kernel = await lease.host.obtain(digest, partial(blobs.copy, digest), scratch)
-            initramfs = await lease.host.put_bytes(
+            kernel = await lease.host.cache.obtain(digest, partial(blobs.copy, digest), scratch)
+            initramfs = await lease.host.cache.put_bytes(
                 await asyncio.to_thread(_initramfs, profile, busybox[profile.arch])
             )
             handle = Handle(
@@ -229,7 +229,7 @@ async def _image(inputs: _Inputs, *, pool: Pool, blobs: Blobs, scratch: Path) ->
     """The image that was booted, where the tools are that can read it."""
     host = pool.with_tools(inputs.build.host)
     digest = inputs.build.artifacts["vmlinux"]
-    path = await host.obtain(digest, partial(blobs.copy, digest), scratch)
+    path = await host.cache.obtain(digest, partial(blobs.copy, digest), scratch)
     return Image(host, path, inputs.variant.toolchain)
 
 

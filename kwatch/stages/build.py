@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kwatch.adapters import kbuild, llvm
-from kwatch.adapters.host import OnCancel
 from kwatch.adapters.image import audit
+from kwatch.adapters.runs import OnCancel
 from kwatch.domain.arch import ARCHES
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.host import UNLABELLED, Need, Slot
@@ -172,7 +172,7 @@ class _Builder:
         handle = self._job.handle
         if handle is None or handle.host != self._host.name or handle.slot != self._number:
             return None
-        if not handle.run_id.endswith(MAKE) or handle.run_id not in await self._host.runs():
+        if not handle.run_id.endswith(MAKE) or handle.run_id not in await self._host.runs.ids():
             return None
         log.info("%s: going on with %s", self._host.name, handle.run_id)
         # Should this fail as well, the next attempt starts from the beginning.
@@ -261,8 +261,8 @@ class _Builder:
 
     async def _supervise(self, run_id: str, argv: tuple[str, ...]) -> RunEnd:
         spec = RunSpec(argv=argv, deadline=DEADLINE, limits={LOG: LOG_LIMIT}, nice=5)
-        end = await self._host.supervised(run_id, spec, self._hear, on_cancel=OnCancel.STOP)
-        await self._host.discard(run_id)
+        end = await self._host.runs.supervised(run_id, spec, self._hear, on_cancel=OnCancel.STOP)
+        await self._host.runs.discard(run_id)
         if end.reason is not RunReason.EXITED:
             raise InfraError(
                 f"{self._host.name}: {run_id} was ended by the lab ({end.reason.value}"
@@ -309,7 +309,7 @@ async def _keep(host: Host, path: str, blobs: Blobs, scratch: Path) -> str:
     The host keeps a copy as well: it is asked for the coverage of what it built, and often boots
     it.
     """
-    digest = await host.keep(path)
+    digest = await host.cache.keep(path)
     if await blobs.has(digest):
         return digest
     with tempfile.TemporaryDirectory(dir=scratch, prefix="fetch-") as folder:

@@ -70,7 +70,7 @@ async def run(
         host = pool.with_tools(inputs.build.host)
         digest = inputs.build.artifacts["vmlinux"]
         try:
-            vmlinux = await host.obtain(digest, partial(blobs.copy, digest), scratch)
+            vmlinux = await host.cache.obtain(digest, partial(blobs.copy, digest), scratch)
             coverage = await _report(host, job, inputs.variant, vmlinux, profile)
         except _RejectedError as rejection:
             finding = _finding(str(rejection))
@@ -96,7 +96,7 @@ def _finding(reason: str) -> Finding:
 
 async def _report(host: Host, job: Job, variant: Variant, vmlinux: str, profile: bytes) -> Coverage:
     tools = llvm.Llvm(suffix=variant.toolchain.llvm_suffix)
-    profraw = await host.put_bytes(profile)
+    profraw = await host.cache.put_bytes(profile)
     mine = await host.path(f"collect/{job.id}")
     folder = f"{mine}-{job.attempt}"
     await host.run(["sh", "-c", MAKE_FOLDER, mine, folder], timeout=SHORT)

@@ -117,7 +117,7 @@ async def test_the_daemon_tells_of_its_hosts(
 
         await database.write(hosts.note, "here", HostState(), now=5.0)
         await until("builds 0/1, boots 0/1, not looked over yet")
-        await host.put_bytes(b"x" * (GIB >> 4))
+        await host.cache.put_bytes(b"x" * (GIB >> 4))
         await inspect(host, now=1_000_000.0)
         await pool.admit("here")
         await until("builds 0/1, boots 0/1, cache 0.1 of 20.0 GiB, looked over 1970-01-12")

@@ -302,7 +302,7 @@ async def test_what_nobody_comes_back_to_is_ended_by_its_lease(
     spec = RunSpec(argv=argv, deadline=60, lease=4, limits={})
     for name, machine in list(machines.items())[:2]:
         async with Host(_spec(name, machine)) as host:
-            await host.start("alone", spec)
+            await host.runs.start("alone", spec)
     assert len(await _running(machines)) == 2
     await _nothing_is_left(machines, seconds=12, but="alone")
 

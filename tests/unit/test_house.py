@@ -21,7 +21,6 @@ FOLDERS = ("kwatch", "tests", "bench", "configs", "systemd")
 LONGEST_MODULE = 400
 LONGER: dict[str, str] = {
     "kwatch/adapters/elf.py": "one format, and all that is asked of a file in it",
-    "kwatch/adapters/host.py": "a host and its supervised runs share one connection and its repair",
     "kwatch/adapters/lore.py": "the one reader of an archive, from the manifest to the mail",
     "kwatch/adapters/supervisor.py": "one file by design: it is uploaded to hosts as it is",
 }

@@ -49,14 +49,14 @@ class Bench:
         await host.prepare()
         self.relay.reset(cut_after=after)
         with pytest.raises(InfraError) as failed:
-            await host.put(self.digest, self.source)
+            await host.cache.put(self.digest, self.source)
         assert failed.value.host == "there"
 
     async def whole(self, host: Host) -> int:
         """Upload it to the end; how many bytes travelled."""
         await host.prepare()
         self.relay.reset()
-        path = Path(await host.put(self.digest, self.source))
+        path = Path(await host.cache.put(self.digest, self.source))
         assert path.read_bytes() == self.source.read_bytes()
         assert path.name == self.digest
         return self.relay.sent
@@ -138,10 +138,10 @@ async def test_a_source_that_changed_is_refused_and_leaves_nothing(bench: Bench)
         bench.source.write_bytes(os.urandom(SIZE))
         bench.relay.reset()
         with pytest.raises(InfraError, match="did not arrive as SHA-256"):
-            await host.put(bench.digest, bench.source)
+            await host.cache.put(bench.digest, bench.source)
         assert bench.relay.sent < 2 * SIZE
         assert bench.parts() == []
-        assert await host.cached(bench.digest) is None
+        assert await host.cache.find(bench.digest) is None
 
 
 async def test_two_daemons_do_not_write_into_one_part(bench: Bench) -> None:
@@ -150,8 +150,8 @@ async def test_two_daemons_do_not_write_into_one_part(bench: Bench) -> None:
         await one.prepare()
         await two.prepare()
         async with asyncio.TaskGroup() as group:
-            group.create_task(one.put(bench.digest, bench.source))
-            group.create_task(two.put(bench.digest, bench.source))
+            group.create_task(one.cache.put(bench.digest, bench.source))
+            group.create_task(two.cache.put(bench.digest, bench.source))
         async with asyncio.timeout(5):
             while len(bench.parts()) > 0:
                 await asyncio.sleep(0.05)
@@ -164,7 +164,7 @@ async def test_two_tasks_upload_the_same_once(bench: Bench) -> None:
         bench.relay.reset()
         async with asyncio.TaskGroup() as group:
             for _ in range(3):
-                group.create_task(host.put(bench.digest, bench.source))
+                group.create_task(host.cache.put(bench.digest, bench.source))
         assert bench.relay.sent < SIZE + EXTRA
 
 
@@ -172,7 +172,7 @@ async def test_who_is_stopped_in_the_middle_loses_nothing(bench: Bench) -> None:
     async with bench.host() as host:
         await host.prepare()
         bench.relay.reset()
-        putting = asyncio.ensure_future(host.put(bench.digest, bench.source))
+        putting = asyncio.ensure_future(host.cache.put(bench.digest, bench.source))
         while bench.relay.sent < SIZE // 2:
             await asyncio.sleep(0.001)
         putting.cancel()
@@ -190,6 +190,6 @@ async def test_a_part_that_nobody_takes_up_is_removed(bench: Bench) -> None:
         (part,) = bench.parts()
         old = part.stat().st_mtime - 3700
         os.utime(part, (old, old))
-        await host.put_bytes(b"something else")
+        await host.cache.put_bytes(b"something else")
         assert bench.parts() == []
         assert host.cache.used == len(b"something else")

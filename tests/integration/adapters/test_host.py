@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.host import WRITE, Host, OnCancel, RunLostError
+from kwatch.adapters.host import WRITE, Host
+from kwatch.adapters.runs import OnCancel, RunLostError
 from kwatch.adapters.ssh import HostAwayError, HostKeyError
 from kwatch.domain.host import HostSpec, Slot
 from kwatch.domain.run import Alive, Ended, Output, RunEnd, RunReason, RunSpec
@@ -61,7 +62,7 @@ def ssh_spec(server: SshHost, directory: Path) -> HostSpec:
 async def there(sshd: SshHost, tmp_path: Path) -> AsyncIterator[Host]:
     async with Host(ssh_spec(sshd, tmp_path / "there")) as host:
         yield host
-        await host.reap(())
+        await host.runs.reap(())
 
 
 @pytest.fixture(params=["local", "ssh"])
@@ -74,7 +75,7 @@ async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             spec = ssh_spec(server, tmp_path / "there")
         found = await stack.enter_async_context(Host(spec))
         yield found
-        await found.reap(())
+        await found.runs.reap(())
 
 
 def shell(
@@ -86,7 +87,7 @@ def shell(
 async def follow(host: Host, run_id: str, offset: int = 0) -> tuple[bytes, RunEnd]:
     """All of the log from ``offset`` on, and the end."""
     said = b""
-    async with contextlib.aclosing(host.attach(run_id, {"log": offset})) as frames:
+    async with contextlib.aclosing(host.runs.attach(run_id, {"log": offset})) as frames:
         async for frame in frames:
             if isinstance(frame, Output):
                 assert frame.offset == offset + len(said)
@@ -97,7 +98,7 @@ async def follow(host: Host, run_id: str, offset: int = 0) -> tuple[bytes, RunEn
 
 
 async def first_output(host: Host, run_id: str) -> bytes:
-    async with contextlib.aclosing(host.attach(run_id, {"log": 0})) as frames:
+    async with contextlib.aclosing(host.runs.attach(run_id, {"log": 0})) as frames:
         async for frame in frames:
             if isinstance(frame, Output):
                 return frame.data
@@ -156,17 +157,17 @@ async def test_a_command_that_takes_too_long_or_says_too_much_is_killed(host: Ho
 
 
 async def test_a_run_tells_all_and_how_it_ended(host: Host) -> None:
-    await host.start("r", shell("echo out; echo err >&2; pwd; printf %s $WORD; exit 7"))
+    await host.runs.start("r", shell("echo out; echo err >&2; pwd; printf %s $WORD; exit 7"))
     said, end = await follow(host, "r")
-    assert said.decode().splitlines() == ["out", "err", await host.run_directory("r")]
+    assert said.decode().splitlines() == ["out", "err", await host.runs.folder("r")]
     assert (end.reason, end.status) == (RunReason.EXITED, 7)
     spec = dataclasses.replace(shell("printf %s $WORD; nice"), env={"WORD": "given"}, nice=5)
-    await host.start("r2", spec)
+    await host.runs.start("r2", spec)
     assert (await follow(host, "r2"))[0] == b"given5\n"
 
 
 async def test_a_command_that_cannot_be_started_is_an_end(host: Host) -> None:
-    await host.start("r", dataclasses.replace(shell(""), argv=("/nonexistent/tool",)))
+    await host.runs.start("r", dataclasses.replace(shell(""), argv=("/nonexistent/tool",)))
     end = (await follow(host, "r"))[1]
     assert end.reason is RunReason.START_FAILED
     assert "/nonexistent/tool" in end.detail
@@ -176,36 +177,38 @@ async def test_starting_twice_gives_one_process(host: Host) -> None:
     spec = shell("echo started; sleep 41.01")
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
-            group.create_task(host.start("r", spec))
+            group.create_task(host.runs.start("r", spec))
     assert await first_output(host, "r") == b"started\n"
     assert len(running("41.01")) == 1
-    assert await host.stop("r")
-    await host.start("r", spec)
+    assert await host.runs.stop("r")
+    await host.runs.start("r", spec)
     said, end = await follow(host, "r")
     assert (said, end.reason) == (b"started\n", RunReason.STOPPED)
     assert not running("41.01")
 
 
 async def test_stop_leaves_no_grandchild(host: Host) -> None:
-    await host.start("r", shell("setsid sleep 42.01 & (setsid -f sh -c 'sleep 42.01; :') ; wait"))
+    await host.runs.start(
+        "r", shell("setsid sleep 42.01 & (setsid -f sh -c 'sleep 42.01; :') ; wait")
+    )
     await there_is("42.01")
-    end = await host.stop("r")
+    end = await host.runs.stop("r")
     assert end is not None
     assert end.reason is RunReason.STOPPED
     assert not running("42.01")
-    assert await host.stop("never-started") is None
+    assert await host.runs.stop("never-started") is None
 
 
 async def test_grandchildren_end_with_the_command(host: Host) -> None:
-    await host.start("r", shell("setsid -f sleep 43.01; echo done"))
+    await host.runs.start("r", shell("setsid -f sleep 43.01; echo done"))
     assert (await follow(host, "r"))[1].reason is RunReason.EXITED
     assert not running("43.01")
 
 
 async def test_deadline_lease_and_limit_kill(host: Host) -> None:
-    await host.start("late", shell("sleep 44.01", deadline=0.5))
-    await host.start("loud", shell("yes & sleep 44.02", limit=100_000))
-    await host.start("left", shell("setsid sleep 44.03 & sleep 44.03", lease=2))
+    await host.runs.start("late", shell("sleep 44.01", deadline=0.5))
+    await host.runs.start("loud", shell("yes & sleep 44.02", limit=100_000))
+    await host.runs.start("left", shell("setsid sleep 44.03 & sleep 44.03", lease=2))
     assert (await follow(host, "late"))[1].reason is RunReason.DEADLINE
     said, end = await follow(host, "loud")
     assert (len(said), end.reason) == (100_000, RunReason.OUTPUT_LIMIT)
@@ -216,15 +219,15 @@ async def test_deadline_lease_and_limit_kill(host: Host) -> None:
 
 
 async def test_being_attached_renews_the_lease(host: Host) -> None:
-    await host.start("r", shell("sleep 3.2; echo survived", lease=2))
+    await host.runs.start("r", shell("sleep 3.2; echo survived", lease=2))
     said, end = await follow(host, "r")
     assert (said, end.reason) == (b"survived\n", RunReason.EXITED)
 
 
 async def test_a_killed_supervisor_takes_all_along(host: Host) -> None:
-    await host.start("r", shell("setsid sleep 45.01 & sleep 45.02"))
+    await host.runs.start("r", shell("setsid sleep 45.01 & sleep 45.02"))
     await there_is("45.01")
-    folder = Path(await host.run_directory("r"))
+    folder = Path(await host.runs.folder("r"))
     supervisor = int((folder / "supervisor").read_text().split()[0])
     os.kill(supervisor, signal.SIGKILL)
     assert await gone("45.02", 2)
@@ -234,55 +237,55 @@ async def test_a_killed_supervisor_takes_all_along(host: Host) -> None:
     ) as caught:
         await follow(host, "r")
     assert caught.value.host == host.name
-    assert await host.runs() == ()
+    assert await host.runs.ids() == ()
 
 
 async def test_reap_finds_what_a_killed_supervisor_and_its_guard_left(host: Host) -> None:
-    await host.start("r", shell("setsid sleep 45.03 & sleep 45.04"))
+    await host.runs.start("r", shell("setsid sleep 45.03 & sleep 45.04"))
     await there_is("45.03")
-    folder = Path(await host.run_directory("r"))
+    folder = Path(await host.runs.folder("r"))
     supervisor = (folder / "supervisor").read_text().split()[0]
     guard = Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1]
     for pid in (guard, supervisor):
         os.kill(int(pid), signal.SIGKILL)
     assert running("45.03")
-    await host.reap(())
+    await host.runs.reap(())
     assert not running("45.03") + running("45.04")
-    assert await host.runs() == ()
+    assert await host.runs.ids() == ()
 
 
 async def test_reap_leaves_only_what_is_kept(host: Host) -> None:
     async with asyncio.TaskGroup() as group:
         for name in ("a", "b", "c"):
-            group.create_task(host.start(name, shell("sleep 46.01")))
-    await host.stop("a")
-    assert await host.reap({"c"}) == ("b",)
-    assert await host.runs() == ("c",)
+            group.create_task(host.runs.start(name, shell("sleep 46.01")))
+    await host.runs.stop("a")
+    assert await host.runs.reap({"c"}) == ("b",)
+    assert await host.runs.ids() == ("c",)
     assert len(running("46.01")) == 1
 
 
 async def test_a_folder_that_was_removed_is_made_anew(host: Host) -> None:
-    await host.start("r", shell("true"))
+    await host.runs.start("r", shell("true"))
     shutil.rmtree(await host.prepare())
-    assert await host.runs() == ()
-    await host.start("r", shell("echo here"))
+    assert await host.runs.ids() == ()
+    await host.runs.start("r", shell("echo here"))
     assert (await follow(host, "r"))[0] == b"here\n"
 
 
 async def test_a_discarded_run_leaves_nothing(host: Host) -> None:
-    await host.start("r", shell("sleep 46.02"))
+    await host.runs.start("r", shell("sleep 46.02"))
     await there_is("46.02")
-    await host.discard("r")
+    await host.runs.discard("r")
     assert not running("46.02")
-    assert await host.runs() == ()
+    assert await host.runs.ids() == ()
     with pytest.raises(InfraError, match="there is no run r"):
         await follow(host, "r")
 
 
 async def test_reap_never_kills_a_process_that_reuses_a_pid(host: Host) -> None:
-    await host.start("r", shell("true"))
+    await host.runs.start("r", shell("true"))
     await follow(host, "r")
-    folder = Path(await host.run_directory("r"))
+    folder = Path(await host.runs.folder("r"))
     stranger = await asyncio.create_subprocess_exec("sleep", "47.01", start_new_session=True)
     try:
         # As if the host had gone on to other things since the supervisor died without a word.
@@ -290,7 +293,7 @@ async def test_reap_never_kills_a_process_that_reuses_a_pid(host: Host) -> None:
         for name in ("supervisor", "child"):
             _, start, boot = (folder / name).read_text().split()
             (folder / name).write_text(f"{stranger.pid} {int(start) - 1} {'x' + boot[1:]}\n")
-        await host.reap(())
+        await host.runs.reap(())
         assert stranger.returncode is None
         assert running("47.01")
     finally:
@@ -301,8 +304,8 @@ async def test_reap_never_kills_a_process_that_reuses_a_pid(host: Host) -> None:
 async def test_output_arrives_at_once(host: Host) -> None:
     script = "import time\nfor _ in range(20): time.sleep(.05); print(time.time(), flush=True)"
     spec = dataclasses.replace(shell(""), argv=(sys.executable, "-c", script))
-    await host.start("r", spec)
-    async with contextlib.aclosing(host.attach("r", {"log": 0})) as frames:
+    await host.runs.start("r", spec)
+    async with contextlib.aclosing(host.runs.attach("r", {"log": 0})) as frames:
         late = [
             time.time() - float(frame.data.split()[-1])
             async for frame in frames
@@ -312,8 +315,8 @@ async def test_output_arrives_at_once(host: Host) -> None:
 
 
 async def test_signs_of_life_come_while_nothing_is_said(host: Host) -> None:
-    await host.start("r", shell("sleep 48.01"))
-    async with contextlib.aclosing(host.attach("r", {"log": 0})) as frames:
+    await host.runs.start("r", shell("sleep 48.01"))
+    async with contextlib.aclosing(host.runs.attach("r", {"log": 0})) as frames:
         async with asyncio.timeout(2.5):
             assert isinstance(await anext(frames), Alive)
 
@@ -322,11 +325,11 @@ async def test_files_go_and_come_back_unchanged(host: Host, tmp_path: Path) -> N
     source = tmp_path / "image"
     source.write_bytes(os.urandom(20 << 20))
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    assert await host.cached(digest) is None
-    path = await host.put(digest, source)
-    assert await host.cached(digest) == path
+    assert await host.cache.find(digest) is None
+    path = await host.cache.put(digest, source)
+    assert await host.cache.find(digest) == path
     source.unlink()
-    assert await host.put(digest, source) == path
+    assert await host.cache.put(digest, source) == path
     back = tmp_path / "back"
     await host.get(path, back, limit=20 << 20)
     assert hashlib.sha256(back.read_bytes()).hexdigest() == digest
@@ -339,7 +342,7 @@ async def test_a_file_with_another_digest_is_refused(host: Host, tmp_path: Path)
     source = tmp_path / "image"
     source.write_bytes(b"changed meanwhile")
     with pytest.raises(InfraError, match="did not arrive"):
-        await host.put("0" * 64, source)
+        await host.cache.put("0" * 64, source)
     assert not list(Path(await host.path("cache/sha256")).iterdir())
 
 
@@ -360,8 +363,8 @@ async def test_a_file_of_which_not_all_came_is_none(host: Host) -> None:
 async def test_small_files(host: Host, tmp_path: Path) -> None:
     await host.write("deep/below/file", b"\0\xffcontent")
     assert await host.read("deep/below/file", 100) == b"\0\xffcontent"
-    path = await host.put_bytes(b"bytes")
-    assert path == await host.put_bytes(b"bytes")
+    path = await host.cache.put_bytes(b"bytes")
+    assert path == await host.cache.put_bytes(b"bytes")
     assert Path(path).read_bytes() == b"bytes"
     (tmp_path / "link").symlink_to("/etc/passwd")
     with pytest.raises(InfraError, match="no regular file"):
@@ -399,7 +402,7 @@ async def test_a_cancelled_wait_stops_or_leaves_the_run(host: Host) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10), asyncio.TaskGroup() as group:
                 waiting = group.create_task(
-                    host.supervised(run_id, shell(f"sleep {mark}"), drop, on_cancel=on_cancel)
+                    host.runs.supervised(run_id, shell(f"sleep {mark}"), drop, on_cancel=on_cancel)
                 )
                 await there_is(mark)
                 waiting.cancel()
@@ -410,9 +413,9 @@ async def test_a_cancelled_wait_stops_or_leaves_the_run(host: Host) -> None:
 
 
 async def test_a_broken_connection_loses_nothing(sshd: SshHost, there: Host) -> None:
-    await there.start("r", shell("for n in 1 2 3 4 5 6 7 8; do echo $n; sleep .25; done"))
+    await there.runs.start("r", shell("for n in 1 2 3 4 5 6 7 8; do echo $n; sleep .25; done"))
     said = b""
-    async with contextlib.aclosing(there.attach("r", {"log": 0})) as frames:
+    async with contextlib.aclosing(there.runs.attach("r", {"log": 0})) as frames:
         async for frame in frames:
             if isinstance(frame, Output):
                 assert frame.offset == len(said)
@@ -427,8 +430,8 @@ async def test_a_broken_connection_loses_nothing(sshd: SshHost, there: Host) -> 
 
 async def test_a_host_that_stays_away_is_given_up(sshd: SshHost, tmp_path: Path) -> None:
     async with Host(ssh_spec(sshd, tmp_path / "there"), patience=3) as host:
-        await host.start("r", shell("sleep 51.01", lease=2))
-        async with contextlib.aclosing(host.attach("r", {"log": 0})) as frames:
+        await host.runs.start("r", shell("sleep 51.01", lease=2))
+        async with contextlib.aclosing(host.runs.attach("r", {"log": 0})) as frames:
             await anext(frames)
             await sshd.stop()
             with pytest.raises(InfraError, match="stayed away for 3 s") as failed:
@@ -473,7 +476,7 @@ async def test_only_the_pinned_host_key_is_accepted(sshd: SshHost, tmp_path: Pat
 
 
 async def test_a_host_that_is_another_now_is_not_waited_for(sshd: SshHost, there: Host) -> None:
-    await there.start("r", shell("sleep 53.01"))
+    await there.runs.start("r", shell("sleep 53.01"))
     keys = sshd.host_keys()
     waiting = asyncio.ensure_future(follow(there, "r"))
     await there_is("53.01")
@@ -488,21 +491,21 @@ async def test_a_host_that_is_another_now_is_not_waited_for(sshd: SshHost, there
     sshd.show_host_keys(keys)
     await sshd.start()
     await asyncio.sleep(1)  # until it is tried again
-    assert await there.runs() == ("r",)
+    assert await there.runs.ids() == ("r",)
 
 
 async def test_a_host_in_trouble_says_so_until_it_answers(sshd: SshHost, there: Host) -> None:
-    await there.start("r", shell("sleep 3; echo survived"))
+    await there.runs.start("r", shell("sleep 3; echo survived"))
     waiting = asyncio.ensure_future(follow(there, "r"))
     await asyncio.sleep(0.5)
-    assert there.trouble == ""
+    assert there.runs.trouble == ""
     await sshd.stop()
     async with asyncio.timeout(5):
-        while not there.trouble:
+        while not there.runs.trouble:
             await asyncio.sleep(0.02)
     await sshd.start()
     assert (await waiting)[0] == b"survived\n"
-    assert there.trouble == ""
+    assert there.runs.trouble == ""
 
 
 async def test_our_own_key_must_be_readable_and_accepted(sshd: SshHost, tmp_path: Path) -> None:
@@ -522,7 +525,7 @@ async def test_a_host_behind_another_is_reached_through_it(sshd: SshHost, tmp_pa
         (tmp_path / "file").write_bytes(b"some bytes" * 1000)
         async with Host(spec) as host:
             digest = hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest()
-            path = await host.put(digest, tmp_path / "file")
+            path = await host.cache.put(digest, tmp_path / "file")
             assert Path(path).read_bytes() == (tmp_path / "file").read_bytes()
         assert "Accepted publickey" in (gateway.directory / "sshd.log").read_text()
         assert not (tmp_path / "unused").exists()

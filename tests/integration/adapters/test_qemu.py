@@ -44,7 +44,7 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
     spec = HostSpec(name="here", directory=str(tmp_path), arch=platform.machine(), slots={})
     async with Host(spec) as found:
         yield found
-        await found.reap(())
+        await found.runs.reap(())
 
 
 def guest(disk: str, *options: str) -> RunSpec:
@@ -58,7 +58,7 @@ def guest(disk: str, *options: str) -> RunSpec:
 
 @contextlib.asynccontextmanager
 async def control(host: Host, run_id: str) -> AsyncIterator[Qmp]:
-    path = Path(await host.run_directory(run_id)) / QMP
+    path = Path(await host.runs.folder(run_id)) / QMP
     duplex = None
     async with asyncio.timeout(5):
         while duplex is None:
@@ -119,7 +119,7 @@ async def test_the_tiny_guest_is_what_its_source_says(
 
 
 async def test_commands_events_and_registers(host: Host) -> None:
-    await host.start("r", guest(await host.put_bytes(DISK), "-S"))
+    await host.runs.start("r", guest(await host.cache.put_bytes(DISK), "-S"))
     async with control(host, "r") as qmp:
         assert (await qmp.execute("query-status"))["running"] is False
         (vcpu,) = await qmp.vcpus()
@@ -138,8 +138,8 @@ async def test_commands_events_and_registers(host: Host) -> None:
 
 
 async def test_a_machine_that_is_off_waits_for_whoever_comes_later(host: Host) -> None:
-    disk = await host.put_bytes(DISK)
-    await host.start("r", guest(disk, "-action", "shutdown=pause"))
+    disk = await host.cache.put_bytes(DISK)
+    await host.runs.start("r", guest(disk, "-action", "shutdown=pause"))
     async with control(host, "r") as qmp, asyncio.timeout(10):
         while (await qmp.end()) is None:
             await asyncio.sleep(0.05)
@@ -147,7 +147,7 @@ async def test_a_machine_that_is_off_waits_for_whoever_comes_later(host: Host) -
     async with control(host, "r") as qmp, asyncio.timeout(10):
         assert await qmp.end() == QmpEvent(name="SHUTDOWN")
         assert await qmp.vcpus()
-        saved = Path(await host.run_directory("r")) / "memory"
+        saved = Path(await host.runs.folder("r")) / "memory"
         await qmp.save(0x7C00, 512, str(saved), cpu=0)
         assert saved.read_bytes() == DISK[:512]
         with pytest.raises(QmpError):
@@ -161,7 +161,7 @@ async def test_a_machine_that_is_off_waits_for_whoever_comes_later(host: Host) -
 async def test_a_guest_that_is_halted_for_ever_is_a_hang_within_seconds(host: Host) -> None:
     # cli; hlt; and again, should anything wake it.
     sector = bytes.fromhex("faf4ebfd").ljust(510, b"\0") + b"\x55\xaa"
-    await host.start("r", guest(await host.put_bytes(sector.ljust(1 << 20, b"\0"))))
+    await host.runs.start("r", guest(await host.cache.put_bytes(sector.ljust(1 << 20, b"\0"))))
     begin = time.monotonic()
     watch = Watch(PROFILE, Accelerator.TCG, begin)
     async with control(host, "r") as qmp, asyncio.timeout(15):

@@ -262,12 +262,12 @@ async def test_what_ends_well_on_a_host_that_failed_speaks_for_it() -> None:
 
 async def test_a_host_that_does_not_answer_who_is_there_gets_nobody_else() -> None:
     pool = await pool_of(spec("a", builds=2), spec("b"))
-    pool.hosts["a"].trouble = "a is silent"
+    pool.hosts["a"].runs.trouble = "a is silent"
     assert pool.state("a").reason == "a is silent"
     async with contextlib.AsyncExitStack() as stack:
         assert await taken(stack, pool, BUILD) == ("b", 0)
         assert await is_refused(pool)
-        pool.hosts["a"].trouble = ""
+        pool.hosts["a"].runs.trouble = ""
         assert await taken(stack, pool, BUILD) == ("a", 0)
 
 
