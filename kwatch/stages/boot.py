@@ -101,38 +101,58 @@ async def run(
             verdict = await session.run(handle.run_id, kernel=kernel, initramfs=initramfs)
             _must_be_of_the_kernel(verdict, heard, lease.host.name)
         log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
-        artifacts = await _kept(heard, blobs)
-        autopsy = heard.autopsy
-        if autopsy is not None:
-            good = await database.read(precedents.profile, inputs.variant.name)
-            autopsy = await _with_whereabouts(autopsy, heard.counters, good, blobs, image)
-        names, console = await _read(heard, verdict, image)
-        finding = examine(
-            verdict.end,
-            verdict.milestone,
-            console,
-            heard.statuses,
-            autopsy,
-            test_results=profile.test_results,
-        )
-        return BootResult(
-            key=job.key,
-            build_key=inputs.build.key,
-            end=verdict.end,
-            milestone=verdict.milestone,
-            finding=await located(finding, image),
-            statuses=heard.statuses,
-            autopsy=autopsy,
-            names=names,
-            artifacts=artifacts,
-            host=lease.host.name,
-            accelerator=accelerator,
-            took=verdict.took,
-            boot_seconds=verdict.boot_seconds,
-            phases=verdict.phases,
-            tests=Counter(case.status for case in console.cases),
-            test_results=profile.test_results,
-        )
+        return await _result(
+            inputs, heard, verdict, image=image, blobs=blobs, database=database,
+            key=job.key, host=lease.host.name, accelerator=accelerator,
+        )  # fmt: skip
+
+
+async def _result(
+    inputs: _Inputs,
+    heard: Recording,
+    verdict: BootVerdict,
+    *,
+    image: Callable[[], Awaitable[Image]],
+    blobs: Blobs,
+    database: Database,
+    key: str,
+    host: str,
+    accelerator: Accelerator,
+) -> BootResult:
+    """What the boot was, from what the guest said and what was found in it when it had ended."""
+    profile = inputs.variant.profile
+    artifacts = await _kept(heard, blobs)
+    autopsy = heard.autopsy
+    if autopsy is not None:
+        good = await database.read(precedents.profile, inputs.variant.name)
+        autopsy = await _with_whereabouts(autopsy, heard.counters, good, blobs, image)
+    names, console = await _read(heard, verdict, image)
+    finding = examine(
+        verdict.end,
+        verdict.milestone,
+        console,
+        heard.statuses,
+        autopsy,
+        test_results=profile.test_results,
+    )
+    return BootResult(
+        key=key,
+        build_key=inputs.build.key,
+        end=verdict.end,
+        milestone=verdict.milestone,
+        finding=await located(finding, image),
+        statuses=heard.statuses,
+        autopsy=autopsy,
+        names=names,
+        artifacts=artifacts,
+        host=host,
+        accelerator=accelerator,
+        took=verdict.took,
+        boot_seconds=verdict.boot_seconds,
+        phases=verdict.phases,
+        tests=Counter(case.status for case in console.cases),
+        test_results=profile.test_results,
+    )
 
 
 def _need(inputs: _Inputs, labels: Mapping[str, frozenset[str]]) -> Need:
