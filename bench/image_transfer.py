@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import hashlib
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +20,6 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.host import Host
-from kwatch.domain.host import HostSpec
 from tests.lab.process import call
 from tests.lab.sshd import SshHost
 
@@ -55,9 +53,9 @@ async def _measure(size: int, runs: int) -> None:
                 copied = folder / f"copy-{number}"
                 took["scp"].append(await _timed(_scp(server, known, image, copied)))
                 assert copied.read_bytes() == image.read_bytes()
-                async with Host(_spec(server, folder / f"host-{number}")) as host:
+                async with Host(server.spec(folder / f"host-{number}")) as host:
                     took["kwatch"].append(await _timed(host.cache.put(digest, image)))
-                async with Host(_spec(server, folder / f"warm-{number}")) as host:
+                async with Host(server.spec(folder / f"warm-{number}")) as host:
                     await host.prepare()
                     took["kwatch, connected"].append(await _timed(host.cache.put(digest, image)))
     for what, seconds in took.items():
@@ -79,20 +77,6 @@ async def _scp(server: SshHost, known: Path, source: Path, target: Path) -> None
          "-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes", "-o", "Compression=no",
          str(source), f"{server.user}@{server.host}:{target}"]
     )  # fmt: skip
-
-
-def _spec(server: SshHost, directory: Path) -> HostSpec:
-    return HostSpec(
-        name="there",
-        directory=str(directory),
-        arch=platform.machine(),
-        slots={},
-        address=server.host,
-        port=server.port,
-        user=server.user,
-        key_file=server.client_key,
-        known_hosts=server.host_key_line,
-    )
 
 
 if __name__ == "__main__":

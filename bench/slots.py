@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -29,7 +28,6 @@ from kwatch.adapters.accelerator import Accelerators
 from kwatch.adapters.host import Host
 from kwatch.adapters.pool import Pool
 from kwatch.domain.boot import Accelerator, BootProfile
-from kwatch.domain.host import HostSpec, Slot
 from kwatch.domain.job import JobKind, Resource
 from kwatch.domain.observation import BootResult, Trial
 from kwatch.domain.phase import Deadlines
@@ -148,11 +146,11 @@ async def _measure(folder: Path, hosts: int, boots: int, sleep: float) -> None:
     output = _sleeper(folder, sleep)
     (folder / "scratch").mkdir()
     async with contextlib.AsyncExitStack() as stack:
-        specs = [
-            _spec(await stack.enter_async_context(SshHost(folder / f"sshd-{number}")),
-                  folder / f"host-{number}", f"host-{number}")
-            for number in range(hosts)
-        ]  # fmt: skip
+        specs = []
+        for number in range(hosts):
+            server = await stack.enter_async_context(SshHost(folder / f"sshd-{number}"))
+            spec = server.spec(folder / f"host-{number}", f"host-{number}")
+            specs.append(replace(spec, accelerators=frozenset({"tcg"})))
         database = await Database.open(folder / "history.sqlite")
         stack.push_async_callback(database.close)
         pool = Pool([Host(spec) for spec in specs], clock=time.time)
@@ -192,21 +190,6 @@ def _sleeper(folder: Path, sleep: float) -> Path:
     for goals in (("olddefconfig",), ("bzImage", "vmlinux")):
         subprocess.run(["make", "-s", "-C", source, "LLVM=-22", f"O={output}", *goals], check=True)
     return output
-
-
-def _spec(server: SshHost, directory: Path, name: str) -> HostSpec:
-    return HostSpec(
-        name=name,
-        directory=str(directory),
-        arch=platform.machine(),
-        slots={Slot.BOOT: 1, Slot.BUILD: 1},
-        accelerators=frozenset({"tcg"}),
-        address=server.host,
-        port=server.port,
-        user=server.user,
-        key_file=server.client_key,
-        known_hosts=server.host_key_line,
-    )
 
 
 async def _want(database: Database, blobs: Blobs, output: Path, count: int, sleep: float) -> None:

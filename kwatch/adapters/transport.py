@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How commands and files reach a host: the contract, and this machine's own way.
 
-The other way is kwatch/adapters/ssh.py; tests/integration/adapters/test_host.py holds both to
-the same contract.
+The other way is kwatch/adapters/ssh.py; test_host.py and test_runs.py in
+tests/integration/adapters hold both to the same contract.
 """
 
 from __future__ import annotations

@@ -139,3 +139,22 @@ def descendants(root: int) -> dict[int, str]:
         found |= below
         grew = bool(below)
     return {child: names[child] for child in sorted(found - {root})}
+
+
+def running(mark: str) -> list[int]:
+    """Every other process of this machine with ``mark`` as an argument."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if mark.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
+
+
+async def gone(mark: str, within: float) -> bool:
+    """Whether all of them end within so many seconds."""
+    end = time.monotonic() + within
+    while running(mark) and time.monotonic() < end:
+        await asyncio.sleep(0.02)
+    return not running(mark)

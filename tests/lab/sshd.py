@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import platform
 import pwd
 import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from kwatch.domain.host import HostSpec, Slot
 from tests.lab.process import LOOPBACK, LabError, Server, call, descendants, free_port, listens
 
 if TYPE_CHECKING:
@@ -94,6 +96,20 @@ class SshHost:
         """The known_hosts line that pins this host."""
         kind, key, *_ = self._host_key.with_suffix(".pub").read_text().split()
         return f"[{self.host}]:{self.port} {kind} {key}"
+
+    def spec(self, directory: Path | str, name: str = "there") -> HostSpec:
+        """A host of kwatch that is reached here, with a slot of each kind and its own folder."""
+        return HostSpec(
+            name=name,
+            directory=str(directory),
+            arch=platform.machine(),
+            slots={Slot.BUILD: 1, Slot.BOOT: 1},
+            address=self.host,
+            port=self.port,
+            user=self.user,
+            key_file=self.client_key,
+            known_hosts=self.host_key_line,
+        )
 
     async def start(self) -> None:
         """Listen, on the port of the last start where there was one."""

@@ -196,18 +196,7 @@ async def _nothing_is_left(
 
 
 def _spec(name: str, machine: Machine) -> HostSpec:
-    server = machine.server
-    return HostSpec(
-        name=name,
-        directory=f"{name}/kwatch",
-        arch="x86_64",
-        slots={Slot.BOOT: 1},
-        address=server.host,
-        port=server.port,
-        user=server.user,
-        key_file=server.client_key,
-        known_hosts=server.host_key_line,
-    )
+    return dataclasses.replace(machine.server.spec(f"{name}/kwatch", name), slots={Slot.BOOT: 1})
 
 
 async def test_boots_move_on_while_hosts_fail_in_every_way(

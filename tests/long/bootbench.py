@@ -58,23 +58,16 @@ class BootBench:
     @classmethod
     async def open(cls, folder: Path, server: SshHost | None = None) -> Self:
         """A bench with an empty history; its host is this machine, or what ``server`` leads to."""
-        spec = HostSpec(
-            name="here",
-            directory=str(folder / "host"),
-            arch=platform.machine(),
-            slots={Slot.BOOT: 1, Slot.BUILD: 1},
-            accelerators=frozenset({"tcg"}),
-            emulates=frozenset({"arm64"}),
-        )
-        if server is not None:
-            spec = replace(
-                spec,
-                address=server.host,
-                port=server.port,
-                user=server.user,
-                key_file=server.client_key,
-                known_hosts=server.host_key_line,
+        if server is None:
+            spec = HostSpec(
+                name="here",
+                directory=str(folder / "host"),
+                arch=platform.machine(),
+                slots={Slot.BOOT: 1, Slot.BUILD: 1},
             )
+        else:
+            spec = server.spec(folder / "host", "here")
+        spec = replace(spec, accelerators=frozenset({"tcg"}), emulates=frozenset({"arm64"}))
         database = await Database.open(folder / "history.sqlite")
         pool = Pool([Host(spec)], clock=time.time)
         await pool.admit("here")

@@ -7,15 +7,14 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kwatch.adapters.host import Host
-from kwatch.domain.host import HostSpec, Slot
+from kwatch.domain.host import HostSpec
 from kwatch.errors import InfraError
 from tests.lab.relay import Relay
 from tests.lab.sshd import SshHost
@@ -67,15 +66,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     source = tmp_path / "image"
     source.write_bytes(os.urandom(SIZE))
     async with SshHost(tmp_path / "sshd") as sshd, Relay(sshd.port) as relay:
-        spec = HostSpec(
-            name="there",
-            directory=str(tmp_path / "there"),
-            arch=platform.machine(),
-            slots={Slot.BOOT: 1},
-            address=sshd.host,
+        spec = replace(
+            sshd.spec(tmp_path / "there"),
             port=relay.port,
-            user=sshd.user,
-            key_file=sshd.client_key,
             known_hosts=sshd.host_key_line.split(maxsplit=1)[1],
         )
         digest = hashlib.sha256(source.read_bytes()).hexdigest()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kwatch.adapters.sandbox import Sandbox
+from tests.lab.process import running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -191,11 +192,11 @@ def test_all_of_it_dies_with_its_parent(place: Place, number: signal.Signals) ->
     # The shell in between is the supervisor's part: it starts the sandbox, and is killed.
     parent = subprocess.Popen(["sh", "-c", '"$@" & wait', "sh", *command])
     try:
-        until(lambda: (place.output / "started").exists() and len(sleeping(mark)) >= 3)
+        until(lambda: (place.output / "started").exists() and len(running(mark)) >= 3)
     finally:
         parent.send_signal(number)
         parent.wait(TIMEOUT)
-    until(lambda: not sleeping(mark))
+    until(lambda: not running(mark))
 
 
 def until(is_so: object, within: float = 10.0) -> None:
@@ -204,17 +205,3 @@ def until(is_so: object, within: float = 10.0) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def sleeping(mark: str) -> list[str]:
-    """The processes of this machine with ``mark`` as an argument of sleep."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[:2] == [b"sleep", mark.encode()]:
-                found.append(entry.name)
-    return found

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-import platform
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ import pytest
 from kwatch.adapters import ssh as module
 from kwatch.adapters.host import Host
 from kwatch.adapters.ssh import HostAwayError
-from kwatch.domain.host import HostSpec, Slot
 from kwatch.errors import ConfigError
 from tests.lab.process import Server
 from tests.lab.sshd import SshHost
@@ -24,11 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-
-@pytest.fixture
-async def sshd(tmp_path: Path) -> AsyncIterator[SshHost]:
-    async with SshHost(tmp_path / "sshd") as server:
-        yield server
+    from kwatch.domain.host import HostSpec
 
 
 class Agent:
@@ -55,17 +49,7 @@ async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
 
 
 def spec(server: SshHost, directory: Path, agent: Path | None) -> HostSpec:
-    return HostSpec(
-        name="there",
-        directory=str(directory),
-        arch=platform.machine(),
-        slots={Slot.BUILD: 1},
-        address=server.host,
-        port=server.port,
-        user=server.user,
-        agent=agent,
-        known_hosts=server.host_key_line,
-    )
+    return dataclasses.replace(server.spec(directory), key_file=None, agent=agent)
 
 
 async def hello(host: HostSpec) -> str:
