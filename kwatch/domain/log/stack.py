@@ -150,6 +150,11 @@ _TICKING = (
     r"orc_find", r"stack_access_ok", r"get_stack_info", r"on_(?:accessible_)?stack", r"match_held_lock", r"native_", r"pv_", r"kvm_(?:wait|kick)", r"arch_cpu_idle", r"default_idle",
     r"memory_is_", r"__switch_to", r"bytes_is_", r"find_stack", r"_*(?:stack_)?depot_", r"filter_irq", r"__bfs", r"cpu_relax", r"call_on_(?:irq_)?stack", r"do_interrupt_handler", r"do_softirq_own",
 )  # fmt: skip
+# Waiting for another processor, or for ever.
+_SPINNING = (
+    r"(?:native|pv)_(?:\w*halt|io_delay|queued|wait|kick)", r"kvm_(?:wait|kick)", r"cpu_relax", r"csd_lock", r"smp_call_function", r"multi_cpu_stop", r"stop_(?:this_cpu|machine)",
+    r"_*(?:const_)?[un]?delay$", r"delay_", r"\w*play_dead",
+)  # fmt: skip
 _INTERRUPTED = _any(
     r"(?:smp_)?(?:trace_)?apic_timer_interrupt", r"asm_sysvec", r"sysvec_apic", r"el1h?_(?:64_)?irq", r"__irq_svc", r"gic_handle_irq", r"asm_common_interrupt", r"do_interrupt_handler",
     r"(?:asm_exc_|end_repeat_)?nmi", r"do_IRQ", r"reschedule_interrupt",
@@ -161,6 +166,7 @@ PASSED_OVER = {
     "leak": _any(*_REPORTING, *_MEMORY, *_HELPING, r"debug_objects_mem", r"sock_alloc_send", r"__?alloc_skb", r"sk_prot_alloc", r"create_object", r"radix_tree_node_alloc"),
     "sleep": _any(*_REPORTING, *_LOCKING, *_WAITING, *_MEMORY),
     "stall": _any(*_REPORTING, *_LOCKING, *_TICKING),
+    "stuck": _any(*_REPORTING, *_LOCKING, *_SPINNING),
 }  # fmt: skip
 """What is passed over, by the name of the list; each matches from the start of a name."""
 
@@ -175,9 +181,10 @@ _ANCHOR = _any(
 
 
 def blamed(frames: Sequence[Frame], passed_over: str) -> Frame | None:
-    """The first frame that is not on the list."""
+    """The first frame that is not on the list; guesses count where there is nothing else."""
     skipped = PASSED_OVER[passed_over]
-    return next((one for one in frames if not one.is_guess and not skipped.match(one.name)), None)
+    sure = [frame for frame in frames if not frame.is_guess]
+    return next((one for one in sure or frames if not skipped.match(one.name)), None)
 
 
 def dispatched(frames: Sequence[Frame]) -> Frame | None:
