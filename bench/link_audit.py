@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from tests.lab.linuxkernel import KERNEL, LINUX, TARBALL
-from tests.long.lostcounter import lose_a_counter
+from tests.long.patching import lose_a_counter
 
 FOLDER = Path("/var/tmp/kwatch-large")  # noqa: S108 - kept on purpose
 COPIES = 6

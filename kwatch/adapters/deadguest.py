@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kwatch.adapters.qmp import QmpError
 from kwatch.domain import printk
@@ -13,15 +13,14 @@ from kwatch.domain.counters import Counters
 from kwatch.domain.log.addresses import bare_addresses, with_names
 from kwatch.domain.postmortem import (
     CODE_BYTES,
-    PAGE,
     STACK_BYTES,
     Autopsy,
     Machine,
     Place,
     VcpuState,
     conclude,
-    find_trap,
 )
+from kwatch.domain.trap import PAGE, find_trap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,30 +97,50 @@ async def examine_guest(
         }
     )
     moved = found["moved_by"] or 0
-    vcpus = []
-    for sample, words, stack in zip(in_kernel.values(), stacks, found["stacks"], strict=True):
-        code = {words[at] for at in stack["code"]}
-        trap = find_trap(arch, words, code.__contains__)
-        here = await _find(image, sample.rip, moved)
-        there = await _find(image, trap.pointer, moved) if trap else here
-        is_idle = sample.halted and sample.interrupts_enabled
-        vcpus.append(
-            VcpuState(
-                rip=sample.rip,
-                place=here.place,
-                is_halted=sample.halted,
-                has_interrupts=sample.interrupts_enabled,
-                cr2=sample.cr2,
-                trace=tuple(Place(function=name, offset=at) for _, name, at in stack["returns"]),
-                trap=trap,
-                trap_place=there.place if trap else None,
-                instruction=None if is_idle else await image.instruction(there.linked),
-            )
-        )
+    vcpus = [
+        await _vcpu(arch, sample, words, stack, image=image, moved=moved)
+        for sample, words, stack in zip(in_kernel.values(), stacks, found["stacks"], strict=True)
+    ]
     messages = await _messages(memory, found["symbols"])
     return Remains(
         autopsy=conclude(arch, vcpus, await _named(messages, image, moved), machine),
         counters=await _counters(memory, found["sections"]),
+    )
+
+
+async def _vcpu(
+    arch: str,
+    sample: VcpuSample,
+    words: Sequence[int],
+    stack: Mapping[str, Any],
+    *,
+    image: Image,
+    moved: int,
+) -> VcpuState:
+    """Where a vCPU is and how it came there; ``stack`` is what the image says of its words."""
+    here = await _find(image, sample.rip, moved)
+    returns = [(at, Place(function=name, offset=offset)) for at, name, offset in stack["returns"]]
+    trap = find_trap(
+        arch,
+        words,
+        top=sample.rsp & ~7,
+        code=set(stack["code"]),
+        returns=[(at, place.function) for at, place in returns],
+        function=here.place.function if here.place else None,
+    )
+    there = await _find(image, trap.pointer, moved) if trap else here
+    has_code = not (sample.halted and sample.interrupts_enabled) and not (trap and trap.is_wild)
+    return VcpuState(
+        rip=sample.rip,
+        place=here.place,
+        is_halted=sample.halted,
+        has_interrupts=sample.interrupts_enabled,
+        cr2=sample.cr2,
+        trace=tuple(place for _, place in returns),
+        trap=trap,
+        trap_place=there.place if trap else None,
+        callers=tuple(place for at, place in returns if trap and at >= trap.end),
+        instruction=await image.instruction(there.linked) if has_code else None,
     )
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from kwatch.adapters import llvm
 from kwatch.adapters.sandbox import Sandbox
-from kwatch.domain.postmortem import Instruction, Place, read_instruction
+from kwatch.domain.postmortem import Place
+from kwatch.domain.trap import Instruction, read_instruction
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:

@@ -14,27 +14,19 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from kwatch.domain.arch import X86_64
-from kwatch.domain.log.stack import Frame, blamed
+from kwatch.domain.log.stack import PASSED_OVER, Frame, blamed
+from kwatch.domain.trap import Fault, Instruction, Trap, access, fault_of, faulty_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 STACK_BYTES = 8192
 CODE_BYTES = 32
 SHOWN_FRAMES = 12
 KEPT_MESSAGES = 200
 
-_KERNEL_CODE = 0x10
-_ALWAYS_ONE = 1 << 1
-_MOST_FLAGS = 1 << 22
-_KERNEL_STACKS = (0, 0x18)
-_KERNEL_HALF = 1 << 63
-PAGE = 4096
-# What Clang counts with.
-_COUNTING = {"incq", "addq", "orb"}
-
-# The CPU's error code of a page fault: Intel SDM volume 3, 4.7.
-_PRESENT, _WRITE, _FETCH = 1, 2, 16
+# Who halts here has nothing to do; a kernel halts with interrupts on nowhere else.
+_IDLE = re.compile(r"(?:\w+_)?idle(?:_|$)|cpu_startup_entry|\w*mwait")
 
 
 class Machine(Enum):
@@ -58,33 +50,12 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
-    """As the disassembler shows it. ``target`` is the address that it names, if it names one."""
-
-    mnemonic: str
-    operands: str
-    target: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.mnemonic} {self.operands}".rstrip()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trap:
-    """What an exception left on a stack (struct pt_regs): where it happened, with which code."""
-
-    pointer: int
-    error_code: int
-    flags: int
-    stack: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VcpuState:
     """One vCPU at its end. ``trace`` are return addresses on its stack, innermost first.
 
-    ``trap_place`` and ``instruction`` are of the exception if there is a ``trap``, else None and
-    of the vCPU itself.
+    ``trap`` is the exception that brought it there, ``trap_place`` where it happened, if that is in
+    the image, and ``callers`` the part of the trace that is older. ``instruction`` is that of the
+    exception if there is a ``trap``, else that of the vCPU itself.
     """
 
     rip: int
@@ -95,7 +66,26 @@ class VcpuState:
     trace: tuple[Place, ...] = ()
     trap: Trap | None = None
     trap_place: Place | None = None
+    callers: tuple[Place, ...] = ()
     instruction: Instruction | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is where one waits for another vCPU, or tells of what happened elsewhere."""
+        return (
+            self.place is not None and PASSED_OVER["stuck"].match(self.place.function) is not None
+        )
+
+    @property
+    def waits_for_interrupts(self) -> bool:
+        """Whether the next interrupt lets it go on."""
+        return self.is_halted and self.has_interrupts
+
+    @property
+    def has_nothing_to_do(self) -> bool:
+        """Whether it is in the kernel's idle loop, as far as its trace tells."""
+        places = (*self.trace, *(one for one in (self.place,) if one))
+        return self.waits_for_interrupts and any(_IDLE.match(one.function) for one in places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,33 +106,10 @@ class Autopsy:
     stopped: str = ""
 
 
-def find_trap(arch: str, words: Sequence[int], is_code: Callable[[int], bool]) -> Trap | None:
-    """The newest exception frame on a stack: ``words`` from the stack pointer upwards.
-
-    The frame ends with instruction pointer, code segment, flags, stack pointer and stack segment,
-    of which four have few values that they can have in a kernel. None where the architecture's
-    frames are not known.
-    """
-    if arch != X86_64.name:
-        return None
-    for at in range(1, len(words) - 4):
-        pointer, code, flags, stack, segment = words[at : at + 5]
-        if (
-            code == _KERNEL_CODE
-            and segment in _KERNEL_STACKS
-            and flags & _ALWAYS_ONE
-            and flags < _MOST_FLAGS
-            and stack & _KERNEL_HALF
-            and is_code(pointer)
-        ):
-            return Trap(pointer=pointer, error_code=words[at - 1], flags=flags, stack=stack)
-    return None
-
-
 def conclude(
     arch: str, vcpus: Sequence[VcpuState], messages: Sequence[str], machine: Machine
 ) -> Autopsy | None:
-    """What it died of; None where the registers say nothing of it."""
+    """What it died of, or what it waits in; None where no vCPU is in the kernel."""
     dead = _most_telling(vcpus)
     if dead is None:
         return None
@@ -151,41 +118,67 @@ def conclude(
         cause=cause,
         text=_told(dead, machine),
         function=function,
-        is_final=dead.trap_place is not None or (dead.is_halted and not dead.has_interrupts),
+        is_final=_is_final(arch, dead),
         lines=(*map(_state, vcpus), *(f"  {place}" for place in dead.trace[:SHOWN_FRAMES])),
         messages=tuple(messages[-KEPT_MESSAGES:]),
     )
 
 
 def _most_telling(vcpus: Sequence[VcpuState]) -> VcpuState | None:
-    """The one with an exception; else one that can never go on; those that idle tell nothing."""
-    if any(vcpu.place for vcpu in vcpus):
-        # Those that the kernel has not started yet wait in the firmware.
-        vcpus = [vcpu for vcpu in vcpus if vcpu.place]
-    busy = [vcpu for vcpu in vcpus if not (vcpu.is_halted and vcpu.has_interrupts)]
-    trapped = [vcpu for vcpu in busy if vcpu.trap_place is not None]
-    return next(iter([*trapped, *busy]), None)
+    """One with an exception; else one that goes no further by itself; else one that idles."""
+    # Those that the kernel has not started yet wait in the firmware.
+    started = [vcpu for vcpu in vcpus if vcpu.place] or vcpus
+    return min(
+        started,
+        key=lambda one: (
+            one.trap is None,
+            one.has_nothing_to_do,
+            one.waits_for_interrupts,
+            one.is_waiting,
+        ),
+        default=None,
+    )
+
+
+def _is_final(arch: str, vcpu: VcpuState) -> bool:
+    if vcpu.waits_for_interrupts:
+        return arch == X86_64.name and not vcpu.has_nothing_to_do
+    return vcpu.trap is not None or vcpu.is_halted
 
 
 def _cause(arch: str, vcpu: VcpuState, machine: Machine) -> tuple[str, str | None]:
     """The end of a title, and the function to blame."""
-    if vcpu.trap is not None and vcpu.trap_place is not None:
-        function = vcpu.trap_place.function
-        what = "a lost profile counter" if _is_lost(vcpu) else _exception(vcpu)
-        return f"{what} in {function}", function
+    if vcpu.trap is not None:
+        cause, function = _cause_of_trap(vcpu, vcpu.trap)
+        return f"on {cause}" if machine is Machine.OFF else cause, function
     if vcpu.place is None:
         stopped = "" if machine is Machine.OFF else "stopped "
         return f"{stopped}{_before_the_kernel(arch, vcpu.rip)}", None
     frames = [Frame(place.function) for place in (vcpu.place, *vcpu.trace)]
-    guilty = blamed(frames, "stall")
+    guilty = blamed(frames, "stuck")
     function = guilty.name if guilty else vcpu.place.function
     if machine is Machine.OFF:
         return f"in {function}", function
+    if vcpu.has_nothing_to_do:
+        return "all that is left idles", None
+    if vcpu.waits_for_interrupts:
+        return f"waits for an interrupt in {function}", function
     if vcpu.is_halted:
         return f"halted with interrupts off in {function}", function
     if vcpu.place.function != function:
         return f"{vcpu.place.function} never returns to {function}", function
     return f"endless loop in {function}", function
+
+
+def _cause_of_trap(vcpu: VcpuState, trap: Trap) -> tuple[str, str | None]:
+    """Which exception it was, and in whom: who copies only does what he is told."""
+    fault = fault_of(trap, vcpu.instruction, vcpu.cr2)
+    places = (*(one for one in (vcpu.trap_place,) if one), *vcpu.callers)
+    guilty = blamed([Frame(place.function) for place in places], "access")
+    function = guilty.name if guilty else None
+    if fault is Fault.LOST_COUNTER or function is None:
+        function = vcpu.trap_place.function if vcpu.trap_place else None
+    return f"{fault.value} in {function}" if function else fault.value, function
 
 
 def _before_the_kernel(arch: str, rip: int) -> str:
@@ -197,40 +190,6 @@ def _before_the_kernel(arch: str, rip: int) -> str:
     if rip < 1 << 32:
         return "in the decompressor or the boot loader"
     return "outside of the kernel's code"
-
-
-def _is_lost(vcpu: VcpuState) -> bool:
-    """Whether an instruction that counts was to count nowhere."""
-    instruction = vcpu.instruction
-    return (
-        instruction is not None
-        and instruction.mnemonic in _COUNTING
-        and instruction.target is not None
-        and instruction.target < PAGE
-    )
-
-
-def _exception(vcpu: VcpuState) -> str:
-    """Which exception it was, as far as registers and instruction tell."""
-    if vcpu.instruction and vcpu.instruction.mnemonic in _TRAPS:
-        return _TRAPS[vcpu.instruction.mnemonic]
-    if _addresses(vcpu):
-        return "page fault at a null address" if (vcpu.cr2 or 0) < PAGE else "page fault"
-    return "exception"
-
-
-_TRAPS = {"ud2": "BUG or unreachable code", "ud1": "undefined behaviour", "int3": "breakpoint",
-          "hlt": "halt"}  # fmt: skip
-
-
-def _addresses(vcpu: VcpuState) -> bool:
-    """Whether the CPU's fault address fits what the instruction does."""
-    instruction = vcpu.instruction
-    if instruction is None or vcpu.cr2 is None:
-        return False
-    if instruction.target is not None:
-        return 0 <= vcpu.cr2 - instruction.target < PAGE
-    return "(" in instruction.operands or instruction.mnemonic.startswith(("rep", "push", "call"))
 
 
 def _state(vcpu: VcpuState) -> str:
@@ -248,37 +207,32 @@ def _told(vcpu: VcpuState, machine: Machine) -> str:
         doing = "ended"
     where = f"in {vcpu.place}" if vcpu.place else f"at {vcpu.rip:#x}"
     parts = [f"The processor {doing} {where} with interrupts {interrupts}."]
-    if vcpu.trap is not None and vcpu.trap_place is not None:
-        parts.append(f"Its stack holds the frame of an exception at {vcpu.trap_place}.")
+    if vcpu.has_nothing_to_do and machine is Machine.SILENT:
+        parts.append("It has nothing to do: what the boot waits for did not come.")
+    if vcpu.trap is not None:
+        parts.append(_told_of_trap(vcpu, vcpu.trap))
+    elif vcpu.instruction:
+        parts.append(f"The instruction there is `{vcpu.instruction}`.")
+    return " ".join(parts)
+
+
+def _told_of_trap(vcpu: VcpuState, trap: Trap) -> str:
+    parts = [f"Its stack holds the frame of an exception at {vcpu.trap_place or hex(trap.pointer)}"]
+    if trap.is_wild:
+        caller = f"; who called is {vcpu.callers[0]}" if vcpu.callers else ""
+        return f"{parts[0]}, where no code is{caller}."
+    parts[0] += "."
     if vcpu.instruction:
         parts.append(f"The instruction there is `{vcpu.instruction}`.")
-    if vcpu.trap is not None and _addresses(vcpu):
-        code = vcpu.trap.error_code
-        access = "fetch" if code & _FETCH else "write" if code & _WRITE else "read"
-        page = "protected" if code & _PRESENT else "not present"
-        parts.append(f"It is a page fault: a {access} at {vcpu.cr2:#x}, a page that is {page}.")
-    if _is_lost(vcpu):
+    fault = fault_of(trap, vcpu.instruction, vcpu.cr2)
+    address = faulty_address(trap, vcpu.instruction, vcpu.cr2)
+    if address is not None and fault is Fault.PROTECTION:
+        parts.append(f"It addresses {address:#x}, and no address is like that.")
+    elif address is not None:
+        parts.append(f"It is a page fault: {access(trap, address)}.")
+    if fault is Fault.LOST_COUNTER:
         parts.append(
             "Such an instruction counts for a coverage profile, and its counter is nowhere: the"
             " linker lost it."
         )
     return " ".join(parts)
-
-
-_DISASSEMBLED = re.compile(
-    r"^\s*(?P<at>[0-9a-f]+):\s+(?P<mnemonic>[a-z][\w.]*)\s*(?P<operands>(?:[^#<]|#\S)*?)\s*"
-    r"(?:<[^>]*>)?\s*(?:#\s+(?:imm = )?(?:0x(?P<target>[0-9a-f]+))?.*)?$"
-)
-
-
-def read_instruction(line: str) -> Instruction | None:
-    """One line of llvm-objdump -d --no-show-raw-insn, in AT&T syntax or that of arm64."""
-    found = _DISASSEMBLED.match(line)
-    if found is None:
-        return None
-    target = found["target"]
-    return Instruction(
-        mnemonic=found["mnemonic"],
-        operands=" ".join(found["operands"].split()),
-        target=int(target, 16) if target and "(%rip)" in found["operands"] else None,
-    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fault that this project began with, put into a finished image."""
+"""Faults put into a finished image."""
 
 from __future__ import annotations
 
@@ -12,18 +12,38 @@ from kwatch.adapters.elf import Image
 if TYPE_CHECKING:
     from pathlib import Path
 
+ENDBR = bytes.fromhex("f30f1efa")
+# Where ftrace begins: a call, or room for one.
+CALL, ROOM = b"\xe8", bytes.fromhex("0f1f440000")
+
+
+def put_code(image: Path, target: Path, function: str, code: bytes) -> None:
+    """Write ``target``: the image, but ``function`` begins with ``code``."""
+    _write(image, target, _body(image, function)[1], code)
+
 
 def lose_a_counter(image: Path, target: Path, function: str) -> None:
-    """Write ``target``: the image, but ``function`` begins with a count at address zero."""
+    """The same with the fault that this project began with: a count at address zero."""
+    address, offset = _body(image, function)
+    count = b"\x48\xff\x05" + struct.pack("<I", -(address + 7) % (1 << 32))
+    _write(image, target, offset, count)
+
+
+def _body(image: Path, function: str) -> tuple[int, int]:
+    """Address and offset in the file of the function's own code."""
     with Image(str(image)) as opened:
-        found = next(one for one in opened.symbols() if one.name == function)
-        section = opened.section_at(found.value)
+        address = next(one.value for one in opened.symbols() if one.name == function)
+        section = opened.section_at(address)
         assert section is not None
-        start = section.offset + found.value - section.address
-    # nopl or mov at the function's second instruction would do; the prologue is long enough here.
-    count = b"\x48\xff\x05" + struct.pack("<I", -(found.value + 7) % (1 << 32))
+        head = opened.read(address, len(ENDBR) + len(ROOM))
+        begins = len(ENDBR) * head.startswith(ENDBR)
+        begins += len(ROOM) * head[begins:].startswith((CALL, ROOM))
+        return address + begins, section.offset + address + begins - section.address
+
+
+def _write(image: Path, target: Path, offset: int, code: bytes) -> None:
     # Not through our own memory: who measures a child's peak would see ours.
     shutil.copyfile(image, target)
     with target.open("r+b") as file:
-        file.seek(start)
-        file.write(count)
+        file.seek(offset)
+        file.write(code)

@@ -12,7 +12,7 @@ from kwatch.adapters.lostcounters import audit
 from kwatch.domain.linkaudit import lost_instrumentation
 from kwatch.domain.verdict import BootEnd
 from tests.long.bootbench import PROFILE, BootBench
-from tests.long.lostcounter import lose_a_counter
+from tests.long.patching import lose_a_counter, put_code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +55,54 @@ async def test_how_it_died_is_found_out(  # noqa: PLR0917 - a table
     result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
     assert result.finding is not None
     assert (result.end, result.finding.title) == (end, title)
+    assert result.took < seconds
+
+
+CODES = {
+    "call address zero": "31c0 ffd0",
+    "call itself": "e8fbffffff",
+    "divide by zero": "31c9 f7f1",
+    "halt": "fa f4 ebfd",
+    "halt until an interrupt": "fb f4 ebfc",
+    "load from address zero": "4831c0 488b00",
+    "load from what is no address": "48b8 000100000000adde 488b00",
+    "loop": "ebfe",
+    "loop without interrupts": "fa ebfe",
+    "undefined instruction": "0f0b",
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "fault", "end", "title", "seconds"),
+    [
+        ("startup_64", "loop", BootEnd.HANG, f"{SILENT}endless loop in", 30),
+        ("__startup_64", "halt", BootEnd.HANG, f"{SILENT}halted with interrupts off in", 30),
+        ("x86_64_start_kernel", "undefined instruction", BootEnd.RESET, f"{RESETS} in", 10),
+        ("start_kernel", "load from what is no address", BootEnd.HANG,
+         f"{SILENT}general protection fault in", 30),
+        ("setup_arch", "load from address zero", BootEnd.HANG,
+         f"{SILENT}page fault at a null address in", 30),
+        ("setup_arch", "call address zero", BootEnd.HANG, f"{SILENT}jump to a null address in", 30),
+        ("setup_arch", "call itself", BootEnd.RESET, f"{RESETS} in", 10),
+        ("early_cpu_init", "divide by zero", BootEnd.HANG, f"{SILENT}divide error in", 30),
+        ("console_init", "halt until an interrupt", BootEnd.STALL,
+         f"{LATER}waits for an interrupt in", 90),
+        ("update_process_times", "halt", BootEnd.HANG, f"{LATER}halted with interrupts off in", 30),
+        ("vfs_caches_init", "loop without interrupts", BootEnd.HANG, f"{LATER}endless loop in", 30),
+        ("do_populate_rootfs", "call address zero", BootEnd.PANIC,
+         "BUG: unable to handle kernel NULL pointer dereference in", 15),
+        ("do_syscall_64", "loop without interrupts", BootEnd.HANG, f"{LATER}endless loop in", 30),
+    ],
+)  # fmt: skip
+async def test_a_fault_in_any_function_is_named(  # noqa: PLR0917 - a table
+    bench: BootBench, kernel: Kernel, tmp_path: Path, function: str, fault: str, end: BootEnd,
+    title: str, seconds: float,
+) -> None:  # fmt: skip
+    mutant = tmp_path / "vmlinux"
+    put_code(kernel.output / "vmlinux", mutant, function, bytes.fromhex(CODES[fault]))
+    result = await bench.boot(mutant, mutant, PROFILE)
+    assert result.finding is not None
+    assert (result.end, result.finding.title) == (end, f"{title} {function}")
     assert result.took < seconds
 
 
