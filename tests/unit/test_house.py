@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -63,6 +65,15 @@ def classes() -> list[tuple[str, ast.ClassDef]]:
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     ]
+
+
+def test_all_suites_can_be_collected_at_once() -> None:
+    """As the long ones are, which nobody runs every day."""
+    argv = [sys.executable, "-m", "pytest", "-qqq", "--collect-only", "tests"]
+    done = subprocess.run(
+        argv, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_every_source_file_says_its_licence() -> None:
