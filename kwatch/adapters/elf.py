@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 SHT_SYMTAB, SHT_RELA, SHT_NOBITS, SHT_SYMTAB_SHNDX = 2, 4, 8, 18
 SHF_ALLOC, SHF_EXECINSTR = 2, 4
@@ -28,7 +28,10 @@ EM_X86_64, EM_AARCH64 = 62, 183
 SHN_UNDEF, SHN_ABS, SHN_XINDEX = 0, 0xFFF1, 0xFFFF
 STT_FUNC, STT_SECTION, STT_FILE = 2, 3, 4
 KASLR_ALIGN = 1 << 21
-KASLR_STEPS = 512
+# A kernel moves by up to a gigabyte.
+KASLR_MOVES = range(-512 * KASLR_ALIGN, 512 * KASLR_ALIGN, KASLR_ALIGN)
+# Return addresses of one move that are no chance.
+CERTAIN = 4
 LONGEST_NAME = 1024
 MAX_SECTIONS = 20_000_000
 # Bytes around an address by which a moved image is recognized.
@@ -346,14 +349,27 @@ class Image:
     def moved_by(self, address: int, found: bytes) -> int | None:
         """How far KASLR moved an image in which ``found`` stands at ``address``; None: not ours.
 
-        The kernel moves by multiples of 2 MiB. Bytes that it patched itself at boot make no match,
-        so the caller tries several places.
+        Bytes that the kernel patched itself make no match, so the caller tries several places.
         """
-        for step in range(-KASLR_STEPS, KASLR_STEPS):
-            here = self.read(address - step * KASLR_ALIGN, len(found))
-            if found and here == found:
-                return step * KASLR_ALIGN
+        for move in KASLR_MOVES:
+            if found and self.read(address - move, len(found)) == found:
+                return move
         return None
+
+    def moved_with(self, words: Iterable[int]) -> int | None:
+        """The same by the words of stacks, of which some are addresses that calls return to.
+
+        A kernel that moves changes the addresses in its own code, which then may match nowhere.
+        """
+        code = [one for one in self.loaded if one.flags & SHF_EXECINSTR]
+        reach = range(
+            min((one.address for one in code), default=0) + KASLR_MOVES[0],
+            max((one.address + one.size for one in code), default=0) + KASLR_MOVES[-1],
+        )
+        near = {word for word in words if word in reach}
+        votes = [(sum(self.follows_call(one - move) for one in near), move) for move in KASLR_MOVES]
+        best, second = sorted(votes)[:-3:-1]
+        return best[1] if best[0] >= max(CERTAIN, 2 * second[0]) else None
 
 
 # bl; blr with the bits of its register cleared.
@@ -381,6 +397,8 @@ def answer(image: Image, request: dict[str, Any]) -> dict[str, Any]:
         moved = image.moved_by(address, bytes.fromhex(found))
         if moved is not None:
             break
+    else:
+        moved = image.moved_with(word for words in request.get("stacks", ()) for word in words)
     move = moved or 0
     wanted = set(request.get("symbols", ()))
     return {

@@ -92,7 +92,7 @@ class VcpuState:
 class Autopsy:
     """What the guest died of. ``cause`` is the end of a title, ``text`` a paragraph for people.
 
-    ``function`` is who is to blame. ``is_final``: the guest can never go on, whoever waits for it.
+    ``function`` is who is to blame. ``is_final``: where it stands is no chance.
     ``lines`` are the evidence, ``messages`` the newest that the kernel had written into its log,
     whether or not they reached a console. ``stopped`` is a sentence on what was to come next.
     """

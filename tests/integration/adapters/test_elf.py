@@ -50,15 +50,19 @@ def run(*argv: str | Path) -> None:
     subprocess.run(argv, check=True, capture_output=True)
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("image")
-    (folder / "thing.c").write_text(SOURCE)
+def linked(folder: Path, source: str) -> Path:
+    """An image of this program where a kernel is."""
+    (folder / "thing.c").write_text(source)
     run("clang-22", "-O1", "-fno-pic", "-mcmodel=kernel", "-fno-optimize-sibling-calls", "-c",
         folder / "thing.c", "-o", folder / "thing.o")  # fmt: skip
     run("ld.lld-22", f"--image-base={BASE:#x}", "-static", folder / "thing.o", "-o",
         folder / "vmlinux")  # fmt: skip
     return folder / "vmlinux"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return linked(tmp_path_factory.mktemp("image"), SOURCE)
 
 
 def address(image: Path, name: str) -> int:
@@ -123,6 +127,27 @@ def test_a_moved_image_is_recognized_by_its_code(image: Path, step: int) -> None
         assert "nowhere" not in found["symbols"]
         assert found["read"] == [opened.read(middle, 4).hex()]
         assert answer(opened, {"prints": [[middle, "00" * 16]]})["moved_by"] is None
+
+
+@pytest.mark.parametrize("step", [0, 17, 511, -512])
+def test_a_moved_image_is_recognized_by_what_calls_return_to(tmp_path: Path, step: int) -> None:
+    """Where it moved, the addresses in its code are others."""
+    calls = "".join(f"void g{n}(void) {{ leaf(); state = {n}; }}" for n in range(9))
+    image = linked(
+        tmp_path,
+        "long state; __attribute__((noinline)) void leaf(void) { state++; }"
+        f"{calls} void _start(void) {{}}",
+    )
+    move = step * KASLR_ALIGN
+    with Image(str(image)) as opened:
+        functions = [address(image, f"g{n}") for n in range(9)]
+        back = [one + offset for one in functions for offset in range(4, 32)
+                if opened.follows_call(one + offset)]  # fmt: skip
+        stack = [0, 17, functions[0] + move + 1, *(one + move for one in back), 1 << 63]
+        prints = [[functions[0] + move, "90" * 16]]
+        assert answer(opened, {"prints": prints, "stacks": [stack]})["moved_by"] == move
+        assert answer(opened, {"prints": prints, "stacks": [stack[:6]]})["moved_by"] is None
+        assert answer(opened, {"prints": prints, "stacks": []})["moved_by"] is None
 
 
 def test_it_runs_on_a_host_without_kwatch(image: Path, tmp_path: Path) -> None:
