@@ -154,13 +154,13 @@ def _cause(arch: str, vcpu: VcpuState, machine: Machine) -> tuple[str, str | Non
     if vcpu.place is None:
         stopped = "" if machine is Machine.OFF else "stopped "
         return f"{stopped}{_before_the_kernel(arch, vcpu.rip)}", None
+    if vcpu.has_nothing_to_do:
+        return "while it idles", None
     frames = [Frame(place.function) for place in (vcpu.place, *vcpu.trace)]
     guilty = blamed(frames, "stuck")
     function = guilty.name if guilty else vcpu.place.function
     if machine is Machine.OFF:
         return f"in {function}", function
-    if vcpu.has_nothing_to_do:
-        return "all that is left idles", None
     if vcpu.waits_for_interrupts:
         return f"waits for an interrupt in {function}", function
     if vcpu.is_halted:

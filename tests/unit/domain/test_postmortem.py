@@ -155,6 +155,9 @@ def test_a_guest_that_idles_has_no_cause_to_be_named_by(vcpus: list[VcpuState]) 
     assert autopsy.function is None
     assert "nothing to do" in autopsy.text
     assert autopsy.messages == ("the last words",)
+    reset = conclude("x86_64", vcpus, [], Machine.OFF)
+    assert reset is not None
+    assert (reset.cause, reset.function) == ("while it idles", None)
 
 
 def test_a_kernel_idles_in_one_place_only() -> None:
