@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kwatch.domain.report import Correspondence, Story
 
-MAX_SUBJECT = 92
+MAX_SUBJECT = 120
 _MAX_ROOT_SUBJECT = 200
 _MAX_REFERENCES = 10
 _MESSAGE_ID = re.compile(r"[\x21-\x3b\x3d\x3f-\x7e]{3,250}")
