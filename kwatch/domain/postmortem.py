@@ -227,7 +227,7 @@ def _told_of_trap(vcpu: VcpuState, trap: Trap) -> str:
     fault = fault_of(trap, vcpu.instruction, vcpu.cr2)
     address = faulty_address(trap, vcpu.instruction, vcpu.cr2)
     if address is not None and fault is Fault.PROTECTION:
-        parts.append(f"It addresses {address:#x}, and no address is like that.")
+        parts.append(f"It is a {fault.value}: {address:#x} is no canonical address.")
     elif address is not None:
         parts.append(f"It is a page fault: {access(trap, address)}.")
     if fault is Fault.LOST_COUNTER:

@@ -54,7 +54,7 @@ def test_the_culprit_is_named_and_proven(told: Told) -> None:
 
 def test_the_hang_is_silent_and_the_trees_fault(told: Told) -> None:
     text = str(told.outcome.mails[0].get_content())
-    assert "silent hang: page fault in static_call_site_swap" in text
+    assert "silent hang: general protection fault in static_call_site_swap" in text
     assert "What its processor and memory tell:" in text
     assert "static_call_init" in text
     assert "which comes next there, it never entered." in " ".join(text.split())
