@@ -21,7 +21,7 @@ from kwatch.errors import DiskFullError, InfraError, KwatchError, LeaseLostError
 from kwatch.store import cursors, history, queue, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from kwatch.domain.facts import Facts
     from kwatch.store.database import Database, Transaction
@@ -99,7 +99,7 @@ class Worker:
     async def _start_all(self, group: asyncio.TaskGroup) -> None:
         while kinds := self._claimable():
             now = self._clock()
-            job = await self._database.write(queue.claim, kinds, now=now, turns=self._turns)
+            job = await self._claim(kinds, now)
             if job is None:
                 return
             if job.party is not None:
@@ -108,6 +108,17 @@ class Worker:
             self._free[RESOURCE[job.kind]] -= 1
             self.running[job.id] = job
             group.create_task(self._work(job), name=f"{job.kind}-{job.id}")
+
+    async def _claim(self, kinds: Sequence[JobKind], now: float) -> Job | None:
+        """A job to do. Who is cancelled meanwhile has claimed it all the same, and puts it back."""
+        claiming = asyncio.ensure_future(  # noqa: TID251 - it ends here in any case
+            self._database.write(queue.claim, kinds, now=now, turns=self._turns)
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._put_back(claiming))
+            raise
 
     def _claimable(self) -> list[JobKind]:
         return [kind for kind in self._stages if self._free.get(RESOURCE[kind], 0) > 0]
@@ -190,6 +201,11 @@ class Worker:
         )
         if given_up:
             log.error("given up after %d failures", job.failures + 1)
+
+    async def _put_back(self, claiming: asyncio.Future[Job | None]) -> None:
+        with contextlib.suppress(KwatchError):
+            if job := await claiming:
+                await self._release(job)
 
     async def _release(self, job: Job) -> None:
         with contextlib.suppress(KwatchError):

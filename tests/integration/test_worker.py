@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from datetime import timedelta
 from itertools import pairwise
@@ -27,8 +28,10 @@ from tests.unit.domain import trials
 from tests.unit.domain.trials import VARIANT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
+
+    from kwatch.domain.turns import Turns
 
 SLOTS = dict.fromkeys(Resource, 2)
 TRIAL = Trial(commit="a" * 40, variant=VARIANT.digest)
@@ -301,6 +304,36 @@ async def test_on_cancellation_jobs_go_back_as_if_nothing_had_happened(
     jobs = await database.read(queue.alive)
     assert {(job.state, job.failures, job.error) for job in jobs} == {("queued", 0, None)}
     assert all(job.run_after <= time.time() for job in jobs)
+
+
+async def test_who_is_cancelled_while_he_claims_puts_the_job_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+    claim = queue.claim
+
+    def slow_claim(
+        tx: Transaction, kinds: Iterable[JobKind], *, now: float, turns: Turns
+    ) -> object:
+        begun.set()
+        goes_on.wait(5)
+        return claim(tx, kinds, now=now, turns=turns)
+
+    async def stage(job: Job) -> Facts:
+        return nothing(job)
+
+    monkeypatch.setattr(queue, "claim", slow_claim)
+    await ask(database, JobKind.BUILD, "a")
+    task = asyncio.ensure_future(worker_of(database, {JobKind.BUILD: stage}).run())
+    assert await asyncio.to_thread(begun.wait, 5)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    # What was written before it is seen after it.
+    await ask(database, JobKind.BUILD, "b")
+    assert await states(database) == ["queued", "queued"]
 
 
 async def test_what_nobody_wants_any_more_is_stopped(
