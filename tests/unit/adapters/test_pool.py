@@ -159,16 +159,18 @@ async def test_guests_wait_for_memory() -> None:
 async def test_those_who_wait_are_served_in_their_order() -> None:
     pool = await pool_of(spec("a"))
     order: list[int] = []
+    all_wait = asyncio.Event()
 
     async def work(number: int) -> None:
         async with pool.lease(BUILD):
             order.append(number)
-            await asyncio.sleep(0.002)
+            await all_wait.wait()
 
     async with asyncio.TaskGroup() as group:
         for number in range(12):
             group.create_task(work(number))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+        all_wait.set()
     assert order == list(range(12))
 
 
