@@ -54,12 +54,12 @@ async def accept(
                     busybox=settings.busybox[spec.arch].read_bytes(),
                     scratch=Path(scratch),
                 )
-                trials = []
-                async for trial in acceptance.run(image):
-                    say(f"{accelerator}: {_told(trial)}")
-                    trials.append(trial)
-                if all(trial.is_right for trial in trials):
-                    proven.append(_order(spec, accelerator, trials))
+                attempts = []
+                async for attempt in acceptance.run(image):
+                    say(f"{accelerator}: {_told(attempt)}")
+                    attempts.append(attempt)
+                if all(attempt.is_right for attempt in attempts):
+                    proven.append(_order(spec, accelerator, attempts))
     return tuple(proven)
 
 
@@ -81,14 +81,14 @@ def _newest_good(settings: Settings, arch: str) -> bytes:
     return b"".join(blobs.contents(settings.state_directory / "blobs", digest))
 
 
-def _told(trial: Attempt) -> str:
-    what = f"a guest that {trial.case.name}: {trial.end.value} after {trial.took:.1f} s"
-    if trial.is_right:
+def _told(attempt: Attempt) -> str:
+    what = f"a guest that {attempt.case.name}: {attempt.end.value} after {attempt.took:.1f} s"
+    if attempt.is_right:
         return what
-    wanted = " or ".join(sorted(end.value for end in trial.case.ends))
-    return f"{what}, and should be {wanted} ({trial.reason})"
+    wanted = " or ".join(sorted(end.value for end in attempt.case.ends))
+    return f"{what}, and should be {wanted} ({attempt.reason})"
 
 
-def _order(spec: HostSpec, accelerator: str, trials: Sequence[Attempt]) -> Command:
-    proof = {"host": spec.name, "accelerator": accelerator, "seconds": figures(trials)}
+def _order(spec: HostSpec, accelerator: str, attempts: Sequence[Attempt]) -> Command:
+    proof = {"host": spec.name, "accelerator": accelerator, "seconds": figures(attempts)}
     return Command(sender="the command line", verb=Verb.ACCEPT_HOST, argument=json.dumps(proof))

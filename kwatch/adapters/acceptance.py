@@ -26,7 +26,7 @@ COMMAND_TIMEOUT = timedelta(seconds=120)
 
 
 class Acceptance:
-    """The trials of one accelerator of a host. ``profile`` is what guests there are to have."""
+    """The attempts of one accelerator of a host. ``profile`` is what guests there are to have."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Acceptance:
         self._scratch = scratch
 
     async def run(self, kernel: bytes) -> AsyncIterator[Attempt]:
-        """The trials of all cases, as they end; ``kernel`` is an image that is good.
+        """The attempts of all cases, as they end; ``kernel`` is an image that is good.
 
         Raises InfraError where the host fails.
         """

@@ -16,6 +16,7 @@ import struct
 import sys
 from bisect import bisect_right
 from functools import cached_property
+from heapq import nlargest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -368,7 +369,7 @@ class Image:
         )
         near = {word for word in words if word in reach}
         votes = [(sum(self.follows_call(one - move) for one in near), move) for move in KASLR_MOVES]
-        best, second = sorted(votes)[:-3:-1]
+        best, second = nlargest(2, votes)
         return best[1] if best[0] >= max(CERTAIN, 2 * second[0]) else None
 
 

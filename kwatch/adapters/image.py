@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from kwatch.adapters import llvm
 from kwatch.adapters.sandbox import Sandbox
 from kwatch.domain.postmortem import Place
-from kwatch.domain.trap import Instruction, read_instruction
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from kwatch.adapters.host import Host
     from kwatch.domain.finding import Finding
     from kwatch.domain.toolchain import Toolchain
+    from kwatch.domain.trap import Instruction
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Image:
         """The instruction at ``address`` as it was linked."""
         said = await self._run(self._tools.disassemble_command(VMLINUX, address))
         lines = said.decode("utf-8", "replace").splitlines()
-        return next((found for line in lines if (found := read_instruction(line))), None)
+        return next((found for line in lines if (found := llvm.read_instruction(line))), None)
 
     async def _run(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
         programs = await _programs(self._host)

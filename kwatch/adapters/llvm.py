@@ -17,6 +17,7 @@ from kwatch.adapters.json_stream import JsonStream, JsonStreamError
 from kwatch.domain.coverage import Count, Coverage, FileCoverage, Metric, Totals, collected
 from kwatch.domain.log.source import source_path
 from kwatch.domain.toolchain import Program, ToolVersion
+from kwatch.domain.trap import Instruction
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -140,6 +141,25 @@ def read_places(output: str) -> tuple[tuple[str, int] | None, ...]:
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise InfraError(f"llvm-symbolizer answered {output[:200]!r}") from error
     return tuple((source_path(file), line) if file and line else None for file, line in files)
+
+
+_DISASSEMBLED = re.compile(
+    r"^\s*(?P<at>[0-9a-f]+):\s+(?P<mnemonic>[a-z][\w.]*)\s*(?P<operands>(?:[^#<]|#\S)*?)\s*"
+    r"(?:<[^>]*>)?\s*(?:#\s+(?:imm = )?(?:0x(?P<target>[0-9a-f]+))?.*)?$"
+)
+
+
+def read_instruction(line: str) -> Instruction | None:
+    """One line of llvm-objdump -d --no-show-raw-insn, in AT&T syntax or that of arm64."""
+    found = _DISASSEMBLED.match(line)
+    if found is None:
+        return None
+    target = found["target"]
+    return Instruction(
+        mnemonic=found["mnemonic"],
+        operands=" ".join(found["operands"].split()),
+        target=int(target, 16) if target and "(%rip)" in found["operands"] else None,
+    )
 
 
 def version_command(program: str) -> tuple[str, ...]:

@@ -101,10 +101,10 @@ class Attempt:
         return self.end in self.case.ends
 
 
-def figures(trials: Sequence[Attempt]) -> Mapping[str, float]:
+def figures(attempts: Sequence[Attempt]) -> Mapping[str, float]:
     """Seconds to keep: of a healthy boot, and to the verdict in each other case."""
-    healthy = [one.boot_seconds for one in trials if one.case is HEALTHY and one.boot_seconds]
-    found = {one.case.name: round(one.took, 1) for one in trials if one.case is not HEALTHY}
+    healthy = [one.boot_seconds for one in attempts if one.case is HEALTHY and one.boot_seconds]
+    found = {one.case.name: round(one.took, 1) for one in attempts if one.case is not HEALTHY}
     if healthy:
         found |= {
             "boot, median": round(median(healthy), 2),

@@ -84,15 +84,17 @@ class VcpuState:
     @property
     def has_nothing_to_do(self) -> bool:
         """Whether it is in the kernel's idle loop, as far as its trace tells."""
-        places = (*self.trace, *(one for one in (self.place,) if one))
-        return self.waits_for_interrupts and any(_IDLE.match(one.function) for one in places)
+        return self.waits_for_interrupts and any(
+            _IDLE.match(one.function) for one in (self.place, *self.trace) if one
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autopsy:
     """What the guest died of. ``cause`` is the end of a title, ``text`` a paragraph for people.
 
-    ``function`` is who is to blame. ``is_final``: where it stands is no chance.
+    ``function`` is who is to blame. ``is_final``: it does not go on from where it is, and may be
+    named by that place.
     ``lines`` are the evidence, ``messages`` the newest that the kernel had written into its log,
     whether or not they reached a console. ``stopped`` is a sentence on what was to come next.
     """
@@ -173,8 +175,8 @@ def _cause(arch: str, vcpu: VcpuState, machine: Machine) -> tuple[str, str | Non
 def _cause_of_trap(vcpu: VcpuState, trap: Trap) -> tuple[str, str | None]:
     """Which exception it was, and in whom: who copies only does what he is told."""
     fault = fault_of(trap, vcpu.instruction, vcpu.cr2)
-    places = (*(one for one in (vcpu.trap_place,) if one), *vcpu.callers)
-    guilty = blamed([Frame(place.function) for place in places], "access")
+    frames = [Frame(place.function) for place in (vcpu.trap_place, *vcpu.callers) if place]
+    guilty = blamed(frames, "access")
     function = guilty.name if guilty else None
     if fault is Fault.LOST_COUNTER or function is None:
         function = vcpu.trap_place.function if vcpu.trap_place else None
@@ -217,11 +219,11 @@ def _told(vcpu: VcpuState, machine: Machine) -> str:
 
 
 def _told_of_trap(vcpu: VcpuState, trap: Trap) -> str:
-    parts = [f"Its stack holds the frame of an exception at {vcpu.trap_place or hex(trap.pointer)}"]
+    frame = f"Its stack holds the frame of an exception at {vcpu.trap_place or hex(trap.pointer)}"
     if trap.is_wild:
-        caller = f"; who called is {vcpu.callers[0]}" if vcpu.callers else ""
-        return f"{parts[0]}, where no code is{caller}."
-    parts[0] += "."
+        caller = f", called from {vcpu.callers[0]}" if vcpu.callers else ""
+        return f"{frame}, where no code is{caller}."
+    parts = [f"{frame}."]
     if vcpu.instruction:
         parts.append(f"The instruction there is `{vcpu.instruction}`.")
     fault = fault_of(trap, vcpu.instruction, vcpu.cr2)

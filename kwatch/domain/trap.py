@@ -42,7 +42,7 @@ _INTERRUPT = re.compile(r"asm_(?:sysvec_|common_interrupt|spurious|exc_nmi)|end_
 # Whoever is in one of these does not handle an exception, but tells of it.
 _DYING = re.compile(
     r"early_fixup_exception|do_early_exception|page_fault_oops|kernelmode_fixup_or_oops|no_context"
-    r"|_*die(?:_|$)|oops_|n?m?i?_?panic|__warn|report_bug|handle_bug|exc_double_fault"
+    r"|_*die(?:_|$)|oops_|(?:nmi_|v)?panic|__warn|report_bug|handle_bug|exc_double_fault"
 )
 
 
@@ -108,7 +108,6 @@ class Trap:
 
     pointer: int
     error_code: int | None
-    flags: int
     stack: int
     end: int
     is_wild: bool = False
@@ -160,7 +159,6 @@ def find_trap(
             return Trap(
                 pointer=pointer,
                 error_code=error_code if error_code <= 0xFFFF_FFFF else None,
-                flags=flags,
                 stack=stack,
                 end=end,
                 is_wild=is_wild,
@@ -185,7 +183,7 @@ def fault_of(trap: Trap, instruction: Instruction | None, cr2: int | None) -> Fa
     if address is None:
         refused = (fault for fault, pattern in _REFUSED if pattern.match(str(instruction)))
         return next(refused, told)
-    if address in range(PAGE):
+    if address < PAGE:
         return Fault.NULL_ACCESS
     is_canonical = address == cr2 or address not in _NOT_CANONICAL
     return Fault.PAGE_FAULT if is_canonical else Fault.PROTECTION
@@ -206,7 +204,7 @@ def faulty_address(trap: Trap, instruction: Instruction | None, cr2: int | None)
         # An operand has some bytes, and a page may end among them.
         if cr2 is not None and 0 <= cr2 - address < PAGE:
             return cr2
-    return next((one for one in addressed if one in range(PAGE) or one in _NOT_CANONICAL), None)
+    return next((one for one in addressed if one < PAGE or one in _NOT_CANONICAL), None)
 
 
 _MEMORY = re.compile(
@@ -232,25 +230,6 @@ def _addressed(trap: Trap, instruction: Instruction) -> Iterator[int]:
         yield trap.stack - _WORD
     if instruction.mnemonic.startswith(("pop", "ret")):
         yield trap.stack
-
-
-_DISASSEMBLED = re.compile(
-    r"^\s*(?P<at>[0-9a-f]+):\s+(?P<mnemonic>[a-z][\w.]*)\s*(?P<operands>(?:[^#<]|#\S)*?)\s*"
-    r"(?:<[^>]*>)?\s*(?:#\s+(?:imm = )?(?:0x(?P<target>[0-9a-f]+))?.*)?$"
-)
-
-
-def read_instruction(line: str) -> Instruction | None:
-    """One line of llvm-objdump -d --no-show-raw-insn, in AT&T syntax or that of arm64."""
-    found = _DISASSEMBLED.match(line)
-    if found is None:
-        return None
-    target = found["target"]
-    return Instruction(
-        mnemonic=found["mnemonic"],
-        operands=" ".join(found["operands"].split()),
-        target=int(target, 16) if target and "(%rip)" in found["operands"] else None,
-    )
 
 
 def access(trap: Trap, address: int) -> str:

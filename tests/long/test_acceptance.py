@@ -29,6 +29,6 @@ async def test_every_end_gets_its_verdict(kernel: Kernel, tmp_path: Path) -> Non
             host, Accelerator.TCG, profile=PROFILE, busybox=BUSYBOX["x86_64"].read_bytes(),
             scratch=tmp_path,
         )  # fmt: skip
-        trials = [trial async for trial in acceptance.run(kernel.image.read_bytes())]
-    assert [(one.case.name, one.end, one.reason) for one in trials if not one.is_right] == []
-    assert len(trials) == sum(case.times for case in CASES)
+        attempts = [attempt async for attempt in acceptance.run(kernel.image.read_bytes())]
+    assert [(one.case.name, one.end, one.reason) for one in attempts if not one.is_right] == []
+    assert len(attempts) == sum(case.times for case in CASES)

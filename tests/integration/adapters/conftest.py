@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import platform
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,6 @@ from tests.lab.sshd import SshHost
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-LOCAL = HostSpec(
-    name="here",
-    directory="",
-    arch=platform.machine(),
-    slots={Slot.BUILD: 1, Slot.BOOT: 1},
-)
 
 
 @pytest.fixture
@@ -43,7 +35,12 @@ async def there(sshd: SshHost, tmp_path: Path) -> AsyncIterator[Host]:
 async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Host]:
     async with contextlib.AsyncExitStack() as stack:
         if request.param == "local":
-            spec = dataclasses.replace(LOCAL, directory=str(tmp_path / "here"))
+            spec = HostSpec(
+                name="here",
+                directory=str(tmp_path / "here"),
+                arch=platform.machine(),
+                slots={Slot.BUILD: 1, Slot.BOOT: 1},
+            )
         else:
             server = await stack.enter_async_context(SshHost(tmp_path / "sshd"))
             spec = server.spec(tmp_path / "there")

@@ -17,9 +17,11 @@ from kwatch.adapters.llvm import (
     mismatched_functions,
     parse_version,
     read_export,
+    read_instruction,
 )
 from kwatch.domain.coverage import Count, Coverage, FileCoverage, Origin, Roots
 from kwatch.domain.toolchain import Program, ToolchainVersions
+from kwatch.domain.trap import Instruction
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -170,3 +172,28 @@ def test_mismatched_functions_are_counted() -> None:
     warnings = "warning: vmlinux: profile data may be out of date - object is newer\n"
     assert mismatched_functions(warnings) == 0
     assert mismatched_functions(warnings + "warning: 17 functions have mismatched data\n") == 17
+
+
+@pytest.mark.parametrize(
+    ("line", "instruction"),
+    [
+        ("ffffffff81a6f37e:      \tincq\t0x7e590c7b(%rip) # 0x0 <__covrec_FB2D9A4BC0BAB8B6u>",
+         Instruction(mnemonic="incq", operands="0x7e590c7b(%rip)", target=0)),
+        ("ffffffff81a6f388:      \tleaq\t0x8(%rsp), %rbx",
+         Instruction(mnemonic="leaq", operands="0x8(%rsp), %rbx")),
+        ("ffffffff81a6f390:      \tmovq\t$-0x7e9e4b00, %rdi # imm = 0x8161B500",
+         Instruction(mnemonic="movq", operands="$-0x7e9e4b00, %rdi")),
+        ("ffffffff81a6f397:      \tcallq\t0xffffffff8102f8d0 <set_task_stack_end_magic>",
+         Instruction(mnemonic="callq", operands="0xffffffff8102f8d0")),
+        ("ffffffff81a6f379:      \tud2", Instruction(mnemonic="ud2", operands="")),
+        ("ffff800080010a24:      \tadd\tx0, x1, #0x10, lsl #12 <begin+0x4>",
+         Instruction(mnemonic="add", operands="x0, x1, #0x10, lsl #12")),
+        ("ffff800080010a28:      \tb.eq\t0xffff800080010a20 <begin>",
+         Instruction(mnemonic="b.eq", operands="0xffff800080010a20")),
+        ("Disassembly of section .text:", None),
+        ("/in/vmlinux:\tfile format elf64-x86-64", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_an_instruction_is_read_as_it_is_shown(line: str, instruction: Instruction | None) -> None:
+    assert read_instruction(line) == instruction

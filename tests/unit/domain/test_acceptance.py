@@ -8,7 +8,7 @@ from kwatch.domain.boot import BootProfile
 from kwatch.domain.verdict import BootEnd
 
 
-def trial(case: Case, end: BootEnd, took: float, boot_seconds: float | None = None) -> Attempt:
+def attempt(case: Case, end: BootEnd, took: float, boot_seconds: float | None = None) -> Attempt:
     return Attempt(case=case, end=end, reason="", boot_seconds=boot_seconds, took=took)
 
 
@@ -31,14 +31,14 @@ def test_a_case_adds_to_the_profile_of_the_host() -> None:
 
 
 def test_only_the_expected_verdict_is_right() -> None:
-    assert trial(HEALTHY, BootEnd.DONE, 2.0).is_right
-    assert not trial(HEALTHY, BootEnd.HANG, 2.0).is_right
+    assert attempt(HEALTHY, BootEnd.DONE, 2.0).is_right
+    assert not attempt(HEALTHY, BootEnd.HANG, 2.0).is_right
 
 
 def test_figures_are_kept_of_what_was_tried() -> None:
     reset = next(case for case in CASES if case.name == "resets")
     found = figures([
-        trial(HEALTHY, BootEnd.DONE, 3.0, 1.0), trial(HEALTHY, BootEnd.DONE, 4.0, 2.0),
-        trial(HEALTHY, BootEnd.DONE, 9.0, 6.0), trial(reset, BootEnd.RESET, 2.04),
+        attempt(HEALTHY, BootEnd.DONE, 3.0, 1.0), attempt(HEALTHY, BootEnd.DONE, 4.0, 2.0),
+        attempt(HEALTHY, BootEnd.DONE, 9.0, 6.0), attempt(reset, BootEnd.RESET, 2.04),
     ])  # fmt: skip
     assert found == {"resets": 2.0, "boot, median": 2.0, "boot, longest": 6.0}

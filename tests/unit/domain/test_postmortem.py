@@ -21,7 +21,6 @@ COUNT = Instruction(mnemonic="incq", operands="0x7e590c7b(%rip)", target=0)
 TRAP = Trap(
     pointer=0xFFFFFFFF81A6F37E,
     error_code=2,
-    flags=0x46,
     stack=0xFFFFFFFF81803F08,
     end=6,
     entry="early_idt_handler_common",
@@ -115,7 +114,7 @@ def test_who_jumped_into_nowhere_is_named() -> None:
     autopsy = conclude("x86_64", [wild], [], Machine.SILENT)
     assert autopsy is not None
     assert autopsy.text.endswith(
-        "an exception at 0x0, where no code is; who called is start_kernel+0xe."
+        "an exception at 0x0, where no code is, called from start_kernel+0xe."
     )
     assert autopsy.is_final
 

@@ -17,7 +17,6 @@ from kwatch.domain.trap import (
     fault_of,
     faulty_address,
     find_trap,
-    read_instruction,
 )
 
 TOP = 0xFFFFFFFF81803E00
@@ -25,7 +24,7 @@ AT = 0xFFFFFFFF81A6F37E
 EARLY = "early_idt_handler_common"
 COUNT = Instruction(mnemonic="incq", operands="0x7e590c7b(%rip)", target=0)
 LOAD = Instruction(mnemonic="movq", operands="0x8(%rax,%rcx,4), %rsi")
-TRAP = Trap(pointer=AT, error_code=0, flags=0x46, stack=TOP + 0x40, end=8, entry=EARLY)
+TRAP = Trap(pointer=AT, error_code=0, stack=TOP + 0x40, end=8, entry=EARLY)
 
 
 def frame(pointer: int = AT, stack: int = 0xFFFFFFFF81803F08) -> list[int]:
@@ -146,28 +145,3 @@ def test_any_stack_can_be_searched(words: list[int], mnemonic: str, operands: st
     found = search(words)
     assert found is None or found.pointer in words
     fault_of(TRAP, Instruction(mnemonic=mnemonic, operands=operands), 0)
-
-
-@pytest.mark.parametrize(
-    ("line", "instruction"),
-    [
-        ("ffffffff81a6f37e:      \tincq\t0x7e590c7b(%rip) # 0x0 <__covrec_FB2D9A4BC0BAB8B6u>",
-         COUNT),
-        ("ffffffff81a6f388:      \tleaq\t0x8(%rsp), %rbx",
-         Instruction(mnemonic="leaq", operands="0x8(%rsp), %rbx")),
-        ("ffffffff81a6f390:      \tmovq\t$-0x7e9e4b00, %rdi # imm = 0x8161B500",
-         Instruction(mnemonic="movq", operands="$-0x7e9e4b00, %rdi")),
-        ("ffffffff81a6f397:      \tcallq\t0xffffffff8102f8d0 <set_task_stack_end_magic>",
-         Instruction(mnemonic="callq", operands="0xffffffff8102f8d0")),
-        ("ffffffff81a6f379:      \tud2", Instruction(mnemonic="ud2", operands="")),
-        ("ffff800080010a24:      \tadd\tx0, x1, #0x10, lsl #12 <begin+0x4>",
-         Instruction(mnemonic="add", operands="x0, x1, #0x10, lsl #12")),
-        ("ffff800080010a28:      \tb.eq\t0xffff800080010a20 <begin>",
-         Instruction(mnemonic="b.eq", operands="0xffff800080010a20")),
-        ("Disassembly of section .text:", None),
-        ("/in/vmlinux:\tfile format elf64-x86-64", None),
-        ("", None),
-    ],
-)  # fmt: skip
-def test_an_instruction_is_read_as_it_is_shown(line: str, instruction: Instruction | None) -> None:
-    assert read_instruction(line) == instruction
