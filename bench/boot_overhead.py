@@ -21,18 +21,18 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from kwatch.adapters import qemu
-from kwatch.adapters.initramfs import build_initramfs
-from kwatch.domain.arch import X86_64
-from kwatch.domain.boot import Accelerator
-from kwatch.domain.verdict import BootEnd
+from kwatch.adapters.guest import qemu
+from kwatch.adapters.guest.initramfs import build_initramfs
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.recipe.arch import X86_64
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.lab.process import call
 from tests.lab.sshd import SshHost
 from tests.long.bootbench import BUSYBOX, PROFILE, BootBench
 
 if TYPE_CHECKING:
-    from kwatch.domain.boot import BootProfile
+    from kwatch.domain.boot.watch import BootProfile
 
 FOLDER = Path("/var/tmp/kwatch-misdeeds")  # noqa: S108 - kept on purpose
 LIMIT = 1.5

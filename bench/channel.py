@@ -17,17 +17,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kwatch.adapters import qemu
-from kwatch.adapters.initramfs import build_initramfs
-from kwatch.domain.arch import ARCHES
-from kwatch.domain.boot import Accelerator
-from kwatch.domain.guest import BlobDone, ChannelReader, Counters
+from kwatch.adapters.guest import qemu
+from kwatch.adapters.guest.initramfs import build_initramfs
+from kwatch.domain.boot.channel import BlobDone, ChannelReader, Counters
+from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.recipe.arch import ARCHES
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long import arm64kernel
 from tests.long.bootbench import BUSYBOX, PROFILE
 
 if TYPE_CHECKING:
-    from kwatch.domain.boot import BootProfile
+    from kwatch.domain.boot.watch import BootProfile
 
 FOLDER = Path("/var/tmp/kwatch-misdeeds")  # noqa: S108 - kept on purpose
 MIB = 1 << 20

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kwatch.adapters.llvm import read_export
-from kwatch.domain.coverage import Roots
+from kwatch.domain.coverage.figures import Roots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,8 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from kwatch.domain.boot import Accelerator
-from kwatch.domain.phase import Deadlines
+from kwatch.domain.boot.phase import Deadlines
+from kwatch.domain.boot.watch import Accelerator
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long.bootbench import PROFILE, BootBench
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.host import Host
+from kwatch.adapters.host.host import Host
 from tests.lab.process import call
 from tests.lab.sshd import SshHost
 
@@ -56,7 +56,7 @@ async def _measure(size: int, runs: int) -> None:
                 async with Host(server.spec(folder / f"host-{number}")) as host:
                     took["kwatch"].append(await _timed(host.cache.put(digest, image)))
                 async with Host(server.spec(folder / f"warm-{number}")) as host:
-                    await host.prepare()
+                    await host.account.prepare()
                     took["kwatch, connected"].append(await _timed(host.cache.put(digest, image)))
     for what, seconds in took.items():
         runs_of_it = " ".join(f"{one:5.2f}" for one in seconds)

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("vmlinux", type=Path, nargs="?")
     image: Path = (parser.parse_args().vmlinux or _large(FOLDER)).absolute()
     earlier = [path for path in (image.with_name("vmlinux.o"),) if path.exists()]
-    audit = [sys.executable, "-m", "kwatch.adapters.lostcounters", *map(str, earlier)]
+    audit = [sys.executable, "-m", "kwatch.remote.linkaudit", *map(str, earlier)]
     with tempfile.TemporaryDirectory(dir=image.parent, prefix="bench-") as folder:
         lost = Path(folder) / "vmlinux"
         lose_a_counter(image, lost, FUNCTION)

@@ -22,10 +22,10 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from kwatch.adapters.initramfs import build_initramfs
-from kwatch.domain.arch import X86_64
-from kwatch.domain.guest import BlobChunk, ChannelReader, Counters
-from kwatch.domain.kconfig import Fragment, merge
+from kwatch.adapters.guest.initramfs import build_initramfs
+from kwatch.domain.boot.channel import BlobChunk, ChannelReader, Counters
+from kwatch.domain.recipe.arch import X86_64
+from kwatch.domain.recipe.kconfig import Fragment, merge
 from tests.lab import demo
 from tests.lab.linux.history import make_tree, publish
 from tests.lab.linux.topics import Tag

@@ -24,19 +24,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.accelerator import Accelerators
-from kwatch.adapters.host import Host
-from kwatch.adapters.pool import Pool
-from kwatch.domain.boot import Accelerator, BootProfile
-from kwatch.domain.job import JobKind, Resource
-from kwatch.domain.observation import BootResult, Trial
-from kwatch.domain.phase import Deadlines
-from kwatch.domain.verdict import BootEnd
+from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.pool import Pool
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.boot.phase import Deadlines
+from kwatch.domain.boot.watch import Accelerator, BootProfile
+from kwatch.domain.lab.job import JobKind, Resource
+from kwatch.domain.trial.observation import BootResult, Trial
+from kwatch.engine.worker import Worker
 from kwatch.stages import boot
 from kwatch.store import history, queue, record
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
-from kwatch.worker import Worker
 from tests.integration.stages.jobs import keep, next_of
 from tests.lab.sshd import SshHost
 from tests.lab.toykernel import TOY
@@ -45,8 +45,8 @@ from tests.unit.domain import trials
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from kwatch.domain.job import Job
-    from kwatch.domain.variant import Variant
+    from kwatch.domain.lab.job import Job
+    from kwatch.domain.recipe.variant import Variant
     from kwatch.store.database import Transaction
 
 LIMIT = 95

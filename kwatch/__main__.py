@@ -9,12 +9,12 @@ import sys
 def main() -> int:
     """Run one verb; its exit status. A verb loads only what it is made of."""
     if sys.argv[1:2] == ["read-log"]:
-        from kwatch import read_log  # noqa: PLC0415 - that is the point
+        from kwatch.cli import read_log  # noqa: PLC0415 - that is the point
 
         return read_log.main(sys.argv[2:])
-    from kwatch import cli  # noqa: PLC0415
+    from kwatch.cli import main  # noqa: PLC0415
 
-    return cli.main()
+    return main.main()
 
 
 if __name__ == "__main__":

@@ -15,22 +15,23 @@ import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from kwatch import __version__
-from kwatch.adapters.accelerator import Accelerators
 from kwatch.adapters.git import Git
-from kwatch.adapters.host import Host
+from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.pool import Pool
 from kwatch.adapters.lore import Lore
-from kwatch.adapters.pool import Pool
 from kwatch.adapters.smtp import Smtp
-from kwatch.domain.job import WHOLE, JobKind
-from kwatch.domain.series import Series, series_digest
+from kwatch.domain.lab.job import WHOLE, JobKind
+from kwatch.domain.source.series import Series, series_digest
+from kwatch.engine.schedule import Tick
+from kwatch.engine.slots import count_slots
+from kwatch.engine.worker import Stage, Worker
 from kwatch.errors import ConfigError
-from kwatch.schedule import Tick
 from kwatch.stages import (
     boot,
     build,
@@ -46,22 +47,21 @@ from kwatch.stages import (
     send,
     watch,
 )
-from kwatch.store import live, lock, queue, record, versions
+from kwatch.state import StateDirectory
+from kwatch.store import lock, queue, record, versions
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
-from kwatch.worker import Stage, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from kwatch.config.settings import Settings
-    from kwatch.domain.posting import SeriesRule
-    from kwatch.domain.report import Correspondence
+    from kwatch.domain.mail.story import Correspondence
+    from kwatch.domain.source.posting import SeriesRule
     from kwatch.store.database import Transaction
 
 log = logging.getLogger(__name__)
 
-DATABASE = "history.sqlite"
 DAY = 86400.0
 
 
@@ -110,23 +110,20 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
     a newer kwatch.
     """
     check_tools()
-    state = settings.state_directory
-    owner = hashlib.sha256(f"{platform.node()}:{state}".encode()).hexdigest()[:12]
+    state = settings.state
+    owner = hashlib.sha256(f"{platform.node()}:{state.root}".encode()).hexdigest()[:12]
     # A key or a pinned host key that cannot be used is found here.
     pool = Pool([Host(spec, owner=owner) for spec in settings.hosts], clock=time.time)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(lock.hold(state))
-        database = await Database.open(state / DATABASE)
+        stack.enter_context(lock.hold(state.root))
+        database = await Database.open(state.database)
         stack.push_async_callback(database.close)
-        blobs = Blobs(
-            state / "blobs", database=database, budget=settings.blobs_budget, clock=time.time
-        )
-        git = Git(state / "linux.git")
+        blobs = Blobs(state.blobs, database=database, budget=settings.blobs_budget, clock=time.time)
+        git = Git(state.git)
         await git.create()
-        for repository in (git.directory, *(state / "lore").glob("*/*.git")):
+        for repository in (git.directory, *state.lore.glob("*/*.git")):
             await Git(repository).clear_locks()
-        scratch = state / live.SCRATCH
-        await asyncio.to_thread(_clear, scratch)
+        await asyncio.to_thread(_clear, state)
         await blobs.sweep()
         recovered = await database.write(queue.recover, now=time.time())
         if recovered:
@@ -135,7 +132,7 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
         stack.push_async_callback(pool.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         lore = Lore(
-            directory=state / "lore",
+            directory=state.lore,
             user_agent=f"kwatch/{__version__}+{settings.contact}",
             session=session,
         )
@@ -150,11 +147,15 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
                     pool=pool,
                     blobs=blobs,
                     lore=lore,
-                    scratch=scratch,
+                    state=state,
                     accelerators=accelerators,
                 ),
             ),
-            slots=settings.slots,
+            slots=count_slots(
+                settings.hosts,
+                checkouts=settings.checkouts,
+                collections=settings.collections,
+            ),
             share=settings.schedule.bisections,
             clock=time.time,
             jitter=random.random,
@@ -178,14 +179,14 @@ class _Ports:
     pool: Pool
     blobs: Blobs
     lore: Lore
-    scratch: Path
+    state: StateDirectory
     accelerators: Accelerators
 
 
 def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
     """Every stage with the ports it needs."""
     trees = {tree.name: tree for tree in settings.trees}
-    database, git, scratch = ports.database, ports.git, ports.scratch
+    database, git, scratch = ports.database, ports.git, ports.state.scratch
     return {
         JobKind.WATCH: partial(watch.run, trees=trees, git=git, database=database, clock=time.time),
         JobKind.LISTEN: partial(
@@ -198,7 +199,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
         ),
         JobKind.PLAN: partial(plan.run, trees=trees, variants=settings.variants, database=database),
         JobKind.CHECKOUT: partial(
-            checkout.run, git=git, scratch=scratch / "source", database=database
+            checkout.run, git=git, scratch=ports.state.source, database=database
         ),
         JobKind.BUILD: partial(
             build.run,
@@ -297,9 +298,9 @@ def check_tools() -> None:
         raise ConfigError(f"not installed: {', '.join(missing)} (Debian: git, util-linux)")
 
 
-def _clear(scratch: Path) -> None:
+def _clear(state: StateDirectory) -> None:
     """Make the scratch folder, without what a killed daemon left in it."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    for left in scratch.iterdir():
-        if left.name != "source":
+    state.scratch.mkdir(parents=True, exist_ok=True)
+    for left in state.scratch.iterdir():
+        if left != state.source:
             shutil.rmtree(left, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import signal
 import time
@@ -13,18 +12,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import aiohttp
 from aiohttp import web
 
 from kwatch.adapters import systemd
-from kwatch.admission import tell, welcome
 from kwatch.app import open_lab
-from kwatch.domain.facts import CommandState
-from kwatch.domain.job import JobKind
-from kwatch.errors import ConfigError, InfraError, ungrouped
-from kwatch.schedule import Schedule
-from kwatch.stages import command
-from kwatch.store import commands, live, queue, record
+from kwatch.engine.hosts import HostCare
+from kwatch.engine.schedule import Schedule
+from kwatch.errors import ConfigError, ungrouped
+from kwatch.store import live
 from kwatch.web.control import make_control
 from kwatch.web.health import LONGEST_BEAT, Liveness
 from kwatch.web.rendering import TAIL_BYTES
@@ -32,15 +27,12 @@ from kwatch.web.server import make_application
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from kwatch.app import Lab
     from kwatch.config.settings import Settings
-    from kwatch.domain.command import Command
 
 log = logging.getLogger(__name__)
 
-CONTROL = "control.sock"
 BEAT_SECONDS = 10.0
 
 
@@ -86,64 +78,15 @@ async def once(settings: Settings, *, patience: float) -> None:
 
 def _work(lab: Lab, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
     """The tasks that do the lab's work."""
+    care = HostCare(pool=lab.pool, accelerators=lab.accelerators, database=lab.database)
     return [
         group.create_task(lab.worker.run(), name="worker"),
         *(
-            group.create_task(welcome(lab, host), name=f"host-{host.name}")
+            group.create_task(loop(host), name=f"{name}-{host.name}")
             for host in lab.pool.hosts.values()
-        ),
-        *(
-            group.create_task(
-                tell(host, pool=lab.pool, accelerators=lab.accelerators, database=lab.database),
-                name=f"facts-{host.name}",
-            )
-            for host in lab.pool.hosts.values()
+            for name, loop in (("check", care.check), ("publish", care.publish))
         ),
     ]
-
-
-async def order(settings: Settings, given: Command) -> tuple[bool, str]:
-    """Have a command carried out, by the daemon if one runs.
-
-    Whether it was done, and the answer.
-    """
-    path = settings.state_directory / CONTROL
-    if path.exists():
-        try:
-            return await _ask(path, given)
-        except aiohttp.ClientConnectionError:
-            log.debug("nobody listens on %s", path)
-    # No order concerns a host, and the key to one may be a credential of the daemon.
-    async with open_lab(dataclasses.replace(settings, hosts=())) as lab:
-        number = await lab.database.write(commands.give, given, now=time.time())
-        job = await lab.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
-        while job is not None:
-            facts = await command.run(
-                job,
-                sources=settings.schedule.sources.keys(),
-                hosts=[one.name for one in settings.hosts],
-                pool=lab.pool,
-                database=lab.database,
-                clock=time.time,
-            )
-            if facts is not None:
-                await lab.database.write(record.record, job, facts, now=time.time())
-            job = await lab.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
-        stored = await lab.database.read(commands.load, number)
-    return stored.state is CommandState.DONE, stored.answer or ""
-
-
-async def _ask(path: Path, given: Command) -> tuple[bool, str]:
-    connector = aiohttp.UnixConnector(str(path))
-    body = {"verb": given.verb, "argument": given.argument}
-    async with (
-        aiohttp.ClientSession(connector=connector) as session,
-        session.post("http://localhost/command", json=body) as response,
-    ):
-        answer = await response.json()
-    if "error" in answer:
-        raise InfraError(f"the daemon refuses: {answer['error']}")
-    return answer["state"] == CommandState.DONE, answer["answer"]
 
 
 @contextlib.asynccontextmanager
@@ -167,7 +110,7 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
             liveness=liveness,
             clock=time.time,
             read_blob=lab.blobs.read,
-            read_live=partial(live.tail, settings.state_directory, limit=TAIL_BYTES),
+            read_live=partial(live.tail, settings.state.scratch, limit=TAIL_BYTES),
             name=settings.name,
         ),
         shutdown_timeout=2.0,
@@ -178,7 +121,7 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
         shutdown_timeout=2.0,
         access_log=None,
     )
-    path = settings.state_directory / CONTROL
+    path = settings.state.control
     try:
         await pages.setup()
         await control.setup()

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.json_stream import JsonStream, JsonStreamError
-from kwatch.domain.coverage import Count, Coverage, FileCoverage, Metric, Totals, collected
+from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Metric, Totals, collected
+from kwatch.domain.deadguest.exception_frame import Instruction
 from kwatch.domain.log.source import source_path
-from kwatch.domain.toolchain import Program, ToolVersion
-from kwatch.domain.trap import Instruction
+from kwatch.domain.recipe.toolchain import Program, ToolVersion
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import PurePath
 
-    from kwatch.domain.coverage import Roots
+    from kwatch.domain.coverage.figures import Roots
 
 EXPORT_TYPE = "llvm.coverage.json.export"
 EXPORT_MAJOR = "3"

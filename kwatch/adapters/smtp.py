@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
-from kwatch.domain.report import Delivery, DeliveryState
+from kwatch.domain.mail.story import Delivery, DeliveryState
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:

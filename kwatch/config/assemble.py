@@ -5,150 +5,49 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, time
-from enum import Enum
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.smtp import Security, SmtpSettings
-from kwatch.config.hosts import count_slots, make_hosts
-from kwatch.config.model import CREDENTIAL, Blobs, Web
+from kwatch.config.files import Files, Secrets
+from kwatch.config.hosts import make_hosts
+from kwatch.config.model import Blobs, Web
 from kwatch.config.model import Schedule as ScheduleSection
 from kwatch.config.problem import shown
 from kwatch.config.settings import (
-    MailingList,
     Schedule,
     Settings,
     WatchedSeries,
     WebSettings,
     Wishes,
 )
-from kwatch.domain.arch import ARCHES
-from kwatch.domain.boot import Accelerator, BootProfile
-from kwatch.domain.guest import Counters
-from kwatch.domain.kconfig import Fragment, KconfigRecipe
+from kwatch.domain.boot.channel import Counters
+from kwatch.domain.boot.phase import Deadlines
+from kwatch.domain.boot.watch import Accelerator, BootProfile
 from kwatch.domain.log.ktap import CaseUse
-from kwatch.domain.phase import Deadlines
-from kwatch.domain.posting import SeriesRule
-from kwatch.domain.report import Correspondence, Release
-from kwatch.domain.revision import Tree
-from kwatch.domain.toolchain import Toolchain
-from kwatch.domain.variant import VariantSpec
+from kwatch.domain.mail.story import Correspondence, Release
+from kwatch.domain.recipe.arch import ARCHES
+from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
+from kwatch.domain.recipe.toolchain import Toolchain
+from kwatch.domain.recipe.variant import VariantSpec
+from kwatch.domain.source.mailing_list import MailingList
+from kwatch.domain.source.posting import SeriesRule
+from kwatch.domain.source.revision import Tree
+from kwatch.state import StateDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from kwatch.config import model
     from kwatch.config.problem import ProblemList
     from kwatch.config.read import Document
 
-MAX_TEXT = 4 << 20
-"""Bytes of a kernel configuration; a whole one has about 200,000."""
 MAX_SHOWN = 5
 """Bad lines of one kernel configuration that are told."""
 
 LONGEST_STATE_DIRECTORY = 107 - len("/control.sock")
 """Bytes; see unix(7)."""
-
-
-class Secrets(Enum):
-    """Whether this process is about to log in anywhere."""
-
-    USED = "read, so they must be there"
-    UNUSED = "left alone: they are the daemon's, and who asks for its state cannot read them"
-
-
-class Files:
-    """Finds and reads the files that the configuration names, from the folder it lies in on."""
-
-    def __init__(self, folder: Path, problems: ProblemList, secrets: Secrets) -> None:
-        self._folder = folder.absolute()
-        self._problems = problems
-        self._secrets = secrets
-
-    def path(self, written: str) -> Path:
-        """The absolute path of what is written as a path."""
-        return self._folder / written
-
-    def readable(self, key: str, written: str) -> Path:
-        """The path of a file that can be read and is not empty."""
-        path = self.path(written)
-        try:
-            with path.open("rb") as stream:
-                if not stream.read(1):
-                    self._unreadable(key, path, "it is empty")
-        except (OSError, ValueError) as error:
-            self._unreadable(key, path, _reason(error))
-        return path
-
-    def secret(self, key: str, written: str) -> Path | None:
-        """As readable(), for what systemd may hand over as a credential; None if it did not."""
-        path = self._secret_path(key, written)
-        if path is None or self._secrets is Secrets.USED:
-            return self.readable(key, str(path)) if path else None
-        try:
-            path.stat()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            self._unreadable(key, path, _reason(error))
-        except (OSError, ValueError):
-            pass
-        return path
-
-    def password(self, key: str, written: str) -> str:
-        """The first line of a secret file; nothing where secrets are unused."""
-        path = self.secret(key, written)
-        if path is None or self._secrets is Secrets.UNUSED:
-            return ""
-        return self.text(key, str(path)).partition("\n")[0].strip()
-
-    def agent(self, key: str, written: str | None) -> Path | None:
-        """The socket of an SSH agent: as written, or that of our surroundings."""
-        found = written or os.environ.get("SSH_AUTH_SOCK")
-        if found:
-            return self.path(found)
-        if self._secrets is Secrets.USED:
-            self._problems.add(
-                key,
-                expected="key_file or agent to log in with",
-                found="neither, and no $SSH_AUTH_SOCK",
-                hint='such as key_file = "credential:ssh-key", or agent = "/run/agent/socket"',
-            )
-        return None
-
-    def _secret_path(self, key: str, written: str) -> Path | None:
-        if not written.startswith(CREDENTIAL):
-            return self.path(written)
-        name = written.removeprefix(CREDENTIAL)
-        directory = os.environ.get("CREDENTIALS_DIRECTORY")
-        if directory:
-            return Path(directory) / name
-        if self._secrets is Secrets.USED:
-            self._problems.add(
-                key,
-                expected=f"the credential {name} from systemd",
-                found="no $CREDENTIALS_DIRECTORY",
-                hint=f"start kwatch by its unit with LoadCredential={name}:FILE, or name a file",
-            )
-        return None
-
-    def text(self, key: str, written: str) -> str:
-        """The content of a text file."""
-        path = self.path(written)
-        try:
-            with path.open("rb") as stream:
-                data = stream.read(MAX_TEXT + 1)
-            if len(data) > MAX_TEXT:
-                self._unreadable(key, path, f"it has more than {MAX_TEXT} bytes")
-                return ""
-            return data.decode()
-        except (OSError, ValueError) as error:
-            self._unreadable(key, path, _reason(error))
-            return ""
-
-    def _unreadable(self, key: str, path: Path, reason: str) -> None:
-        self._problems.add(
-            key, expected="a file that can be read", found=f"{shown(str(path))}: {reason}"
-        )
 
 
 def assemble(
@@ -174,7 +73,7 @@ def assemble(
     web = document.web or Web()
     return Settings(
         name=lab.name,
-        state_directory=state_directory,
+        state=StateDirectory(state_directory),
         owner=lab.owner,
         contact=lab.contact,
         schedule=_schedule(document, schedule),
@@ -187,7 +86,8 @@ def assemble(
             toolchains={one.name: frozenset(one.labels) for _, one in document.toolchains},
             profiles={one.name: frozenset(one.labels) for _, one in document.profiles},
         ),
-        slots=count_slots(hosts, schedule),
+        checkouts=schedule.checkouts,
+        collections=schedule.collections,
         busybox=busybox,
         correspondence=_correspondence(lab, mail),
         smtp=smtp,
@@ -390,9 +290,3 @@ def _smtp(mail: model.Mail, files: Files) -> SmtpSettings:
         user=section.user,
         password=password,
     )
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

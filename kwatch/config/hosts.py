@@ -7,18 +7,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kwatch.domain.host import HostSpec, Slot
-from kwatch.domain.job import Resource
+from kwatch.domain.lab.host import HostSpec, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from kwatch.config import model
-    from kwatch.config.assemble import Files
-
-SOURCES = 4
-THOUGHTS = 2
-MAILS = 1
+    from kwatch.config.files import Files
 
 
 def make_hosts(sections: Iterable[tuple[int, model.Host]], files: Files) -> tuple[HostSpec, ...]:
@@ -30,22 +25,6 @@ def make_hosts(sections: Iterable[tuple[int, model.Host]], files: Files) -> tupl
         if section.jump is not None
         else direct[section.name]
         for _, section in listed
-    )
-
-
-def count_slots(hosts: Iterable[HostSpec], section: model.Schedule) -> Mapping[Resource, int]:
-    """How many jobs of each kind run at a time."""
-    listed = list(hosts)
-    return MappingProxyType(
-        {
-            Resource.SOURCE: SOURCES,
-            Resource.GIT: section.checkouts,
-            Resource.BUILD: sum(host.slots[Slot.BUILD] for host in listed),
-            Resource.BOOT: sum(host.slots[Slot.BOOT] for host in listed),
-            Resource.COLLECT: section.collections,
-            Resource.THOUGHT: THOUGHTS,
-            Resource.MAIL: MAILS,
-        }
     )
 
 

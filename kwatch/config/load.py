@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kwatch.config.assemble import Secrets, assemble
+from kwatch.config.assemble import assemble
 from kwatch.config.check import check
+from kwatch.config.files import Secrets
 from kwatch.config.problem import ConfigProblems, ProblemList
 from kwatch.config.read import read
 

@@ -17,7 +17,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from kwatch.config.quantity import duration, factor, share, size
-from kwatch.domain.arch import ARCHES
+from kwatch.domain.recipe.arch import ARCHES
 
 UNREACHABLE_DOMAINS = ("test", "local", "localhost", "invalid", "localdomain", "lan", "internal")
 CREDENTIAL = "credential:"

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from kwatch.adapters.smtp import SmtpSettings
-from kwatch.domain.host import HostSpec
-from kwatch.domain.job import Resource
-from kwatch.domain.posting import SeriesRule
-from kwatch.domain.report import Correspondence
-from kwatch.domain.revision import Tree
-from kwatch.domain.variant import VariantSpec
+from kwatch.domain.lab.host import HostSpec
+from kwatch.domain.mail.story import Correspondence
+from kwatch.domain.recipe.variant import VariantSpec
+from kwatch.domain.source.mailing_list import MailingList
+from kwatch.domain.source.posting import SeriesRule
+from kwatch.domain.source.revision import Tree
+from kwatch.state import StateDirectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +35,6 @@ class Schedule:
             **{f"tree:{name}": every for name, every in self.tree_poll.items()},
             **{f"list:{name}": every for name, every in self.list_poll.items()},
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailingList:
-    """A list with a public-inbox archive at ``url``.
-
-    Mails from ``since`` on count when the list is read for the first time; None means from that
-    moment on.
-    """
-
-    name: str
-    url: str
-    address: str
-    since: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +72,14 @@ class Wishes:
 class Settings:
     """All of the configuration. Paths are absolute, names refer to what is there.
 
-    ``contact`` goes into the User-Agent. ``slots`` is how many jobs of each kind run at a time;
-    those of builds and boots are the sums over all hosts. ``correspondence`` has no recipients of
-    trees and series yet: those stand at each tree and series as ``mail_to``. ``busybox`` has a
-    file for each architecture. ``blobs_budget`` is in bytes.
+    ``contact`` goes into the User-Agent. ``checkouts`` and ``collections`` are how many run at a
+    time. ``correspondence`` has no recipients of trees and series yet: those stand at each tree
+    and series as ``mail_to``. ``busybox`` has a file for each architecture. ``blobs_budget`` is
+    in bytes.
     """
 
     name: str
-    state_directory: Path
+    state: StateDirectory
     owner: str
     contact: str
     schedule: Schedule
@@ -103,7 +89,8 @@ class Settings:
     variants: Mapping[str, VariantSpec]
     hosts: tuple[HostSpec, ...]
     wishes: Wishes
-    slots: Mapping[Resource, int]
+    checkouts: int
+    collections: int
     busybox: Mapping[str, Path]
     correspondence: Correspondence
     smtp: SmtpSettings

@@ -10,19 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kwatch.domain.investigation import Answer, Ask
-from kwatch.domain.observation import (
+from kwatch.domain.mail.story import Delivery, Letter, Release
+from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.source.revision import Revision
+from kwatch.domain.source.series import Series
+from kwatch.domain.trial.observation import (
     BootResult,
     BuildResult,
     CheckoutResult,
     Collection,
     Trial,
 )
-from kwatch.domain.regression import Judgement
-from kwatch.domain.report import Delivery, Letter, Release
-from kwatch.domain.revision import Revision
-from kwatch.domain.series import Series
-from kwatch.domain.variant import Variant
+from kwatch.domain.verdict.investigation import Answer, Ask
+from kwatch.domain.verdict.regression import Judgement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,22 +11,22 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kwatch.adapters import qemu
-from kwatch.adapters.guest import Session
-from kwatch.adapters.image import Image, located, names_of
-from kwatch.adapters.initramfs import build_initramfs
-from kwatch.adapters.recording import Recording
-from kwatch.domain import counters, whereabouts
-from kwatch.domain.arch import ARCHES
-from kwatch.domain.autopsy import examine
-from kwatch.domain.boot import Accelerator
-from kwatch.domain.host import UNLABELLED, Need, Slot
-from kwatch.domain.job import Handle, JobKind
+from kwatch.adapters.guest import qemu
+from kwatch.adapters.guest.initramfs import build_initramfs
+from kwatch.adapters.guest.recording import Recording
+from kwatch.adapters.guest.session import Session
+from kwatch.adapters.kernel.image import Image, located, names_of
+from kwatch.domain.boot.phase import usual
+from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.deadguest import profile_counters, progress
+from kwatch.domain.lab.host import UNLABELLED, Need, Slot
+from kwatch.domain.lab.job import Handle, JobKind
 from kwatch.domain.log.addresses import MAX_ADDRESSES, bare_addresses, with_names
 from kwatch.domain.log.console import ConsoleReader
-from kwatch.domain.observation import BootResult, BuildResult, Trial
-from kwatch.domain.phase import usual
-from kwatch.domain.variant import Variant
+from kwatch.domain.recipe.arch import ARCHES
+from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.trial.diagnosis import examine
+from kwatch.domain.trial.observation import BootResult, BuildResult, Trial
 from kwatch.errors import InfraError
 from kwatch.store import history, live, precedents, queue
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from kwatch.adapters.accelerator import Accelerators
-    from kwatch.adapters.pool import Pool
-    from kwatch.domain.boot import BootProfile
-    from kwatch.domain.job import Job
+    from kwatch.adapters.guest.accelerator import Accelerators
+    from kwatch.adapters.host.pool import Pool
+    from kwatch.domain.boot.ending import BootVerdict
+    from kwatch.domain.boot.watch import BootProfile
+    from kwatch.domain.deadguest.autopsy import Autopsy
+    from kwatch.domain.lab.job import Job
     from kwatch.domain.log.scan import Reading
-    from kwatch.domain.postmortem import Autopsy
-    from kwatch.domain.verdict import BootVerdict
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
 
@@ -186,7 +186,7 @@ def _must_be_of_the_kernel(verdict: BootVerdict, heard: Recording, host: str) ->
 
 async def _with_whereabouts(
     autopsy: Autopsy,
-    now: counters.Counters | None,
+    now: profile_counters.Counters | None,
     good: str | None,
     blobs: Blobs,
     image: Callable[[], Awaitable[Image]],
@@ -195,15 +195,15 @@ async def _with_whereabouts(
     if now is None or good is None:
         return autopsy
     try:
-        profile = counters.of_profile(await blobs.read(good, limit=PROFILE_LIMIT))
+        profile = profile_counters.of_profile(await blobs.read(good, limit=PROFILE_LIMIT))
         if profile is None:
             return autopsy
-        before = counters.entries(profile)
-        calls = await (await image()).calls(whereabouts.ROOTS, whereabouts.once_only(before))
+        before = profile_counters.entries(profile)
+        calls = await (await image()).calls(progress.ROOTS, progress.once_only(before))
     except InfraError as error:
         log.warning("where it stopped stays unknown: %s", error)
         return autopsy
-    found = whereabouts.find(calls, before, counters.entries(now))
+    found = progress.find(calls, before, profile_counters.entries(now))
     return replace(autopsy, stopped=str(found or ""))
 
 

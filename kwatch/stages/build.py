@@ -10,21 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kwatch.adapters import kbuild, llvm
-from kwatch.adapters.image import audit
-from kwatch.adapters.runs import OnCancel
-from kwatch.domain.arch import ARCHES
+from kwatch.adapters import llvm
+from kwatch.adapters.host.runs import OnCancel
+from kwatch.adapters.kernel import kbuild
+from kwatch.adapters.kernel.image import audit
+from kwatch.domain.coverage.linkaudit import lost_instrumentation
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.host import UNLABELLED, Need, Slot
-from kwatch.domain.job import Handle, JobKind
-from kwatch.domain.kconfig import SOURCES, config_digest, dropped, merge, parse
-from kwatch.domain.linkaudit import lost_instrumentation
+from kwatch.domain.lab.host import UNLABELLED, Need, Slot
+from kwatch.domain.lab.job import Handle, JobKind
 from kwatch.domain.log.build import read_build_log
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import BuildResult, Trial
+from kwatch.domain.recipe.arch import ARCHES
+from kwatch.domain.recipe.kconfig import SOURCES, config_digest, dropped, merge, parse
+from kwatch.domain.recipe.toolchain import ToolchainVersions
+from kwatch.domain.recipe.variant import Variant, digest_of
 from kwatch.domain.run import LOG, Output, RunEnd, RunReason, RunSpec
-from kwatch.domain.toolchain import ToolchainVersions
-from kwatch.domain.variant import Variant, digest_of
+from kwatch.domain.trial.observation import BuildResult, Trial
 from kwatch.errors import DiskFullError, InfraError
 from kwatch.store import history, queue
 
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kwatch.adapters.git import Git
-    from kwatch.adapters.host import Host
-    from kwatch.adapters.kbuild import BuildSlot
-    from kwatch.adapters.pool import Lease, Pool
-    from kwatch.domain.job import Job
-    from kwatch.domain.toolchain import Toolchain
+    from kwatch.adapters.host.host import Host
+    from kwatch.adapters.host.pool import Lease, Pool
+    from kwatch.adapters.kernel.kbuild import BuildSlot
+    from kwatch.domain.lab.job import Job
+    from kwatch.domain.recipe.toolchain import Toolchain
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
 
@@ -125,7 +126,7 @@ async def probe_toolchain(host: Host, toolchain: Toolchain) -> ToolchainVersions
     """Ask each program of a toolchain what it is: versions are probed, not believed."""
     found = {}
     for program in {toolchain.compiler, toolchain.linker, toolchain.linker_objects}:
-        answered = await host.run(llvm.version_command(program), timeout=SHORT, check=False)
+        answered = await host.account.run(llvm.version_command(program), timeout=SHORT, check=False)
         if answered.status != 0:
             raise InfraError(
                 f"{host.name}: {program} does not run ({answered.text()[:200]}"
@@ -212,17 +213,17 @@ class _Builder:
         if isinstance(base, str):
             if (await self._run(slot, "base", base)).status != 0:
                 return False
-            text = (await self._host.read(f"{slot.output}/.config", CONFIG_LIMIT)).decode()
+            text = (await self._host.account.read(f"{slot.output}/.config", CONFIG_LIMIT)).decode()
         else:
             text = base.text
-        await self._host.write(
+        await self._host.account.write(
             f"{slot.output}/.config", merge(text, variant.kconfig.fragments).encode()
         )
         return (await self._run(slot, "config", "olddefconfig")).status == 0
 
     async def _made(self, slot: BuildSlot, end: RunEnd) -> _Made:
         await kbuild.finish(self._host, slot)
-        config = (await self._host.read(f"{slot.output}/.config", CONFIG_LIMIT)).decode()
+        config = (await self._host.account.read(f"{slot.output}/.config", CONFIG_LIMIT)).decode()
         if end.status != 0:
             return self._failed(Milestone.CONFIG, config=config)
         lost = lost_instrumentation(await audit(self._host, slot.output))
@@ -256,7 +257,7 @@ class _Builder:
     async def _probe(self) -> Mapping[str, Any]:
         """What the host is and has, asked once."""
         if self._facts is None:
-            self._facts = await self._host.probe()
+            self._facts = await self._host.account.probe()
         return self._facts
 
     async def _supervise(self, run_id: str, argv: tuple[str, ...]) -> RunEnd:
@@ -314,7 +315,7 @@ async def _keep(host: Host, path: str, blobs: Blobs, scratch: Path) -> str:
         return digest
     with tempfile.TemporaryDirectory(dir=scratch, prefix="fetch-") as folder:
         target = Path(folder) / "file"
-        await host.get(path, target, FILE_LIMIT)
+        await host.account.get(path, target, FILE_LIMIT)
         return await blobs.put(target)
 
 

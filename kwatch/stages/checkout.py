@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from kwatch.adapters.process import failure
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.job import JobKind
 from kwatch.domain.log.build import lab_trouble
 from kwatch.domain.log.line import clean
-from kwatch.domain.message import Mail, parse
-from kwatch.domain.observation import CheckoutResult
-from kwatch.domain.series import PatchFate, PatchResult
+from kwatch.domain.source.message import Mail, parse
+from kwatch.domain.source.series import PatchFate, PatchResult
+from kwatch.domain.trial.observation import CheckoutResult
 from kwatch.errors import InfraError
 from kwatch.store import history, versions
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kwatch.adapters.git import Git
     from kwatch.adapters.process import Completed
-    from kwatch.domain.job import Job
+    from kwatch.domain.lab.job import Job
     from kwatch.store.database import Database, Transaction
 
 # The result must be the same commit whenever it is made.

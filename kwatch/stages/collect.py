@@ -11,23 +11,24 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from kwatch.adapters import kbuild, llvm
-from kwatch.adapters.sandbox import Sandbox
+from kwatch.adapters import llvm
+from kwatch.adapters.kernel import kbuild
+from kwatch.adapters.kernel.sandbox import Sandbox
+from kwatch.domain.coverage.profile_header import HEADER_BYTES, Malformed, check_profile
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.job import JobKind
-from kwatch.domain.observation import BootResult, BuildResult, Collection
-from kwatch.domain.profraw import HEADER_BYTES, Malformed, check_profile
-from kwatch.domain.variant import Variant
+from kwatch.domain.lab.job import JobKind
+from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.trial.observation import BootResult, BuildResult, Collection
 from kwatch.errors import InfraError
 from kwatch.store import history
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kwatch.adapters.host import Host
-    from kwatch.adapters.pool import Pool
-    from kwatch.domain.coverage import Coverage
-    from kwatch.domain.job import Job
+    from kwatch.adapters.host.host import Host
+    from kwatch.adapters.host.pool import Pool
+    from kwatch.domain.coverage.figures import Coverage
+    from kwatch.domain.lab.job import Job
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
 
@@ -97,23 +98,23 @@ def _finding(reason: str) -> Finding:
 async def _report(host: Host, job: Job, variant: Variant, vmlinux: str, profile: bytes) -> Coverage:
     tools = llvm.Llvm(suffix=variant.toolchain.llvm_suffix)
     profraw = await host.cache.put_bytes(profile)
-    mine = await host.path(f"collect/{job.id}")
+    mine = await host.account.path(f"collect/{job.id}")
     folder = f"{mine}-{job.attempt}"
-    await host.run(["sh", "-c", MAKE_FOLDER, mine, folder], timeout=SHORT)
+    await host.account.run(["sh", "-c", MAKE_FOLDER, mine, folder], timeout=SHORT)
     sandbox = Sandbox(
         read_only={"/in/vmlinux": vmlinux, "/in/profraw": profraw},
         writable={"/out": folder},
     )
     profdata = PurePosixPath("/out/profdata")
     try:
-        merged = await host.run(
+        merged = await host.account.run(
             sandbox.command(tools.merge_command(PurePosixPath("/in/profraw"), profdata)),
             timeout=DEADLINE,
             check=False,
         )
         if merged.status != 0:
             _reject(host, merged.stderr, llvm.explain_merge_failure(_text(merged.stderr)))
-        exported = await host.run(
+        exported = await host.account.run(
             sandbox.command(tools.export_command(profdata, PurePosixPath("/in/vmlinux"))),
             timeout=DEADLINE,
             limit=EXPORT_LIMIT,
@@ -123,7 +124,7 @@ async def _report(host: Host, job: Job, variant: Variant, vmlinux: str, profile:
             _reject(host, exported.stderr, llvm.explain_export_failure(_text(exported.stderr)))
     finally:
         with contextlib.suppress(InfraError):
-            await host.run(["rm", "-rf", "--", folder], timeout=SHORT)
+            await host.account.run(["rm", "-rf", "--", folder], timeout=SHORT)
     foreign = llvm.mismatched_functions(_text(exported.stderr))
     if foreign:
         raise _RejectedError(f"{foreign} functions are not those of the kernel that was booted")

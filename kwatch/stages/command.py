@@ -6,18 +6,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, assert_never
 
-from kwatch.domain.boot import Accelerator
-from kwatch.domain.command import Verb
+from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.facts import Answered, CommandState
-from kwatch.domain.host import Health, HostState
-from kwatch.domain.job import Job, JobKind
+from kwatch.domain.lab.command import Verb
+from kwatch.domain.lab.host import Health, HostState
+from kwatch.domain.lab.job import Job, JobKind
 from kwatch.store import commands, queue
 from kwatch.store import hosts as host_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from kwatch.adapters.pool import Pool
+    from kwatch.adapters.host.pool import Pool
     from kwatch.store.database import Database
 
 _SOURCES = {"tree": JobKind.WATCH, "list": JobKind.LISTEN}

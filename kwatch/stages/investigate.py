@@ -8,16 +8,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Investigated
-from kwatch.domain.investigation import Ask, Evidence, Question, plan
+from kwatch.domain.verdict.investigation import Ask, Evidence, Question, plan
 from kwatch.store import history, problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kwatch.adapters.git import Git
-    from kwatch.domain.job import Job
-    from kwatch.domain.observation import Trial
-    from kwatch.domain.variant import Variant
+    from kwatch.domain.lab.job import Job
+    from kwatch.domain.recipe.variant import Variant
+    from kwatch.domain.trial.observation import Trial
     from kwatch.store.database import Database, Transaction
 
 log = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Judged
-from kwatch.domain.regression import NoBaseline, judge, judged_by
+from kwatch.domain.verdict.regression import NoBaseline, judge, judged_by
 from kwatch.store import history, problems
 
 if TYPE_CHECKING:
-    from kwatch.domain.job import Job
+    from kwatch.domain.lab.job import Job
     from kwatch.store.database import Database
 
 log = logging.getLogger(__name__)

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from kwatch.adapters.lore import Cursor, RawMail
 from kwatch.domain.facts import Heard, ListMail, Posted
-from kwatch.domain.message import Mail, MailKind, parse
-from kwatch.domain.posting import Acceptance, acceptance, am_ready, assemble, follows
-from kwatch.domain.series import Series, series_digest
+from kwatch.domain.source.message import Mail, MailKind, parse
+from kwatch.domain.source.posting import Acceptance, acceptance, am_ready, assemble, follows
+from kwatch.domain.source.series import Series, series_digest
 from kwatch.store import cursors, mail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kwatch.adapters.lore import Lore
-    from kwatch.config.settings import MailingList
-    from kwatch.domain.job import Job
-    from kwatch.domain.posting import Posting, SeriesRule
+    from kwatch.domain.lab.job import Job
+    from kwatch.domain.source.mailing_list import MailingList
+    from kwatch.domain.source.posting import Posting, SeriesRule
     from kwatch.store.database import Database
 
 log = logging.getLogger(__name__)

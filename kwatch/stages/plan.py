@@ -7,15 +7,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Planned
-from kwatch.domain.observation import Trial
+from kwatch.domain.trial.observation import Trial
 from kwatch.store import history, versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kwatch.domain.job import Job
-    from kwatch.domain.revision import Tree
-    from kwatch.domain.variant import Variant, VariantSpec
+    from kwatch.domain.lab.job import Job
+    from kwatch.domain.recipe.variant import Variant, VariantSpec
+    from kwatch.domain.source.revision import Tree
     from kwatch.store.database import Database, Transaction
 
 log = logging.getLogger(__name__)

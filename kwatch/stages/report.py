@@ -7,16 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from kwatch.adapters import qemu
-from kwatch.domain.arch import ARCHES, X86_64
-from kwatch.domain.blame import Blame
-from kwatch.domain.boot import Accelerator
-from kwatch.domain.coverage import Totals
+from kwatch.adapters.guest import qemu
+from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.coverage.figures import Totals
 from kwatch.domain.facts import Written
-from kwatch.domain.letter import compose
-from kwatch.domain.observation import BuildResult, Trial
-from kwatch.domain.regression import Regression, RegressionEvent
-from kwatch.domain.report import (
+from kwatch.domain.mail.letter import compose
+from kwatch.domain.mail.story import (
     BisectionStep,
     Configuration,
     Proof,
@@ -24,7 +20,11 @@ from kwatch.domain.report import (
     Story,
     ThreadMail,
 )
-from kwatch.domain.variant import Variant
+from kwatch.domain.recipe.arch import ARCHES, X86_64
+from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.trial.observation import BuildResult, Trial
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.regression import Regression, RegressionEvent
 from kwatch.store import coverage, history, mail, problems
 from kwatch.store.history import StoredObservation
 from kwatch.store.problems import Investigation, StoredEvent
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kwatch.adapters.git import Git
-    from kwatch.domain.investigation import Answer
-    from kwatch.domain.job import Job
-    from kwatch.domain.report import Correspondence, Letter
-    from kwatch.domain.revision import Tree
+    from kwatch.domain.lab.job import Job
+    from kwatch.domain.mail.story import Correspondence, Letter
+    from kwatch.domain.source.revision import Tree
+    from kwatch.domain.verdict.investigation import Answer
     from kwatch.store.database import Database, Transaction
 
 # What an event is worth. The others are for the timeline only.

@@ -11,24 +11,24 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kwatch.adapters import qemu
-from kwatch.domain.autopsy import examine
+from kwatch.adapters.guest import qemu
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.coverage.linkaudit import LINK_AUDIT
 from kwatch.domain.facts import Reread
 from kwatch.domain.finding import FindingKind
-from kwatch.domain.linkaudit import LINK_AUDIT
 from kwatch.domain.log.addresses import with_names
 from kwatch.domain.log.build import read_build_log
 from kwatch.domain.log.console import read_console
 from kwatch.domain.log.scan import READER_VERSION
-from kwatch.domain.observation import BootResult, BuildResult
 from kwatch.domain.run import LOG
-from kwatch.domain.verdict import BootEnd
+from kwatch.domain.trial.diagnosis import examine
+from kwatch.domain.trial.observation import BootResult, BuildResult
 from kwatch.errors import InfraError
 from kwatch.store import history
 
 if TYPE_CHECKING:
     from kwatch.domain.finding import Finding
-    from kwatch.domain.job import Job
+    from kwatch.domain.lab.job import Job
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database
 

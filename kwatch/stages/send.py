@@ -12,7 +12,7 @@ from kwatch.store import mail
 
 if TYPE_CHECKING:
     from kwatch.adapters.smtp import Smtp
-    from kwatch.domain.job import Job
+    from kwatch.domain.lab.job import Job
     from kwatch.store.database import Database
 
 ORDER_PAUSE = timedelta(seconds=10)

@@ -7,15 +7,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Watched
-from kwatch.domain.revision import Revision, tag_changes
+from kwatch.domain.source.revision import Revision, tag_changes
 from kwatch.store import history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kwatch.adapters.git import Git
-    from kwatch.domain.job import Job
-    from kwatch.domain.revision import Tree
+    from kwatch.domain.lab.job import Job
+    from kwatch.domain.source.revision import Tree
     from kwatch.store.database import Database
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kwatch.domain.command import Command, Verb
 from kwatch.domain.facts import CommandState
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.command import Command, Verb
+from kwatch.domain.lab.job import JobKind
 from kwatch.store import mail, queue, record, versions
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kwatch.domain.coverage import Count, Coverage, FileCoverage, Origin, Totals
+from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Totals
 from kwatch.store.codec import decode
 
 if TYPE_CHECKING:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.job import JobKind
 from kwatch.domain.log.scan import READER_VERSION
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import (
+from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.source.revision import Revision
+from kwatch.domain.trial.observation import (
     BootResult,
     BuildResult,
     CheckoutResult,
@@ -20,9 +22,7 @@ from kwatch.domain.observation import (
     Trial,
     keys_of,
 )
-from kwatch.domain.regression import TagResult
-from kwatch.domain.revision import Revision
-from kwatch.domain.variant import Variant
+from kwatch.domain.verdict.regression import TagResult
 from kwatch.store import coverage
 from kwatch.store.codec import decode, decode_optional, encode
 from kwatch.store.queue import marks

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kwatch.domain.host import Health, HostFacts, HostState
+from kwatch.domain.lab.host import Health, HostFacts, HostState
 from kwatch.store.codec import decode, decode_optional, encode
 
 if TYPE_CHECKING:

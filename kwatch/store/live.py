@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCRATCH = "scratch"
 CONSOLE = "console"
 
 
@@ -17,15 +16,15 @@ def folder(scratch: Path, key: str) -> Path:
     return scratch / f"live-{key}"
 
 
-def console(state: Path, key: str) -> Path:
-    """The console of a boot, below the state directory; there is none when it does not run."""
-    return folder(state / SCRATCH, key) / CONSOLE
+def console(scratch: Path, key: str) -> Path:
+    """The console of a running boot; the file does not exist for others."""
+    return folder(scratch, key) / CONSOLE
 
 
-def tail(state: Path, key: str, limit: int) -> bytes | None:
+def tail(scratch: Path, key: str, limit: int) -> bytes | None:
     """The last ``limit`` bytes that a guest said, or None where none runs."""
     try:
-        with console(state, key).open("rb") as file:
+        with console(scratch, key).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - limit))
             return file.read(limit)
     except FileNotFoundError:

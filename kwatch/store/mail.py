@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import ListMail
-from kwatch.domain.report import DeliveryState, MailState, ReportKind, first_state
+from kwatch.domain.mail.story import DeliveryState, MailState, ReportKind, first_state
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from kwatch.domain.report import Delivery, Letter, Release
+    from kwatch.domain.mail.story import Delivery, Letter, Release
     from kwatch.store.database import Transaction
 
 # A recipient that the server put off is tried again after this.

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kwatch.domain.finding import Finding
-from kwatch.domain.investigation import Answer, Goal, Phase
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.regression import (
+from kwatch.domain.verdict.investigation import Answer, Goal, Phase
+from kwatch.domain.verdict.regression import (
     OPEN_STATES,
     TRANSITIONS,
     Regression,
@@ -26,7 +26,7 @@ from kwatch.store.queue import marks
 if TYPE_CHECKING:
     import sqlite3
 
-    from kwatch.domain.observation import Trial
+    from kwatch.domain.trial.observation import Trial
     from kwatch.store.database import Transaction
 
 

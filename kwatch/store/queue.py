@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kwatch.domain.job import (
+from kwatch.domain.lab.fairness import Turns, Waiting, choose
+from kwatch.domain.lab.job import (
     LEASE_SECONDS,
     RESOURCE,
     STEPS,
@@ -23,8 +24,7 @@ from kwatch.domain.job import (
     delay_after,
     is_hopeless,
 )
-from kwatch.domain.regression import judged_by
-from kwatch.domain.turns import Turns, Waiting, choose
+from kwatch.domain.verdict.regression import judged_by
 from kwatch.errors import LeaseLostError
 from kwatch.store.codec import decode_optional, encode
 

@@ -23,9 +23,8 @@ from kwatch.domain.facts import (
     Watched,
     Written,
 )
-from kwatch.domain.investigation import Answer, Ask, Goal, Verdict
-from kwatch.domain.job import STEPS, WHOLE, Job, JobKind
-from kwatch.domain.observation import (
+from kwatch.domain.lab.job import STEPS, WHOLE, Job, JobKind
+from kwatch.domain.trial.observation import (
     BootResult,
     BuildResult,
     CheckoutResult,
@@ -36,7 +35,8 @@ from kwatch.domain.observation import (
     Trial,
     next_step,
 )
-from kwatch.domain.regression import (
+from kwatch.domain.verdict.investigation import Answer, Ask, Goal, Verdict
+from kwatch.domain.verdict.regression import (
     Better,
     NoBaseline,
     Regression,

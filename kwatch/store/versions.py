@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kwatch.domain.series import Series
+from kwatch.domain.source.series import Series
 
 if TYPE_CHECKING:
     import sqlite3

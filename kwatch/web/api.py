@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from kwatch.domain.job import JobState
-from kwatch.domain.observation import Outcome
-from kwatch.domain.regression import RegressionState
-from kwatch.domain.report import MailState
-from kwatch.store import cursors, history, overview, problems, queue, versions
+from kwatch.domain.lab.job import JobState
+from kwatch.domain.mail.story import MailState
+from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.verdict.regression import RegressionState
+from kwatch.store import cursors, history, problems, queue, versions
 from kwatch.store import hosts as host_store
-from kwatch.store.figures import figures
-from kwatch.web import documents, reading
+from kwatch.views import overview, reading
+from kwatch.views.counts import figures
+from kwatch.web import documents
 from kwatch.web.health import is_alive
 from kwatch.web.metrics import unready
 from kwatch.web.parameters import checked, choice, limit, path_number, path_text

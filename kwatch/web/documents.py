@@ -10,24 +10,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kwatch.domain.coverage import Metric
-from kwatch.domain.job import JobState
-from kwatch.web.reading import progress
+from kwatch.domain.coverage.figures import Metric
+from kwatch.domain.lab.job import JobState
+from kwatch.views.reading import progress
 
 if TYPE_CHECKING:
-    from kwatch.domain.coverage import Totals
+    from kwatch.domain.coverage.figures import Totals
     from kwatch.domain.finding import Finding
     from kwatch.domain.milestone import Milestone
-    from kwatch.domain.observation import CheckoutResult
-    from kwatch.domain.regression import TagResult
-    from kwatch.domain.revision import Revision
-    from kwatch.domain.series import Series
+    from kwatch.domain.source.revision import Revision
+    from kwatch.domain.source.series import Series
+    from kwatch.domain.trial.observation import CheckoutResult
+    from kwatch.domain.verdict.regression import TagResult
     from kwatch.store.cursors import Source
-    from kwatch.store.figures import Figures
     from kwatch.store.hosts import SeenHost
-    from kwatch.store.overview import MailLine, ObservationLine
     from kwatch.store.problems import StoredEvent
-    from kwatch.web.reading import (
+    from kwatch.views.counts import Figures
+    from kwatch.views.overview import MailLine, ObservationLine
+    from kwatch.views.reading import (
         BootStory,
         Inquiry,
         JobLine,

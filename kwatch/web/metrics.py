@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
-from kwatch.domain.coverage import Metric
-from kwatch.domain.host import Health
-from kwatch.domain.job import JobState
+from kwatch.domain.coverage.figures import Metric
+from kwatch.domain.lab.host import Health
+from kwatch.domain.lab.job import JobState
 from kwatch.errors import InfraError
 from kwatch.store import cursors
-from kwatch.store.figures import figures, schema_is_current
+from kwatch.views.counts import figures, schema_is_current
 from kwatch.web.health import is_alive, source_troubles
 from kwatch.web.ports import CLOCK, DATABASE, LIVENESS
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from kwatch.store.cursors import Source
     from kwatch.store.database import Transaction
-    from kwatch.store.figures import Figures
+    from kwatch.views.counts import Figures
     from kwatch.web.health import Liveness
 
 ROUTES = web.RouteTableDef()

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from kwatch.domain.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kwatch.domain.coverage import Count
+    from kwatch.domain.coverage.figures import Count
 
 TAIL_BYTES = 256 << 10
-
-_TERMINAL = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|[()][0-9AB]|[=>78DEHMNOZc])")
-# Controls, and the invisible characters that turn the direction of the text around them.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 def tail(octets: bytes) -> str:
@@ -24,13 +21,7 @@ def tail(octets: bytes) -> str:
     if len(octets) > TAIL_BYTES:
         octets = octets[-TAIL_BYTES:]
         octets = octets[octets.find(b"\n") + 1 :]
-    return plain(octets.decode("utf-8", "replace"))
-
-
-def plain(text: str) -> str:
-    """What a terminal would print; what it would obey, or hide, becomes visible."""
-    lines = _TERMINAL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return _HIDDEN.sub("\N{REPLACEMENT CHARACTER}", lines)
+    return printable(octets.decode("utf-8", "replace"))
 
 
 def duration(seconds: float) -> str:
@@ -77,7 +68,7 @@ def short(commit: str) -> str:
 
 FILTERS: Mapping[str, Callable[..., str]] = {
     "tail": tail,
-    "plain": plain,
+    "plain": printable,
     "duration": duration,
     "took": took,
     "utc": utc,

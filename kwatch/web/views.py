@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp_jinja2
 from aiohttp import web
 
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.job import JobKind
 from kwatch.errors import InfraError
-from kwatch.web import parameters, reading
+from kwatch.views import reading
+from kwatch.web import parameters
 from kwatch.web.health import is_alive
 from kwatch.web.metrics import unready
 from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME, READ_BLOB, READ_LIVE

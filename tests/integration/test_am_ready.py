@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from kwatch.domain.posting import am_ready
+from kwatch.domain.source.posting import am_ready
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kwatch import __version__
-from kwatch.cli import DONE, FAILED, USAGE, main
+from kwatch.cli.main import DONE, FAILED, USAGE, main
 from kwatch.store import lock, versions
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database, connect, transaction

@@ -17,11 +17,11 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from kwatch.adapters.pool import Pool
-from kwatch.domain.command import Verb
+from kwatch.adapters.host.pool import Pool
 from kwatch.domain.facts import CommandState
-from kwatch.domain.host import Health, HostState
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.command import Verb
+from kwatch.domain.lab.host import Health, HostState
+from kwatch.domain.lab.job import JobKind
 from kwatch.stages import command
 from kwatch.store import commands, hosts, queue, record
 from kwatch.store.database import Database

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from kwatch.cli.follow import follow
 from kwatch.errors import InfraError, KwatchError
-from kwatch.follow import follow
+from kwatch.state import StateDirectory
 from kwatch.store import live
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
@@ -46,7 +47,7 @@ async def _shows(out: io.StringIO, text: str) -> None:
 
 async def test_a_boot_that_is_over_is_shown_whole(tmp_path: Path, history: History) -> None:
     out = io.StringIO()
-    follow(tmp_path, "it", out, key=history.boot)
+    follow(StateDirectory(tmp_path), "it", out, key=history.boot)
     shown = out.getvalue()
     assert shown.startswith("beginning of the console\n")
     assert len(shown.splitlines()) > len(CONSOLE.splitlines())
@@ -57,12 +58,12 @@ async def test_a_boot_that_is_over_is_shown_whole(tmp_path: Path, history: Histo
 
 
 async def test_it_grows_and_the_end_is_not_lost(tmp_path: Path, history: History) -> None:
-    console = live.console(tmp_path, history.boot)
+    console = live.console(tmp_path / "scratch", history.boot)
     console.parent.mkdir(parents=True)
     console.write_bytes(CONSOLE[:5000])
     out = io.StringIO()
     following = asyncio.create_task(
-        asyncio.to_thread(follow, tmp_path, "it", out, key=history.boot)
+        asyncio.to_thread(follow, StateDirectory(tmp_path), "it", out, key=history.boot)
     )
     await _shows(out, "filler")
     with console.open("ab") as file:
@@ -73,17 +74,17 @@ async def test_it_grows_and_the_end_is_not_lost(tmp_path: Path, history: History
     async with asyncio.timeout(10):
         await following
     whole = io.StringIO()
-    follow(tmp_path, "it", whole, key=history.boot)
+    follow(StateDirectory(tmp_path), "it", whole, key=history.boot)
     assert out.getvalue() == whole.getvalue()
 
 
 async def test_a_guest_that_is_booted_anew_begins_anew(tmp_path: Path, history: History) -> None:
-    console = live.console(tmp_path, history.boot)
+    console = live.console(tmp_path / "scratch", history.boot)
     console.parent.mkdir(parents=True)
     console.write_bytes(b"a first try, which is quite long\n")
     out = io.StringIO()
     following = asyncio.create_task(
-        asyncio.to_thread(follow, tmp_path, "it", out, key=history.boot)
+        asyncio.to_thread(follow, StateDirectory(tmp_path), "it", out, key=history.boot)
     )
     await _shows(out, "quite long")
     (console.parent / "new").write_bytes(b"second\n")
@@ -97,7 +98,7 @@ async def test_a_guest_that_is_booted_anew_begins_anew(tmp_path: Path, history: 
 
 async def test_a_console_that_is_gone_is_said(tmp_path: Path, history: History) -> None:
     with pytest.raises(InfraError, match="the disk budget took it"):
-        follow(tmp_path, "it", io.StringIO(), key=history.lost_boot)
+        follow(StateDirectory(tmp_path), "it", io.StringIO(), key=history.lost_boot)
 
 
 @pytest.mark.usefixtures("history")
@@ -109,7 +110,7 @@ async def test_a_boot_is_waited_for_as_long_as_somebody_wants_it(tmp_path: Path)
         )
     out = io.StringIO()
     following = asyncio.create_task(
-        asyncio.to_thread(follow, tmp_path, "abcdef", out, key="abcdef")
+        asyncio.to_thread(follow, StateDirectory(tmp_path), "abcdef", out, key="abcdef")
     )
     await asyncio.sleep(1)
     assert not following.done()

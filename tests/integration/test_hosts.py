@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch import admission as module
-from kwatch import listing
-from kwatch.adapters.accelerator import Accelerators
-from kwatch.adapters.host import Host
-from kwatch.adapters.pool import Pool
-from kwatch.adapters.preflight import inspect
-from kwatch.domain.boot import Accelerator, BootProfile
-from kwatch.domain.host import Health, HostFacts, HostSpec, HostState, Load, Need, Slot
+from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.host.fitness import inspect
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.pool import Pool
+from kwatch.cli import tables
+from kwatch.domain.boot.watch import Accelerator, BootProfile
+from kwatch.domain.lab.host import Health, HostFacts, HostSpec, HostState, Load, Need, Slot
+from kwatch.engine import hosts as care
+from kwatch.engine.hosts import HostCare
 from kwatch.store import hosts
 from kwatch.store.database import Database
 
@@ -48,7 +49,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def lines(database: Database) -> list[str]:
-    return list((await database.read(listing.hosts)).lines)
+    return list((await database.read(tables.hosts)).lines)
 
 
 async def test_a_host_is_listed_with_what_is_in_use(database: Database) -> None:
@@ -82,7 +83,7 @@ async def test_what_was_proven_stays_until_it_fails(database: Database) -> None:
     assert shown[2:] == [
         "  KVM: proven 1970-01-12 13:46:40Z", "  TCG: unproven, see 'kwatch hosts accept'",
     ]  # fmt: skip
-    (document,) = (await database.read(listing.hosts)).document
+    (document,) = (await database.read(tables.hosts)).document
     assert document["proven"] == {"kvm": {"at": 1_000_000.0, "seconds": SECONDS}}
     assert document["slots"]["boot"] == {"used": 2, "total": 4}
 
@@ -95,10 +96,10 @@ async def test_a_host_that_is_proven_before_any_daemon_saw_it(database: Database
     assert {name: proof.at for name, proof in seen.proven.items()} == {"kvm": 7.0, "tcg": 8.0}
 
 
-async def test_the_daemon_tells_of_its_hosts(
+async def test_the_daemon_publishes_the_state_of_its_hosts(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HEALTH_SECONDS", 0.02)
+    monkeypatch.setattr(care, "HEALTH_SECONDS", 0.02)
     spec = HostSpec(
         name="here", directory=str(tmp_path / "here"), arch=platform.machine(),
         slots=MappingProxyType({Slot.BUILD: 1, Slot.BOOT: 1}), accelerators=frozenset({"tcg"}),
@@ -107,7 +108,7 @@ async def test_the_daemon_tells_of_its_hosts(
         pool = Pool([host], clock=time.time)
         accelerators = Accelerators()
         telling = asyncio.ensure_future(
-            module.tell(host, pool=pool, accelerators=accelerators, database=database)
+            HostCare(pool=pool, accelerators=accelerators, database=database).publish(host)
         )
 
         async def until(wanted: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kwatch.cli.read_log import WHOLE, reader_of
 from kwatch.domain.log.console import MAX_FINDINGS
-from kwatch.read_log import WHOLE, reader_of
 
 ROOT = Path(__file__).parents[2]
 CONSOLE = (

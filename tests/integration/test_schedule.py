@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.job import JobKind
+from kwatch.engine.schedule import Schedule, Tick
 from kwatch.errors import InfraError
-from kwatch.schedule import Schedule, Tick
 
 NEXT = Tick(kind=JobKind.WATCH, key="next", every=0.1)
 SLOW = Tick(kind=JobKind.WATCH, key="mainline", every=3600.0)

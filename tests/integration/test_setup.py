@@ -63,7 +63,7 @@ def test_make_install_gives_a_kwatch_that_runs_by_itself(tmp_path: Path) -> None
     checked = call(kwatch, "check-config", PROJECT / "config.example.toml", cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
     package = next(prefix.glob("lib/*/site-packages/kwatch"))
-    assert (package / "adapters" / "guest_init.sh").is_file()
+    assert (package / "remote" / "guest_init.sh").is_file()
     assert (package / "web" / "templates" / "base.html").is_file()
 
 

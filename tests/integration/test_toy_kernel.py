@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.domain.guest import (
+from kwatch.domain.boot.channel import (
     BlobChunk,
     BlobDone,
     ChannelEvent,

@@ -63,7 +63,7 @@ async def serving(
             liveness=lambda: liveness,
             clock=lambda: now,
             read_blob=blobs.read,
-            read_live=partial(live.tail, path, limit=1000),
+            read_live=partial(live.tail, path / "scratch", limit=1000),
             name="example lab",
             host_names=["lab.example.org"],
         )
@@ -82,7 +82,7 @@ async def serving_nothing(path: Path) -> AsyncIterator[Client]:
             liveness=lambda: LIVENESS,
             clock=lambda: NOW,
             read_blob=keep_blobs(path, database).read,
-            read_live=partial(live.tail, path, limit=1000),
+            read_live=partial(live.tail, path / "scratch", limit=1000),
             name="new lab",
         )
         async with TestClient(TestServer(application)) as client:
@@ -192,7 +192,7 @@ async def test_a_boot_that_runs_shows_its_console_so_far(tmp_path: Path) -> None
     key = "ab" * 32
     async with serving(tmp_path) as (client, _):
         await page(client, f"/boot/{key}", status=404)
-        console = live.console(tmp_path, key)
+        console = live.console(tmp_path / "scratch", key)
         console.parent.mkdir(parents=True)
         console.write_bytes(b"")
         assert "Not a single byte came yet." in await page(client, f"/boot/{key}")
@@ -275,7 +275,7 @@ async def test_readiness_sees_a_foreign_schema(tmp_path: Path) -> None:
             liveness=lambda: replace(LIVENESS, periods={}),
             clock=lambda: NOW,
             read_blob=keep_blobs(tmp_path, database).read,
-            read_live=partial(live.tail, tmp_path, limit=1000),
+            read_live=partial(live.tail, tmp_path / "scratch", limit=1000),
             name="lab",
         )
         async with TestClient(TestServer(application)) as client:

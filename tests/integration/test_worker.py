@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from kwatch import worker as module
 from kwatch.domain.facts import Facts, Judged, Planned, Watched
-from kwatch.domain.job import GIVE_UP_AFTER, Job, JobKind, Resource
-from kwatch.domain.observation import Outcome, Trial
-from kwatch.domain.regression import judge_key
+from kwatch.domain.lab.job import GIVE_UP_AFTER, Job, JobKind, Resource
+from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.verdict.regression import judge_key
+from kwatch.engine import worker as module
+from kwatch.engine.worker import Stage, Worker
 from kwatch.errors import DiskFullError, InfraError
 from kwatch.store import cursors, history, queue, record
 from kwatch.store import database as database_module
 from kwatch.store.database import Database, Transaction, connect
-from kwatch.worker import Stage, Worker
 from tests.unit.domain import trials
 from tests.unit.domain.trials import VARIANT
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
-    from kwatch.domain.turns import Turns
+    from kwatch.domain.lab.fairness import Turns
 
 SLOTS = dict.fromkeys(Resource, 2)
 TRIAL = Trial(commit="a" * 40, variant=VARIANT.digest)

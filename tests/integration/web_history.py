@@ -7,9 +7,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kwatch.domain.blame import Blame
-from kwatch.domain.boot import BootProfile
-from kwatch.domain.coverage import Count, Coverage, FileCoverage, Origin, Totals
+from kwatch.domain.boot.watch import BootProfile
+from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Totals
 from kwatch.domain.facts import (
     Heard,
     Investigated,
@@ -21,12 +20,16 @@ from kwatch.domain.facts import (
     Written,
 )
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.host import Health, HostState
-from kwatch.domain.investigation import Answer, Ask, Phase, Verdict
-from kwatch.domain.job import GIVE_UP_AFTER, Handle, Job, JobKind
-from kwatch.domain.kconfig import Fragment, KconfigRecipe
+from kwatch.domain.lab.host import Health, HostState
+from kwatch.domain.lab.job import GIVE_UP_AFTER, Handle, Job, JobKind
+from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import (
+from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
+from kwatch.domain.recipe.toolchain import Toolchain
+from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.source.revision import Revision
+from kwatch.domain.source.series import PatchFate, PatchResult, Series
+from kwatch.domain.trial.observation import (
     BootResult,
     BuildResult,
     CheckoutResult,
@@ -34,12 +37,9 @@ from kwatch.domain.observation import (
     Outcome,
     Trial,
 )
-from kwatch.domain.regression import TagResult, Worse, judge_key
-from kwatch.domain.report import Delivery, DeliveryState, Letter, Release, ReportKind
-from kwatch.domain.revision import Revision
-from kwatch.domain.series import PatchFate, PatchResult, Series
-from kwatch.domain.toolchain import Toolchain
-from kwatch.domain.variant import Variant
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import Answer, Ask, Phase, Verdict
+from kwatch.domain.verdict.regression import TagResult, Worse, judge_key
 from kwatch.store import cursors, history, hosts, problems, queue, record
 
 if TYPE_CHECKING:

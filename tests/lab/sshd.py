@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from kwatch.domain.host import HostSpec, Slot
+from kwatch.domain.lab.host import HostSpec, Slot
 from tests.lab.process import LOOPBACK, LabError, Server, call, descendants, free_port, listens
 
 if TYPE_CHECKING:

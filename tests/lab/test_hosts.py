@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from kwatch.adapters.host import Host
-from kwatch.domain.host import HostSpec, Slot
+from kwatch.adapters.host.host import Host
+from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.run import RunSpec
 from tests.lab.box import ROOT, VARIANT, LabHost
 from tests.lab.netns import PREFIX, Machine, Network, clear, ip

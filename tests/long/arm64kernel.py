@@ -9,16 +9,16 @@ import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.kbuild import BuildSlot, make_command
-from kwatch.domain.arch import ARM64
-from kwatch.domain.kconfig import Fragment, merge
+from kwatch.adapters.kernel.kbuild import BuildSlot, make_command
+from kwatch.domain.recipe.arch import ARM64
+from kwatch.domain.recipe.kconfig import Fragment, merge
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.lab.linuxkernel import LINUX
 from tests.long.bootbench import ARM64_FOLDER, PROFILE
 from tests.unit.domain.trials import TOOLCHAIN
 
 if TYPE_CHECKING:
-    from kwatch.domain.boot import BootProfile
+    from kwatch.domain.boot.watch import BootProfile
 
 FRAGMENTS = (PLAIN_CONFIG, LINUX / "arm64.config")
 OUTPUT = ARM64_FOLDER / "out"

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.accelerator import Accelerators
-from kwatch.adapters.host import Host
-from kwatch.adapters.pool import Pool
-from kwatch.domain.boot import Accelerator, BootProfile
-from kwatch.domain.host import HostSpec, Slot
-from kwatch.domain.job import JobKind
-from kwatch.domain.observation import Trial
-from kwatch.domain.phase import Deadlines
+from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.pool import Pool
+from kwatch.domain.boot.phase import Deadlines
+from kwatch.domain.boot.watch import Accelerator, BootProfile
+from kwatch.domain.lab.host import HostSpec, Slot
+from kwatch.domain.lab.job import JobKind
+from kwatch.domain.trial.observation import Trial
 from kwatch.stages import boot
 from kwatch.store import history, record
 from kwatch.store.blobs import Blobs
@@ -27,9 +27,9 @@ from tests.unit.domain import trials
 if TYPE_CHECKING:
     from typing import Self
 
-    from kwatch.domain.job import Job
-    from kwatch.domain.observation import BootResult
-    from kwatch.domain.variant import Variant
+    from kwatch.domain.lab.job import Job
+    from kwatch.domain.recipe.variant import Variant
+    from kwatch.domain.trial.observation import BootResult
     from kwatch.store.database import Transaction
     from tests.lab.sshd import SshHost
 

@@ -7,7 +7,7 @@ import shutil
 import struct
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.elf import Image
+from kwatch.remote.elf import Image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.acceptance import Acceptance
-from kwatch.adapters.host import Host
-from kwatch.domain.acceptance import CASES
-from kwatch.domain.boot import Accelerator
-from kwatch.domain.host import HostSpec
+from kwatch.adapters.guest.proof import Acceptance
+from kwatch.adapters.host.host import Host
+from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.lab.host import HostSpec
+from kwatch.domain.lab.proof import CASES
 from tests.long.bootbench import BUSYBOX, PROFILE
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from kwatch.adapters.lostcounters import audit
-from kwatch.domain.boot import Accelerator
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.verdict import BootEnd
+from kwatch.remote.linkaudit import audit
 from tests.long import arm64kernel
 from tests.long.arm64kernel import IMAGE, OUTPUT, VMLINUX
 from tests.long.bootbench import BootBench

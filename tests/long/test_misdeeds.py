@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.lostcounters import audit
-from kwatch.domain.linkaudit import lost_instrumentation
-from kwatch.domain.verdict import BootEnd
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.coverage.linkaudit import lost_instrumentation
+from kwatch.remote.linkaudit import audit
 from tests.long.bootbench import PROFILE, BootBench
 from tests.long.patching import lose_a_counter, put_code
 

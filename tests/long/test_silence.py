@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.domain.phase import Deadlines
-from kwatch.domain.verdict import BootEnd
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.boot.phase import Deadlines
 from kwatch.store.blobs import contents
 from tests.long.bootbench import PROFILE, BootBench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kwatch.domain.boot import BootProfile
+    from kwatch.domain.boot.watch import BootProfile
     from tests.corpus.grow import Kernel
 
 LATE = replace(

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.domain.phase import Deadlines
-from kwatch.domain.verdict import BootEnd
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.boot.phase import Deadlines
 from tests.long.bootbench import PROFILE, BootBench
 
 if TYPE_CHECKING:

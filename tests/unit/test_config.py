@@ -17,17 +17,18 @@ from pydantic import BaseModel, TypeAdapter
 
 from kwatch.adapters.smtp import Security
 from kwatch.config import model
-from kwatch.config.assemble import Secrets
+from kwatch.config.files import Secrets
 from kwatch.config.load import load
 from kwatch.config.problem import ConfigProblems, Problem
 from kwatch.config.read import ARRAYS, TABLES, fields_of
 from kwatch.config.settings import Settings
-from kwatch.domain.arch import ARCHES
-from kwatch.domain.boot import Accelerator
-from kwatch.domain.guest import Counters
-from kwatch.domain.host import Slot
-from kwatch.domain.job import Resource
-from kwatch.domain.report import Release
+from kwatch.domain.boot.channel import Counters
+from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.lab.host import Slot
+from kwatch.domain.lab.job import Resource
+from kwatch.domain.mail.story import Release
+from kwatch.domain.recipe.arch import ARCHES
+from kwatch.engine.slots import count_slots
 from kwatch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def changed(old: str, new: str) -> str:
 def test_values(tmp_path: Path) -> None:
     found = load(written(tmp_path, GOOD))
     assert found.name == "lab"
-    assert found.state_directory == tmp_path / "state"
+    assert found.state.root == tmp_path / "state"
     assert found.busybox == {"x86_64": tmp_path / "busybox"}
     assert found.trees[0].url == f"{tmp_path}/next.git"
     assert found.schedule.tree_poll == {"next": 900.0}
@@ -157,9 +158,10 @@ def test_values(tmp_path: Path) -> None:
     assert found.lists[0].since == datetime(2026, 1, 2, tzinfo=UTC)
     assert found.series[0].rule.files == ("kernel/llvm-cov/fs.c",)
     assert found.series[0].rule.senders == {"author@example.org"}
-    assert found.slots[Resource.BUILD] == 1
-    assert found.slots[Resource.BOOT] == 3
-    assert set(found.slots) == set(Resource)
+    slots = count_slots(found.hosts, checkouts=found.checkouts, collections=found.collections)
+    assert slots[Resource.BUILD] == 1
+    assert slots[Resource.BOOT] == 3
+    assert set(slots) == set(Resource)
     assert found.blobs_budget == 3 << 29
     assert (found.web.host, found.web.port, found.web.url) == ("127.0.0.1", 8417, None)
 
@@ -306,7 +308,7 @@ def test_state_directory_comes_from_systemd(
     (missing,) = problems_of(tmp_path, text)
     assert missing.key == "lab.state_directory"
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
-    assert load(written(tmp_path, text)).state_directory == Path("/var/lib/one")
+    assert load(written(tmp_path, text)).state.root == Path("/var/lib/one")
 
 
 MISTAKES = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kwatch.read_log import reader_of
+from kwatch.cli.read_log import reader_of
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 LOGS = sorted(CORPUS.glob("*.txt"))

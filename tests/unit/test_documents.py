@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kwatch import cli
+from kwatch.cli import main
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
@@ -51,7 +51,7 @@ every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=identity)
 def test_commands_of_kwatch_are_understood(document: Path) -> None:
     for words in commands(document):
         if words[0] == "kwatch":
-            cli._parser().parse_args(words[1:])
+            main._parser().parse_args(words[1:])
 
 
 @every_document
@@ -77,7 +77,7 @@ def test_what_is_named_in_a_sentence_exists(document: Path) -> None:
     text = SHELL_BLOCK.sub("", document.read_text())
     if document.name == "guest-protocol.md":
         text = re.sub(r"`kwatch [^`]*`", "", text)  # lines of the protocol, not commands
-    verbs = cli._parser()._subparsers
+    verbs = main._parser()._subparsers
     assert verbs is not None
     known = set(verbs._group_actions[0].choices or ())
     for phrase in INLINE.findall(text):

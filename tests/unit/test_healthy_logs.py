@@ -6,8 +6,8 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
+from kwatch.cli.read_log import reader_of
 from kwatch.domain.finding import Severity
-from kwatch.read_log import reader_of
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 

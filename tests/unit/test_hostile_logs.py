@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kwatch.cli.read_log import reader_of
 from kwatch.domain.log.console import MAX_FINDINGS
-from kwatch.read_log import reader_of
 
 if TYPE_CHECKING:
     from kwatch.domain.log.scan import Reading

@@ -22,9 +22,9 @@ SOURCE_SUFFIXES = {".py", ".sh", ".c", ".h", ".S", ".toml", ".config", ".service
 FOLDERS = ("kwatch", "tests", "bench", "configs", "systemd")
 LONGEST_MODULE = 400
 LONGER: dict[str, str] = {
-    "kwatch/adapters/elf.py": "one format, and all that is asked of a file in it",
+    "kwatch/remote/elf.py": "one format, and all that is asked of a file in it",
     "kwatch/adapters/lore.py": "the one reader of an archive, from the manifest to the mail",
-    "kwatch/adapters/supervisor.py": "one file by design: it is uploaded to hosts as it is",
+    "kwatch/remote/supervisor.py": "one file by design: it is uploaded to hosts as it is",
 }
 VAGUE = re.compile(r"(^|_)(util|utils|common|helper|helpers|misc)($|_)", re.IGNORECASE)
 LEFT_TO_DO = re.compile(r"\b(TODO|FIXME|XXX)\b")

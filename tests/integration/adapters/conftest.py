@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.host import Host
-from kwatch.domain.host import HostSpec, Slot
+from kwatch.adapters.host.host import Host
+from kwatch.domain.lab.host import HostSpec, Slot
 from tests.lab.sshd import SshHost
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.host import Host
-from kwatch.domain.host import HostSpec
+from kwatch.adapters.host.host import Host
+from kwatch.domain.lab.host import HostSpec
 from kwatch.errors import InfraError
 from tests.lab.relay import Relay
 from tests.lab.sshd import SshHost
@@ -45,7 +45,7 @@ class Bench:
 
     async def broken(self, host: Host, after: int) -> None:
         """Begin an upload whose connection breaks after so many bytes."""
-        await host.prepare()
+        await host.account.prepare()
         self.relay.reset(cut_after=after)
         with pytest.raises(InfraError) as failed:
             await host.cache.put(self.digest, self.source)
@@ -53,7 +53,7 @@ class Bench:
 
     async def whole(self, host: Host) -> int:
         """Upload it to the end; how many bytes travelled."""
-        await host.prepare()
+        await host.account.prepare()
         self.relay.reset()
         path = Path(await host.cache.put(self.digest, self.source))
         assert path.read_bytes() == self.source.read_bytes()
@@ -108,8 +108,8 @@ async def test_a_plain_upload_travels_once(bench: Bench) -> None:
 @pytest.mark.parametrize("size", [1, SIZE // 2, SIZE, SIZE + 1])
 async def test_a_part_that_is_wrong_is_sent_anew_once(bench: Bench, size: int) -> None:
     async with bench.host() as host:
-        await host.prepare()
-        part = Path(await host.path(f"cache/sha256/{bench.digest}.lab.part"))
+        await host.account.prepare()
+        part = Path(await host.account.path(f"cache/sha256/{bench.digest}.lab.part"))
         part.write_bytes(os.urandom(size))
         travelled = await bench.whole(host)
         again = 2 * SIZE - size if size <= SIZE else SIZE
@@ -119,8 +119,8 @@ async def test_a_part_that_is_wrong_is_sent_anew_once(bench: Bench, size: int) -
 
 async def test_a_part_that_is_all_there_needs_no_bytes(bench: Bench) -> None:
     async with bench.host() as host:
-        await host.prepare()
-        part = Path(await host.path(f"cache/sha256/{bench.digest}.lab.part"))
+        await host.account.prepare()
+        part = Path(await host.account.path(f"cache/sha256/{bench.digest}.lab.part"))
         part.write_bytes(bench.source.read_bytes())
         assert await bench.whole(host) < EXTRA
 
@@ -140,8 +140,8 @@ async def test_a_source_that_changed_is_refused_and_leaves_nothing(bench: Bench)
 async def test_two_daemons_do_not_write_into_one_part(bench: Bench) -> None:
     async with bench.host("one") as one, bench.host("two") as two:
         await bench.broken(one, after=SIZE // 2)
-        await one.prepare()
-        await two.prepare()
+        await one.account.prepare()
+        await two.account.prepare()
         async with asyncio.TaskGroup() as group:
             group.create_task(one.cache.put(bench.digest, bench.source))
             group.create_task(two.cache.put(bench.digest, bench.source))
@@ -153,7 +153,7 @@ async def test_two_daemons_do_not_write_into_one_part(bench: Bench) -> None:
 
 async def test_two_tasks_upload_the_same_once(bench: Bench) -> None:
     async with bench.host() as host:
-        await host.prepare()
+        await host.account.prepare()
         bench.relay.reset()
         async with asyncio.TaskGroup() as group:
             for _ in range(3):
@@ -163,7 +163,7 @@ async def test_two_tasks_upload_the_same_once(bench: Bench) -> None:
 
 async def test_who_is_stopped_in_the_middle_loses_nothing(bench: Bench) -> None:
     async with bench.host() as host:
-        await host.prepare()
+        await host.account.prepare()
         bench.relay.reset()
         putting = asyncio.ensure_future(host.cache.put(bench.digest, bench.source))
         while bench.relay.sent < SIZE // 2:

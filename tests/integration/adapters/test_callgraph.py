@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.callgraph import calls
-from kwatch.adapters.elf import Image
+from kwatch.remote.callgraph import calls
+from kwatch.remote.elf import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +95,7 @@ def test_a_root_that_is_not_there_is_none(image: Path) -> None:
 
 def test_it_is_a_program_too(image: Path) -> None:
     request = json.dumps({"roots": ["start_kernel"], "once": [hashed("once")]})
-    argv = [sys.executable, "-m", "kwatch.adapters.callgraph", str(image)]
+    argv = [sys.executable, "-m", "kwatch.remote.callgraph", str(image)]
     done = subprocess.run(argv, input=request, capture_output=True, check=True, text=True)
     assert "rarely" in json.loads(done.stdout)["once"]
     argv[-1] = str(image.with_name("script"))

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.deadguest import Memory, examine_guest
-from kwatch.adapters.host import Host
-from kwatch.adapters.image import Image
-from kwatch.adapters.qmp import Qmp, QmpError
-from kwatch.domain.host import HostSpec
-from kwatch.domain.postmortem import Machine
+from kwatch.adapters.guest.deadguest import Memory, examine_guest
+from kwatch.adapters.guest.qmp import Qmp, QmpError
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.kernel.image import Image
+from kwatch.domain.deadguest.autopsy import Machine
+from kwatch.domain.lab.host import HostSpec
 from tests.unit.domain.trials import TOOLCHAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kwatch.domain.postmortem import Autopsy
+    from kwatch.domain.deadguest.autopsy import Autopsy
 
 TOY = Path(__file__).parents[2] / "lab/toy"
 
@@ -53,7 +53,7 @@ async def machine(folder: Path, host: Host, *options: str) -> AsyncIterator[Qmp]
         async with asyncio.timeout(10):
             while not (folder / "qmp").exists():
                 await asyncio.sleep(0.02)
-        async with Qmp(await host.connect_unix(str(folder / "qmp"))) as qmp:
+        async with Qmp(await host.account.connect_unix(str(folder / "qmp"))) as qmp:
             yield qmp
     finally:
         process.kill()

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kwatch.adapters import elf
-from kwatch.adapters.elf import KASLR_ALIGN, Image, ImageError, answer
-from kwatch.adapters.lostcounters import audit
+from kwatch.remote import elf
+from kwatch.remote.elf import KASLR_ALIGN, Image, ImageError, answer
+from kwatch.remote.linkaudit import audit
 
 BASE = 0xFFFFFFFF81000000
 SOURCE = """

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.host import WRITE, Host
-from kwatch.adapters.ssh import HostAwayError, HostKeyError
+from kwatch.adapters.host.account import WRITE
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.ssh import HostAwayError, HostKeyError
 from kwatch.errors import ConfigError, InfraError
 from tests.lab.process import call, gone
 from tests.lab.sshd import SshHost
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 
 async def test_a_command_answers(host: Host) -> None:
-    done = await host.run(["sh", "-c", 'cat; printf %s "$0" >&2; exit 3', "a 'quoted' $word"],
-                          stdin=b"fed\n", timeout=10, check=False)  # fmt: skip
+    argv = ["sh", "-c", 'cat; printf %s "$0" >&2; exit 3', "a 'quoted' $word"]
+    done = await host.account.run(argv, stdin=b"fed\n", timeout=10, check=False)
     assert (done.status, done.stdout, done.stderr) == (3, b"fed\n", b"a 'quoted' $word")
     with pytest.raises(InfraError, match="status 3") as failed:
-        await host.run(["sh", "-c", "exit 3"], timeout=10)
+        await host.account.run(["sh", "-c", "exit 3"], timeout=10)
     if host.name == "there":
         assert failed.value.host == "there"
 
@@ -39,16 +40,16 @@ async def test_a_command_is_fed_from_an_iterator(host: Host) -> None:
         for number in range(100):
             yield b"%d\n" % number * 1000
 
-    counted = await host.run(["wc", "-l"], stdin=pieces(), timeout=10)
+    counted = await host.account.run(["wc", "-l"], stdin=pieces(), timeout=10)
     assert counted.text() == "100000"
 
 
 async def test_a_command_that_takes_too_long_or_says_too_much_is_killed(host: Host) -> None:
     with pytest.raises(InfraError, match=r"did not end within 0\.5 s"):
-        await host.run(["sleep", "33.33"], timeout=0.5)
+        await host.account.run(["sleep", "33.33"], timeout=0.5)
     assert await gone("33.33", 2)
     with pytest.raises(InfraError, match="more than 1000 bytes"):
-        await host.run(["sh", "-c", "yes"], timeout=5, limit=1000)
+        await host.account.run(["sh", "-c", "yes"], timeout=5, limit=1000)
 
 
 async def test_files_go_and_come_back_unchanged(host: Host, tmp_path: Path) -> None:
@@ -61,10 +62,10 @@ async def test_files_go_and_come_back_unchanged(host: Host, tmp_path: Path) -> N
     source.unlink()
     assert await host.cache.put(digest, source) == path
     back = tmp_path / "back"
-    await host.get(path, back, limit=20 << 20)
+    await host.account.get(path, back, limit=20 << 20)
     assert hashlib.sha256(back.read_bytes()).hexdigest() == digest
     with pytest.raises(InfraError, match="more than the 1000 allowed"):
-        await host.get(path, tmp_path / "not", limit=1000)
+        await host.account.get(path, tmp_path / "not", limit=1000)
     assert not (tmp_path / "not").exists()
 
 
@@ -73,51 +74,51 @@ async def test_a_file_with_another_digest_is_refused(host: Host, tmp_path: Path)
     source.write_bytes(b"changed meanwhile")
     with pytest.raises(InfraError, match="did not arrive"):
         await host.cache.put("0" * 64, source)
-    assert not list(Path(await host.path("cache/sha256")).iterdir())
+    assert not list(Path(await host.account.path("cache/sha256")).iterdir())
 
 
 async def test_a_file_of_which_not_all_came_is_none(host: Host) -> None:
     # Who is killed in mid-speech ends it as one who is done.
-    target = await host.path("whole")
+    target = await host.account.path("whole")
     for size, data in ((6, b"short"), (4, b"short")):
-        done = await host.run(
+        done = await host.account.run(
             ["sh", "-c", WRITE, target, "x", str(size)], stdin=data, timeout=10, check=False
         )
         assert (done.status, done.stderr) == (1, f"not all of {target} came\n".encode())
     with pytest.raises(InfraError, match="no regular file"):
-        await host.read("whole", 100)
-    listed = await host.run(["ls", await host.path(".")], timeout=10)
+        await host.account.read("whole", 100)
+    listed = await host.account.run(["ls", await host.account.path(".")], timeout=10)
     assert b"whole" not in listed.stdout
 
 
 async def test_small_files(host: Host, tmp_path: Path) -> None:
-    await host.write("deep/below/file", b"\0\xffcontent")
-    assert await host.read("deep/below/file", 100) == b"\0\xffcontent"
+    await host.account.write("deep/below/file", b"\0\xffcontent")
+    assert await host.account.read("deep/below/file", 100) == b"\0\xffcontent"
     path = await host.cache.put_bytes(b"bytes")
     assert path == await host.cache.put_bytes(b"bytes")
     assert Path(path).read_bytes() == b"bytes"
     (tmp_path / "link").symlink_to("/etc/passwd")
     with pytest.raises(InfraError, match="no regular file"):
-        await host.get(str(tmp_path / "link"), tmp_path / "fetched", limit=1 << 20)
+        await host.account.get(str(tmp_path / "link"), tmp_path / "fetched", limit=1 << 20)
 
 
 async def test_unix_sockets(host: Host) -> None:
-    await host.prepare()
-    path = await host.path("run/s")
+    await host.account.prepare()
+    path = await host.account.path("run/s")
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.readline()).upper())
         writer.close()
 
     async with await asyncio.start_unix_server(answer, path):
-        duplex = await host.connect_unix(path)
+        duplex = await host.account.connect_unix(path)
         duplex.writer.write(b"hello\n")
         assert await duplex.reader.read(100) == b"HELLO\n"
         duplex.writer.close()
 
 
 async def test_probe(host: Host) -> None:
-    found = await host.probe()
+    found = await host.account.probe()
     assert found["uid"] == os.getuid()
     assert found["tools"]["git"].endswith("/git")
     assert found["disk_free_bytes"] > 0
@@ -128,10 +129,10 @@ async def test_a_host_that_was_never_there(tmp_path: Path, sshd: SshHost) -> Non
     await sshd.stop()
     async with Host(spec) as host:
         with pytest.raises(HostAwayError, match="cannot be reached") as failed:
-            await host.prepare()
+            await host.account.prepare()
         assert failed.value.host == "there"
         with pytest.raises(HostAwayError, match="next attempt in"):
-            await host.prepare()
+            await host.account.prepare()
 
 
 async def test_only_the_pinned_host_key_is_accepted(sshd: SshHost, tmp_path: Path) -> None:
@@ -143,14 +144,14 @@ async def test_only_the_pinned_host_key_is_accepted(sshd: SshHost, tmp_path: Pat
     for lines in (wrong, f"{kind} {other}", of_another_host):
         async with Host(dataclasses.replace(spec, known_hosts=lines)) as host:
             with pytest.raises(HostKeyError, match="ssh-keyscan") as failed:
-                await host.prepare()
+                await host.account.prepare()
             assert failed.value.host == "there"
             assert "there" in str(failed.value)
     with pytest.raises(ConfigError, match="no host key is pinned"):
         Host(dataclasses.replace(spec, known_hosts="# none\n"))
     bare = sshd.host_key_line.split(maxsplit=1)[1]
     async with Host(dataclasses.replace(spec, known_hosts=bare)) as host:
-        assert await host.prepare() == str(tmp_path / "there")
+        assert await host.account.prepare() == str(tmp_path / "there")
 
 
 async def test_our_own_key_must_be_readable_and_accepted(sshd: SshHost, tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ async def test_our_own_key_must_be_readable_and_accepted(sshd: SshHost, tmp_path
     await call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")])
     async with Host(dataclasses.replace(spec, key_file=tmp_path / "other")) as host:
         with pytest.raises(InfraError, match="authorized_keys"):
-            await host.prepare()
+            await host.account.prepare()
 
 
 async def test_a_host_behind_another_is_reached_through_it(sshd: SshHost, tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ async def test_a_host_behind_another_is_reached_through_it(sshd: SshHost, tmp_pa
         await gateway.stop()
         async with Host(spec) as host:
             with pytest.raises(InfraError, match="cannot be reached"):
-                await host.run(["true"], timeout=5)
+                await host.account.run(["true"], timeout=5)
 
 
 async def test_a_certificate_beside_the_key_is_shown(sshd: SshHost, tmp_path: Path) -> None:
@@ -191,22 +192,22 @@ async def test_a_certificate_beside_the_key_is_shown(sshd: SshHost, tmp_path: Pa
     line = authority.with_suffix(".pub").read_text()
     (sshd.directory / "authorized_keys").write_text(f"cert-authority {line}")
     async with Host(sshd.spec(tmp_path / "there")) as host:
-        assert (await host.run(["echo", "hello"], timeout=5)).text() == "hello"
+        assert (await host.account.run(["echo", "hello"], timeout=5)).text() == "hello"
     # The key alone is not let in.
     sshd.client_key.with_name("client_key-cert.pub").unlink()
     async with Host(sshd.spec(tmp_path / "there")) as host:
         with pytest.raises(InfraError, match="the login was refused"):
-            await host.run(["true"], timeout=5)
+            await host.account.run(["true"], timeout=5)
 
 
 async def test_many_channels_at_a_time(there: Host) -> None:
     async with asyncio.TaskGroup() as group:
         for number in range(20):
-            group.create_task(there.run(["sleep", f"0.{number}"], timeout=20))
+            group.create_task(there.account.run(["sleep", f"0.{number}"], timeout=20))
 
 
 async def test_a_command_does_not_outlive_its_timeout_without_us(there: Host) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.5):
-            await there.run(["sleep", "52.01"], timeout=1)
+            await there.account.run(["sleep", "52.01"], timeout=1)
     assert await gone("52.01", 3)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters import kbuild
 from kwatch.adapters.git import Git
-from kwatch.adapters.host import Host
-from kwatch.adapters.kbuild import OUTPUTS_KEPT, SOURCE, BuildSlot, make_command
-from kwatch.domain.arch import X86_64
-from kwatch.domain.host import HostSpec, Slot
-from kwatch.domain.kconfig import SOURCES
-from kwatch.domain.toolchain import Toolchain
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.kernel import kbuild
+from kwatch.adapters.kernel.kbuild import OUTPUTS_KEPT, SOURCE, BuildSlot, make_command
+from kwatch.domain.lab.host import HostSpec, Slot
+from kwatch.domain.recipe.arch import X86_64
+from kwatch.domain.recipe.kconfig import SOURCES
+from kwatch.domain.recipe.toolchain import Toolchain
 from kwatch.errors import InfraError
 from tests.lab.toy import history
 
@@ -164,7 +164,7 @@ async def test_a_push_that_is_cancelled_is_made_good(
         with contextlib.suppress(asyncio.CancelledError):
             await task
     # A minute later.
-    for left in Path(await host.path("linux.git")).rglob("*.lock"):
+    for left in Path(await host.account.path("linux.git")).rglob("*.lock"):
         os.utime(left, (time.time() - 120,) * 2)
     slot = await filled(host, git, commit)
     assert tree_of(slot.source) == expected(source, commit, tmp_path / "expected")
@@ -192,7 +192,7 @@ async def test_what_a_killed_push_left_on_the_host_is_cleared_away(
 async def test_a_repository_that_is_half_made_is_finished(
     host: Host, git: Git, source: Path
 ) -> None:
-    folder = Path(await host.path("linux.git"))
+    folder = Path(await host.account.path("linux.git"))
     folder.mkdir()
     (folder / "HEAD").write_text("ref: refs/heads/master\n")
     (folder / "config.lock").write_bytes(b"")
@@ -289,7 +289,9 @@ async def test_a_commit_that_is_not_there_is_the_labs_fault(
     commit = await fetched(git, source)
     slot = await filled(host, git, commit)
     with pytest.raises(InfraError) as caught:
-        await kbuild.fill(host, slot, await host.path("linux.git"), "1" * 40, is_fresh=False)
+        await kbuild.fill(
+            host, slot, await host.account.path("linux.git"), "1" * 40, is_fresh=False
+        )
     assert caught.value.host == "here"
     await filled(host, git, commit)
 
@@ -399,7 +401,7 @@ async def made(host: Host, slot: BuildSlot, *targets: str) -> None:
     command = make_command(
         TOOLCHAIN, "x86_64", *targets, jobs=2, launcher="ccache" if shutil.which("ccache") else ""
     )
-    await host.run(slot.sandbox().command(command), timeout=60)
+    await host.account.run(slot.sandbox().command(command), timeout=60)
 
 
 async def built(host: Host, git: Git, commit: str, *, number: int = 0) -> str:
@@ -431,8 +433,8 @@ async def test_the_same_commit_gives_the_same_bytes_in_every_slot(
     second = await built(host, git, two)
     assert second != first
     assert await built(host, git, one) == first
-    shutil.rmtree(await host.path("slots/0"))
-    shutil.rmtree(await host.path("ccache"))
+    shutil.rmtree(await host.account.path("slots/0"))
+    shutil.rmtree(await host.account.path("ccache"))
     assert await built(host, git, two) == second
 
 
@@ -456,6 +458,6 @@ async def test_a_hostile_makefile_can_neither_write_the_source_nor_have_files_re
     async with asyncio.timeout(10):
         for name in (".config", "pipe"):
             with pytest.raises(InfraError):
-                await host.read(f"{slot.output}/{name}", 1 << 20)
+                await host.account.read(f"{slot.output}/{name}", 1 << 20)
             with pytest.raises(InfraError):
-                await host.get(f"{slot.output}/{name}", tmp_path / "got", 1 << 20)
+                await host.account.get(f"{slot.output}/{name}", tmp_path / "got", 1 << 20)

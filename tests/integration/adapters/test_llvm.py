@@ -22,9 +22,14 @@ from kwatch.adapters.llvm import (
     version_command,
 )
 from kwatch.adapters.process import run
-from kwatch.domain.coverage import Count, Coverage, FileCoverage, Origin, Roots
-from kwatch.domain.profraw import HEADER_BYTES, Malformed, ProfileHeader, check_profile
-from kwatch.domain.toolchain import Program
+from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Roots
+from kwatch.domain.coverage.profile_header import (
+    HEADER_BYTES,
+    Malformed,
+    ProfileHeader,
+    check_profile,
+)
+from kwatch.domain.recipe.toolchain import Program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from kwatch.adapters.lore import MAX_MAIL, MAX_MANIFEST, Batch, Cursor, Lore
-from kwatch.domain.message import Mail, parse
+from kwatch.domain.source.message import Mail, parse
 from kwatch.errors import InfraError
 from tests.lab.inbox import Inbox
 

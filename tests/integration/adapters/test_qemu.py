@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters import accelerator as accelerator_module
-from kwatch.adapters.accelerator import TINY_GUESTS, Accelerators, probe_accelerators
-from kwatch.adapters.host import Host
-from kwatch.adapters.preflight import try_guests
-from kwatch.adapters.qemu import QMP, machine, run_spec
-from kwatch.adapters.qmp import Qmp, QmpError
-from kwatch.domain.arch import ARM64
-from kwatch.domain.boot import Accelerator, BootProfile, End, QmpEvent, Sample, Watch
-from kwatch.domain.host import HostSpec, Slot
+from kwatch.adapters.guest import accelerator as accelerator_module
+from kwatch.adapters.guest.accelerator import TINY_GUESTS, Accelerators, probe_accelerators
+from kwatch.adapters.guest.qemu import QMP, machine, run_spec
+from kwatch.adapters.guest.qmp import Qmp, QmpError
+from kwatch.adapters.host.fitness import try_guests
+from kwatch.adapters.host.host import Host
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.boot.watch import Accelerator, BootProfile, End, QmpEvent, Sample, Watch
+from kwatch.domain.lab.host import HostSpec, Slot
+from kwatch.domain.recipe.arch import ARM64
 from kwatch.domain.run import RunSpec
-from kwatch.domain.verdict import BootEnd
 from kwatch.errors import ConfigError, InfraError
 from tests.lab.process import call
 
@@ -64,7 +64,7 @@ async def control(host: Host, run_id: str) -> AsyncIterator[Qmp]:
         while duplex is None:
             # A socket is there a moment before it is listened to.
             with contextlib.suppress(InfraError):
-                duplex = await host.connect_unix(str(path))
+                duplex = await host.account.connect_unix(str(path))
             await asyncio.sleep(0.02)
     async with Qmp(duplex) as qmp:
         yield qmp
@@ -179,15 +179,15 @@ async def test_a_guest_that_is_halted_for_ever_is_a_hang_within_seconds(host: Ho
 
 
 async def test_a_socket_that_nobody_serves(host: Host) -> None:
-    await host.prepare()
-    path = await host.path("run/s")
+    await host.account.prepare()
+    path = await host.account.path("run/s")
 
     async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
     async with await asyncio.start_unix_server(close, path):
         with pytest.raises(QmpError, match="closed"):
-            async with Qmp(await host.connect_unix(path)):
+            async with Qmp(await host.account.connect_unix(path)):
                 pass
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.host import Host
-from kwatch.adapters.runs import OnCancel, RunLostError
-from kwatch.adapters.ssh import HostAwayError, HostKeyError
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.runs import OnCancel, RunLostError
+from kwatch.adapters.host.ssh import HostAwayError, HostKeyError
 from kwatch.domain.run import Alive, Ended, Output, RunEnd, RunReason, RunSpec
 from kwatch.errors import InfraError
 from tests.lab.process import gone, running
@@ -170,7 +170,7 @@ async def test_reap_leaves_only_what_is_kept(host: Host) -> None:
 
 async def test_a_folder_that_was_removed_is_made_anew(host: Host) -> None:
     await host.runs.start("r", shell("true"))
-    shutil.rmtree(await host.prepare())
+    shutil.rmtree(await host.account.prepare())
     assert await host.runs.ids() == ()
     await host.runs.start("r", shell("echo here"))
     assert (await follow(host, "r"))[0] == b"here\n"
@@ -270,7 +270,7 @@ async def test_a_host_that_stays_away_is_given_up(sshd: SshHost, tmp_path: Path)
                 await anext(frames)
         assert failed.value.host == "there"
         with pytest.raises(HostAwayError):
-            await host.run(["true"], timeout=5)
+            await host.account.run(["true"], timeout=5)
         # Nobody was attached: the run ended by itself.
         assert await gone("51.01", 2)
         await sshd.start()

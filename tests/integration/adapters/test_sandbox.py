@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.sandbox import Sandbox
+from kwatch.adapters.kernel.sandbox import Sandbox
 from tests.lab.process import running
 
 if TYPE_CHECKING:

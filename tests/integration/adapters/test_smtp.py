@@ -16,7 +16,7 @@ import pytest
 from aiosmtpd.smtp import SMTP
 
 from kwatch.adapters.smtp import Security, Smtp, SmtpSettings
-from kwatch.domain.report import Delivery, DeliveryState
+from kwatch.domain.mail.story import Delivery, DeliveryState
 from kwatch.errors import InfraError
 from tests.lab.process import LOOPBACK
 from tests.lab.smtpd import Fault, MailServer

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters import ssh as module
-from kwatch.adapters.host import Host
-from kwatch.adapters.ssh import HostAwayError
+from kwatch.adapters.host import ssh as module
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.ssh import HostAwayError
 from kwatch.errors import ConfigError
 from tests.lab.process import Server
 from tests.lab.sshd import SshHost
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from kwatch.domain.host import HostSpec
+    from kwatch.domain.lab.host import HostSpec
 
 
 class Agent:
@@ -54,7 +54,7 @@ def spec(server: SshHost, directory: Path, agent: Path | None) -> HostSpec:
 
 async def hello(host: HostSpec) -> str:
     async with Host(host) as there:
-        return (await there.run(["echo", "hello"], timeout=10)).text()
+        return (await there.account.run(["echo", "hello"], timeout=10)).text()
 
 
 async def test_a_key_that_only_the_agent_has(sshd: SshHost, agent: Agent, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ async def test_a_key_that_only_the_agent_has(sshd: SshHost, agent: Agent, tmp_pa
     # Also for the connections that come when the first is full.
     async with Host(there) as host:
         for _ in range(2):
-            assert (await host.run(["true"], timeout=10)).status == 0
+            assert (await host.account.run(["true"], timeout=10)).status == 0
             await host.close()
 
 
@@ -147,6 +147,6 @@ async def test_an_agent_that_comes_back_is_used_again(
     agent.add(sshd.client_key)
     async with Host(spec(sshd, tmp_path / "there", away)) as host:
         with pytest.raises(HostAwayError, match="cannot be reached"):
-            await host.run(["true"], timeout=10)
+            await host.account.run(["true"], timeout=10)
         away.symlink_to(agent.socket)
-        assert (await host.run(["echo", "hello"], timeout=10)).text() == "hello"
+        assert (await host.account.run(["echo", "hello"], timeout=10)).text() == "hello"

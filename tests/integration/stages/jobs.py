@@ -9,7 +9,7 @@ from kwatch.store import queue, record
 
 if TYPE_CHECKING:
     from kwatch.domain.facts import Facts
-    from kwatch.domain.job import Job, JobKind
+    from kwatch.domain.lab.job import Job, JobKind
     from kwatch.store.database import Database
 
 NOW = 1_800_000_000.0

@@ -16,11 +16,11 @@ import pytest_asyncio
 
 from kwatch.adapters.git import Git
 from kwatch.domain.finding import FindingKind
-from kwatch.domain.job import Job, JobKind
-from kwatch.domain.observation import CheckoutResult, Trial
-from kwatch.domain.posting import am_ready
-from kwatch.domain.regression import judge_key
-from kwatch.domain.series import PatchFate, series_digest
+from kwatch.domain.lab.job import Job, JobKind
+from kwatch.domain.source.posting import am_ready
+from kwatch.domain.source.series import PatchFate, series_digest
+from kwatch.domain.trial.observation import CheckoutResult, Trial
+from kwatch.domain.verdict.regression import judge_key
 from kwatch.errors import InfraError
 from kwatch.stages import checkout
 from kwatch.store import history as store
@@ -35,7 +35,7 @@ from tests.unit.domain.trials import CONTROL, SERIES, VARIANT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from kwatch.domain.variant import Variant
+    from kwatch.domain.recipe.variant import Variant
     from kwatch.store.database import Transaction
 
 FIRST = "llvm-cov: add Clang's source-based code coverage support"

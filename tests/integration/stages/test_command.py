@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.pool import Pool
-from kwatch.domain.command import Command, Verb
+from kwatch.adapters.host.pool import Pool
 from kwatch.domain.facts import Answered, CommandState
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.command import Command, Verb
+from kwatch.domain.lab.job import JobKind
 from kwatch.stages import command
 from kwatch.store import commands, hosts, queue
 

@@ -15,12 +15,12 @@ import pytest
 import pytest_asyncio
 
 from kwatch.adapters.lore import Lore
-from kwatch.config.settings import MailingList
-from kwatch.domain.job import JobKind
-from kwatch.domain.posting import SeriesRule
-from kwatch.domain.report import Letter, Release, ReportKind
-from kwatch.domain.revision import Revision
-from kwatch.domain.series import Series, series_digest
+from kwatch.domain.lab.job import JobKind
+from kwatch.domain.mail.story import Letter, Release, ReportKind
+from kwatch.domain.source.mailing_list import MailingList
+from kwatch.domain.source.posting import SeriesRule
+from kwatch.domain.source.revision import Revision
+from kwatch.domain.source.series import Series, series_digest
 from kwatch.errors import InfraError
 from kwatch.stages import listen
 from kwatch.store import cursors, history, mail, versions

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kwatch.domain.job import Job, JobKind
-from kwatch.domain.revision import Revision, Tree
-from kwatch.domain.variant import VariantSpec
+from kwatch.domain.lab.job import Job, JobKind
+from kwatch.domain.recipe.variant import VariantSpec
+from kwatch.domain.source.revision import Revision, Tree
 from kwatch.stages import plan
 from kwatch.store import history, queue, versions
 from tests.integration.stages.jobs import claimed, keep, queued
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pytest
 
     from kwatch.domain.facts import Planned
-    from kwatch.domain.series import Series
+    from kwatch.domain.source.series import Series
     from kwatch.store.database import Database
 
 COVERAGE = VariantSpec(

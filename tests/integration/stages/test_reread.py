@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.facts import Reread
 from kwatch.domain.finding import FindingKind
-from kwatch.domain.job import WHOLE, Job, JobKind
+from kwatch.domain.lab.job import WHOLE, Job, JobKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import BootResult, BuildResult
-from kwatch.domain.verdict import BootEnd
+from kwatch.domain.trial.observation import BootResult, BuildResult
 from kwatch.stages import reread
 from kwatch.store import history
 from kwatch.store.blobs import Blobs

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kwatch.adapters.git import Git
-from kwatch.domain.blame import Blame
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.job import JobKind
+from kwatch.domain.mail.story import Correspondence, Release, ReportKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import Outcome
-from kwatch.domain.regression import Regression, RegressionEvent, RegressionState, TagResult
-from kwatch.domain.report import Correspondence, Release, ReportKind
-from kwatch.domain.revision import Tree
+from kwatch.domain.source.revision import Tree
+from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.regression import Regression, RegressionEvent, RegressionState, TagResult
 from kwatch.stages import report
 from kwatch.store import history, problems
 from tests.integration.stages.jobs import NOW, claimed, keep

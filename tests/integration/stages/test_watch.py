@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from kwatch.adapters.git import Git
 from kwatch.domain.facts import Watched
-from kwatch.domain.job import JobKind
-from kwatch.domain.revision import Tree
+from kwatch.domain.lab.job import JobKind
+from kwatch.domain.source.revision import Tree
 from kwatch.errors import InfraError
 from kwatch.stages import watch
 from kwatch.store import cursors, history

@@ -16,7 +16,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kwatch.domain.blame import Blame
 from kwatch.domain.facts import (
     Facts,
     Investigated,
@@ -26,19 +25,20 @@ from kwatch.domain.facts import (
     Watched,
     Written,
 )
-from kwatch.domain.investigation import Ask, Evidence, Question, plan
-from kwatch.domain.job import Job, JobKind
+from kwatch.domain.lab.job import Job, JobKind
+from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import Trial
-from kwatch.domain.regression import (
+from kwatch.domain.source.revision import Revision
+from kwatch.domain.trial.observation import Trial
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import Ask, Evidence, Question, plan
+from kwatch.domain.verdict.regression import (
     TRANSITIONS,
     RegressionEvent,
     RegressionState,
     judge,
     judged_by,
 )
-from kwatch.domain.report import Delivery, DeliveryState, Letter, Release, ReportKind
-from kwatch.domain.revision import Revision
 from kwatch.store import history, mail, problems, queue, record
 from kwatch.store.database import connect, migrate, transaction
 from tests.unit.domain import trials
@@ -47,7 +47,7 @@ from tests.unit.domain.trials import VARIANT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kwatch.domain.variant import Variant
+    from kwatch.domain.recipe.variant import Variant
 
 TREE = "linux-next"
 MAILS = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from kwatch.domain.job import JobKind
+from kwatch.domain.lab.job import JobKind
 from kwatch.errors import DiskFullError, InfraError
 from kwatch.store import history
 from kwatch.store.blobs import CHUNK, KEEP_SECONDS, Blobs

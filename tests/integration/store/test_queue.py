@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.domain.job import (
+from kwatch.domain.lab.job import (
     FIRST_DELAY,
     GIVE_UP_AFTER,
     LEASE_SECONDS,

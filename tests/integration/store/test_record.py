@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kwatch.domain.facts import Reread
-from kwatch.domain.investigation import Goal, Verdict
-from kwatch.domain.job import GIVE_UP_AFTER, WHOLE, Job, JobKind
-from kwatch.domain.observation import Outcome, Trial
-from kwatch.domain.regression import RegressionState
-from kwatch.domain.report import DeliveryState
+from kwatch.domain.lab.job import GIVE_UP_AFTER, WHOLE, Job, JobKind
+from kwatch.domain.mail.story import DeliveryState
+from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.verdict.investigation import Goal, Verdict
+from kwatch.domain.verdict.regression import RegressionState
 from kwatch.store import history, mail, problems, queue, record
 from kwatch.store.database import transaction
 from tests.integration.store.bench_lab import Lab, Trouble, Truth

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kwatch.domain.blame import Blame
-from kwatch.domain.investigation import Verdict
-from kwatch.domain.job import Job, JobKind
-from kwatch.domain.regression import RegressionState
-from kwatch.domain.report import DeliveryState
+from kwatch.domain.lab.job import Job, JobKind
+from kwatch.domain.mail.story import DeliveryState
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import Verdict
+from kwatch.domain.verdict.regression import RegressionState
 from kwatch.errors import LeaseLostError
 from kwatch.store import problems, queue, record
 from kwatch.store.database import transaction

@@ -6,11 +6,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from kwatch.adapters import accelerator as module
-from kwatch.adapters.accelerator import Accelerators
-from kwatch.adapters.host import Host
-from kwatch.domain.boot import Accelerator, BootProfile
-from kwatch.domain.host import HostSpec, Slot
+from kwatch.adapters.guest import accelerator as module
+from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.host.host import Host
+from kwatch.domain.boot.watch import Accelerator, BootProfile
+from kwatch.domain.lab.host import HostSpec, Slot
 
 if TYPE_CHECKING:
     import pytest

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.adapters.cache import evict
-from kwatch.adapters.frames import FrameParser, RefusedError
+from kwatch.adapters.host.cache import evict
+from kwatch.adapters.host.frames import FrameParser, RefusedError
 from kwatch.domain.run import Alive, Ended, Frame, Output, RunEnd, RunReason
 from kwatch.errors import InfraError
 

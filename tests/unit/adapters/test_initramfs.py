@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kwatch.adapters.initramfs import build_initramfs
-from kwatch.domain.arch import ARM64, X86_64, Arch
-from kwatch.domain.guest import Counters
+from kwatch.adapters.guest.initramfs import build_initramfs
+from kwatch.domain.boot.channel import Counters
+from kwatch.domain.recipe.arch import ARM64, X86_64, Arch
 from kwatch.errors import ConfigError
 
 BUSYBOX = Path("/bin/busybox")

@@ -19,9 +19,9 @@ from kwatch.adapters.llvm import (
     read_export,
     read_instruction,
 )
-from kwatch.domain.coverage import Count, Coverage, FileCoverage, Origin, Roots
-from kwatch.domain.toolchain import Program, ToolchainVersions
-from kwatch.domain.trap import Instruction
+from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Roots
+from kwatch.domain.deadguest.exception_frame import Instruction
+from kwatch.domain.recipe.toolchain import Program, ToolchainVersions
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:

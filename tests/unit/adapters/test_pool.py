@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters import pool as module
-from kwatch.adapters.host import Host
-from kwatch.adapters.pool import FIRST_PAUSE, LONGEST_PAUSE, Pool
-from kwatch.domain.host import Health, HostSpec, Load, Need, Slot
-from kwatch.domain.job import Handle
+from kwatch.adapters.host import pool as module
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.pool import FIRST_PAUSE, LONGEST_PAUSE, Pool
+from kwatch.domain.lab.host import Health, HostSpec, Load, Need, Slot
+from kwatch.domain.lab.job import Handle
 from kwatch.errors import DiskFullError, InfraError
 
 if TYPE_CHECKING:

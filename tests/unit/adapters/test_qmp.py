@@ -4,8 +4,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.adapters.registers import code_command, parse_registers, tells_halts, with_code
-from kwatch.domain.vcpu import VcpuSample
+from kwatch.adapters.guest.registers import code_command, parse_registers, tells_halts, with_code
+from kwatch.domain.boot.vcpu import VcpuSample
 
 RUNNING = """\r
 CPU#0\r

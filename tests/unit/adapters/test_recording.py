@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters import qemu, recording
-from kwatch.adapters.recording import Recording
-from kwatch.domain.guest import ChannelReader
+from kwatch.adapters.guest import qemu, recording
+from kwatch.adapters.guest.recording import Recording
+from kwatch.domain.boot.channel import ChannelReader
 from kwatch.errors import DiskFullError
 from kwatch.store import live
 
@@ -49,7 +49,7 @@ def test_a_console_is_there_at_once_and_grows(tmp_path: Path) -> None:
 
 
 def test_it_is_where_those_look_who_follow_it(tmp_path: Path) -> None:
-    with Recording(folder=live.folder(tmp_path / live.SCRATCH, "key")) as heard:
+    with Recording(folder=live.folder(tmp_path, "key")) as heard:
         assert heard.console == live.console(tmp_path, "key")
         assert live.CONSOLE == qemu.CONSOLE
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from kwatch.domain.bisect.commits import ancestors
+from kwatch.domain.verdict.bisect.commits import ancestors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

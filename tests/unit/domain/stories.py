@@ -5,14 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kwatch.domain.blame import Blame
-from kwatch.domain.coverage import Count, Totals
+from kwatch.domain.coverage.figures import Count, Totals
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.investigation import Verdict
-from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import Outcome
-from kwatch.domain.regression import Regression, RegressionState, TagResult
-from kwatch.domain.report import (
+from kwatch.domain.mail.story import (
     BisectionStep,
     CommitInfo,
     Configuration,
@@ -24,7 +19,12 @@ from kwatch.domain.report import (
     Story,
     ThreadMail,
 )
-from kwatch.domain.series import Series
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.source.series import Series
+from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import Verdict
+from kwatch.domain.verdict.regression import Regression, RegressionState, TagResult
 
 GOOD, BAD, FIXED = "1" * 40, "2" * 40, "f" * 40
 CULPRIT, PARENT = "3f2a1b4c5d6e7f80" + "0" * 24, "77aa00bb11cc22dd" + "0" * 24

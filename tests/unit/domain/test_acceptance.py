@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from kwatch.domain.acceptance import CASES, HEALTHY, Attempt, Case, figures
-from kwatch.domain.boot import BootProfile
-from kwatch.domain.verdict import BootEnd
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.boot.watch import BootProfile
+from kwatch.domain.lab.proof import CASES, HEALTHY, Attempt, Case, figures
 
 
 def attempt(case: Case, end: BootEnd, took: float, boot_seconds: float | None = None) -> Attempt:

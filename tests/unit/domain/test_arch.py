@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from kwatch.adapters.accelerator import TINY_GUESTS
-from kwatch.adapters.kbuild import make_command
-from kwatch.adapters.preflight import PROFILES
-from kwatch.adapters.qemu import command, command_for_people
-from kwatch.domain.arch import ARCHES, ARM64, Arch
-from kwatch.domain.boot import Accelerator, BootProfile
+from kwatch.adapters.guest.accelerator import TINY_GUESTS
+from kwatch.adapters.guest.qemu import command, command_for_people
+from kwatch.adapters.host.fitness import PROFILES
+from kwatch.adapters.kernel.kbuild import make_command
+from kwatch.domain.boot.watch import Accelerator, BootProfile
+from kwatch.domain.recipe.arch import ARCHES, ARM64, Arch
 from tests.unit.domain.trials import TOOLCHAIN
 
 every_arch = pytest.mark.parametrize("arch", ARCHES.values(), ids=ARCHES)

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from kwatch.domain.autopsy import examine
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.deadguest.autopsy import Autopsy
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.log.console import read_console
 from kwatch.domain.log.ktap import CaseUse
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.postmortem import Autopsy
-from kwatch.domain.verdict import BootEnd
+from kwatch.domain.trial.diagnosis import examine
 
 BOOT = b"[    0.000000] Linux version 7.0.0-next\r\n[    0.100000] Command line: quiet\r\n"
 OOPS = b"[    1.1] BUG: unable to handle page fault for address: ffffffffdeadbeef\r\n"

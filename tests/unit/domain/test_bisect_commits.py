@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kwatch.domain.bisect.commits import Ambiguous, Culprit, Mark, Probe, ancestors, halve
+from kwatch.domain.verdict.bisect.commits import Ambiguous, Culprit, Mark, Probe, ancestors, halve
 from tests.unit.domain.histories import History, histories, next_histories
 
 

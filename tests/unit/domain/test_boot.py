@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain import guest
-from kwatch.domain.boot import (
+from kwatch.domain.boot import channel as protocol
+from kwatch.domain.boot.ending import BootEnd, BootVerdict
+from kwatch.domain.boot.phase import Phase
+from kwatch.domain.boot.vcpu import VcpuSample
+from kwatch.domain.boot.watch import (
     Accelerator,
     BootProfile,
     Continue,
@@ -19,10 +22,7 @@ from kwatch.domain.boot import (
     Watch,
 )
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.phase import Phase
 from kwatch.domain.run import RunEnd, RunReason
-from kwatch.domain.vcpu import VcpuSample
-from kwatch.domain.verdict import BootEnd, BootVerdict
 
 PROFILE = BootProfile(name="test")
 BOOT = b"[    0.000000] Linux version 6.12.0 (role@example.org)\r\n[    0.1] more\r\n"
@@ -31,8 +31,8 @@ PANIC = (
     b"[    1.2] CPU: 0 PID: 1 Comm: init\r\n"
     b"[    1.3] ---[ end Kernel panic - not syncing: Attempted to kill init! ]---\r\n"
 )
-BLOB = guest.BlobStarted(name="profraw", size=1, sha256="0" * 64)
-INTACT = guest.BlobDone(name="profraw", integrity=guest.Integrity.INTACT)
+BLOB = protocol.BlobStarted(name="profraw", size=1, sha256="0" * 64)
+INTACT = protocol.BlobDone(name="profraw", integrity=protocol.Integrity.INTACT)
 
 
 def sample(
@@ -81,9 +81,9 @@ def until_end(
 def test_a_boot_that_goes_well() -> None:
     watched = watch()
     assert watched.receive_console(BOOT, 1.0) == Continue()
-    watched.receive_channel([guest.Hello(version=1)], 2.5)
-    watched.receive_channel([guest.Tested()], 4.0)
-    watched.receive_channel([BLOB, INTACT, guest.Done()], 5.0)
+    watched.receive_channel([protocol.Hello(version=1)], 2.5)
+    watched.receive_channel([protocol.Tested()], 4.0)
+    watched.receive_channel([BLOB, INTACT, protocol.Done()], 5.0)
     watched.receive_qmp(QmpEvent(name="SHUTDOWN", reason="guest-reset"), 5.1)
     found = watched.ended(exited(), 5.2).verdict
     assert (found.end, found.milestone) == (BootEnd.DONE, Milestone.COLLECTED)
@@ -98,8 +98,10 @@ def test_a_boot_that_goes_well() -> None:
 
 def test_a_damaged_profile_is_not_collected() -> None:
     watched = watch()
-    damaged = guest.BlobDone(name="profraw", integrity=guest.Integrity.DAMAGED)
-    watched.receive_channel([guest.Hello(version=1), guest.Tested(), damaged, guest.Done()], 1.0)
+    damaged = protocol.BlobDone(name="profraw", integrity=protocol.Integrity.DAMAGED)
+    watched.receive_channel(
+        [protocol.Hello(version=1), protocol.Tested(), damaged, protocol.Done()], 1.0
+    )
     found = watched.ended(exited(), 2.0).verdict
     assert (found.end, found.milestone) == (BootEnd.DONE, Milestone.TESTED)
 
@@ -172,7 +174,7 @@ def test_a_machine_that_waited_in_vain_after_its_guest_was_done(
 ) -> None:
     watched = watch()
     watched.receive_console(BOOT, 1.0)
-    watched.receive_channel([guest.Hello(version=1), guest.Tested(), guest.Done()], 2.0)
+    watched.receive_channel([protocol.Hello(version=1), protocol.Tested(), protocol.Done()], 2.0)
     assert watched.ended(exited(reason=reason, status=-9), 90.0).verdict.end is end
 
 
@@ -250,7 +252,7 @@ def test_a_guest_that_may_go_on_waits_for_its_deadline(looks: list[list[VcpuSamp
 @pytest.mark.parametrize("look", [[IDLE], [sample(interrupts=True)], [DEAD, IDLE]])
 def test_user_space_may_sleep(look: list[VcpuSample]) -> None:
     watched = watch()
-    watched.receive_channel([guest.Hello(version=1)], 1.0)
+    watched.receive_channel([protocol.Hello(version=1)], 1.0)
     found, now = until_end(watched, [look], start=1.0)
     assert (found.end, now) == (BootEnd.STALL, 901.0)
 
@@ -270,15 +272,15 @@ def test_the_deadlines_of_each_phase_and_of_all() -> None:
     assert until_end(watch(), [[IDLE]])[1] == 30
     assert until_end(watch(Accelerator.TCG), [[IDLE]])[1] == 120
     watched = watch()
-    watched.receive_channel([guest.Hello(version=1), guest.Tested()], 10.0)
+    watched.receive_channel([protocol.Hello(version=1), protocol.Tested()], 10.0)
     assert until_end(watched, [[IDLE]], start=10.0)[1] == 310
     watched = watch()
-    watched.receive_channel([guest.Hello(version=1), guest.Tested(), guest.Done()], 10.0)
+    watched.receive_channel([protocol.Hello(version=1), protocol.Tested(), protocol.Done()], 10.0)
     found, now = until_end(watched, [[IDLE]], start=10.0)
     assert (found.end, now) == (BootEnd.STALL, 30)
     watched = watch()
-    watched.receive_channel([guest.Hello(version=1)], 20.0)
-    watched.receive_channel([guest.Tested()], 919.0)
+    watched.receive_channel([protocol.Hello(version=1)], 20.0)
+    watched.receive_channel([protocol.Tested()], 919.0)
     found, now = until_end(watched, [[IDLE]], start=919.0)
     assert (found.end, now) == (BootEnd.DEADLINE, 1200)
 
@@ -293,7 +295,7 @@ def test_an_idle_guest_is_given_up_when_it_is_known_what_is_usual() -> None:
     assert 61 < at < 64
     # What may take long gets its time: the tests of this one sleep.
     watched = Watch(PROFILE, Accelerator.TCG, 0.0, usual)
-    watched.receive_channel([guest.Hello(version=1)], 1.0)
+    watched.receive_channel([protocol.Hello(version=1)], 1.0)
     found, at = until_end(watched, [[IDLE]], start=1.0)
     assert 200 < at < 214
 
@@ -342,7 +344,7 @@ def test_one_answer_for_any_way_to_cut_the_bytes(
 ) -> None:
     answers = []
     for pieces in ([b"".join(lines)], cut(b"".join(lines), cuts)):
-        watched, reader = watch(), guest.ChannelReader()
+        watched, reader = watch(), protocol.ChannelReader()
         for piece in pieces:
             watched.receive_console(piece, 1.0)
         for piece in cut(b"".join(channel), cuts):
@@ -357,7 +359,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("qmp"), st.sampled_from(["SHUTDOWN", "GUEST_PANICKED", "STOP"])),
     st.tuples(
         st.just("channel"),
-        st.sampled_from([guest.Hello(version=9), guest.Tested(), INTACT, guest.Done()]),
+        st.sampled_from([protocol.Hello(version=9), protocol.Tested(), INTACT, protocol.Done()]),
     ),
     st.tuples(st.just("tick"), st.none()),
 )
@@ -374,7 +376,9 @@ def test_it_never_raises_and_always_ends(script: list[tuple[tuple[str, object], 
             watched.receive_samples(value, now)
         elif isinstance(value, str):
             watched.receive_qmp(QmpEvent(name=value), now)
-        elif isinstance(value, guest.Hello | guest.Tested | guest.BlobDone | guest.Done):
+        elif isinstance(
+            value, protocol.Hello | protocol.Tested | protocol.BlobDone | protocol.Done
+        ):
             watched.receive_channel([value], now)
         else:
             assert kind == "tick"

@@ -9,7 +9,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.counters import MANY, Counters, entered, entries, of_profile
+from kwatch.domain.deadguest.profile_counters import MANY, Counters, entered, entries, of_profile
 
 
 def hashed(name: str) -> int:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.coverage import (
+from kwatch.domain.coverage.figures import (
     Change,
     Count,
     Coverage,

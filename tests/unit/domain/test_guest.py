@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kwatch.domain import guest
-from kwatch.domain.guest import (
+from kwatch.domain.boot import channel
+from kwatch.domain.boot.channel import (
     CHUNK_SIZE,
     LINE_LIMIT,
     Begin,
@@ -77,7 +77,7 @@ def test_a_whole_session() -> None:
         End(index=0, status=0),
         Begin(index=1),
         End(index=1, status=143),
-        guest.Tested(),
+        channel.Tested(),
         BlobStarted(name="profraw", size=len(PROFILE), sha256=hashlib.sha256(PROFILE).hexdigest()),
         BlobChunk(data=PROFILE[:CHUNK_SIZE]),
         BlobChunk(data=PROFILE[CHUNK_SIZE:]),

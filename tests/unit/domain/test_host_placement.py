@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.host import Health, HostSpec, HostState, Load, Need, Slot, place, suits
+from kwatch.domain.lab.host import Health, HostSpec, HostState, Load, Need, Slot, place, suits
 
 WELL = HostState()
 

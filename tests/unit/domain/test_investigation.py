@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kwatch.domain.bisect.commits import ancestors
-from kwatch.domain.blame import Blame
 from kwatch.domain.finding import Finding
-from kwatch.domain.investigation import (
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.verdict.bisect.commits import ancestors
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import (
     SPARE_REPEATS,
     Answer,
     Ask,
@@ -23,8 +25,6 @@ from kwatch.domain.investigation import (
     Verdict,
     plan,
 )
-from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import Outcome, Trial
 from tests.unit.domain.histories import History, histories, next_histories
 from tests.unit.domain.trials import APPLY, COMPILE, HANG, LAB_FAILED, PANIC, PASSED, failed
 

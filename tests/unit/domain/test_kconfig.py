@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.kconfig import (
+from kwatch.domain.recipe.kconfig import (
     BadLine,
     Dropped,
     Fragment,

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kwatch.domain.coverage.linkaudit import SHOWN, lost_instrumentation
 from kwatch.domain.finding import FindingKind
-from kwatch.domain.linkaudit import SHOWN, lost_instrumentation
 
 SYMBOL = {"symbol": "__profc__Z13sized_strscpy", "state": "undefined", "before": "vmlinux.o",
           "stage": ".tmp_vmlinux1"}  # fmt: skip

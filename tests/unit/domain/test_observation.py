@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.domain.boot import BootProfile
+from kwatch.domain.boot.watch import BootProfile
 from kwatch.domain.finding import FindingKind
-from kwatch.domain.job import JobKind
-from kwatch.domain.kconfig import Fragment, KconfigRecipe
+from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import (
+from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
+from kwatch.domain.trial.observation import (
     Outcome,
     Settled,
     Step,
@@ -27,7 +27,7 @@ from tests.unit.domain import trials
 from tests.unit.domain.trials import CONTROL, VARIANT
 
 if TYPE_CHECKING:
-    from kwatch.domain.variant import Variant
+    from kwatch.domain.recipe.variant import Variant
 
 TRIAL = Trial(commit="a" * 40, variant=VARIANT.digest)
 OF_CONTROL = Trial(commit="a" * 40, variant=CONTROL.digest)

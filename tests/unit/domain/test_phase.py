@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
+from kwatch.domain.boot.phase import Deadlines, Phase, after, durations, goal, longest_idle, usual
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.phase import Deadlines, Phase, after, durations, goal, longest_idle, usual
 
 
 def test_every_phase_has_a_deadline_and_a_goal() -> None:

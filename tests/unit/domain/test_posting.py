@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kwatch.domain.message import MAX_MAIL, Mail, MailKind, Unreadable, normalised, parse
-from kwatch.domain.posting import (
+from kwatch.domain.source.message import MAX_MAIL, Mail, MailKind, Unreadable, normalised, parse
+from kwatch.domain.source.posting import (
     Acceptance,
     Posting,
     Reason,

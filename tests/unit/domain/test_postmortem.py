@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from kwatch.domain.postmortem import (
+from kwatch.domain.deadguest.autopsy import (
     Machine,
     Place,
     VcpuState,
     conclude,
 )
-from kwatch.domain.trap import Instruction, Trap
+from kwatch.domain.deadguest.exception_frame import Instruction, Trap
 
 HALT = Place(function="early_fixup_exception", offset=0x6F)
 FAULT = Place(function="start_kernel", offset=0xE)

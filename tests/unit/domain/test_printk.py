@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.printk import HEADER_BYTES, Region, Ring, find_ring, messages
+from kwatch.domain.deadguest.printk import HEADER_BYTES, Region, Ring, find_ring, messages
 
 COUNT_BITS, SIZE_BITS = 3, 8
 FINALIZED, REUSABLE = 2, 3

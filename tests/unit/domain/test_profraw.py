@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.profraw import (
+from kwatch.domain.coverage.profile_header import (
     HEADER_BYTES,
     Malformed,
     ProfileHeader,

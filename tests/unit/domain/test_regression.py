@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import Outcome
-from kwatch.domain.regression import (
+from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.verdict.regression import (
     OPEN_STATES,
     TRANSITIONS,
     Better,

@@ -16,14 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kwatch.domain.blame import Blame
-from kwatch.domain.exhibits import _folded
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.investigation import Verdict
-from kwatch.domain.letter import MAX_SUBJECT, compose
-from kwatch.domain.observation import Outcome
-from kwatch.domain.plain import ascii_line, log_line, one_line
-from kwatch.domain.report import (
+from kwatch.domain.mail.body import MAX_BODY
+from kwatch.domain.mail.letter import MAX_SUBJECT, compose
+from kwatch.domain.mail.story import (
     TRANSITIONS,
     CommitInfo,
     Elsewhere,
@@ -37,7 +33,11 @@ from kwatch.domain.report import (
     first_state,
     grade,
 )
-from kwatch.domain.wording import MAX_BODY
+from kwatch.domain.mail.tables import _folded
+from kwatch.domain.text import ascii_line, log_line, one_line
+from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import Verdict
 from tests.unit.domain.stories import (
     BISECTED,
     COMMIT,
@@ -58,7 +58,7 @@ from tests.unit.domain.stories import (
 if TYPE_CHECKING:
     from email.message import EmailMessage
 
-    from kwatch.domain.report import Correspondence, Letter
+    from kwatch.domain.mail.story import Correspondence, Letter
 
 GOLDEN = Path(__file__).with_name("golden")
 OUTLOOK = "DS0PR11MB637312345678901234567890@DS0PR11MB6373.namprd11.prod.outlook.example.org"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.revision import TagChanges, tag_changes, tag_order
+from kwatch.domain.source.revision import TagChanges, tag_changes, tag_order
 
 NEXT_TAGS = st.dates().map(lambda day: f"next-{day:%Y%m%d}")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.trap import (
+from kwatch.domain.deadguest.exception_frame import (
     Fault,
     Instruction,
     Trap,

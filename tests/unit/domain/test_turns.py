@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.job import Party, Purpose, Resource
-from kwatch.domain.turns import REMEMBERED, SMALLEST_SHARE, Start, Turns, Waiting, choose
+from kwatch.domain.lab.fairness import REMEMBERED, SMALLEST_SHARE, Start, Turns, Waiting, choose
+from kwatch.domain.lab.job import Party, Purpose, Resource
 
 BUILD = Resource.BUILD
 TREES = ("next", "mainline", "stable", "tip")

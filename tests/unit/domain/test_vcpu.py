@@ -6,8 +6,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from kwatch.domain.boot import QUIET
-from kwatch.domain.vcpu import Liveness, VcpuHistory, VcpuSample
+from kwatch.domain.boot.vcpu import Liveness, VcpuHistory, VcpuSample
+from kwatch.domain.boot.watch import QUIET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

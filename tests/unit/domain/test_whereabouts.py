@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.domain.whereabouts import find, once_only
+from kwatch.domain.deadguest.progress import find, once_only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,14 +6,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kwatch.domain.boot import BootProfile
-from kwatch.domain.coverage import Count, Coverage, FileCoverage, Origin, Totals
+from kwatch.domain.boot.watch import BootProfile
+from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Totals
 from kwatch.domain.finding import Finding, FindingKind
-from kwatch.domain.investigation import Evidence
-from kwatch.domain.job import JobKind
-from kwatch.domain.kconfig import KconfigRecipe
+from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.observation import (
+from kwatch.domain.recipe.kconfig import KconfigRecipe
+from kwatch.domain.recipe.toolchain import Toolchain
+from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.source.series import PatchFate, PatchResult, Series, series_digest
+from kwatch.domain.trial.observation import (
     BootResult,
     BuildResult,
     CheckoutResult,
@@ -23,9 +25,7 @@ from kwatch.domain.observation import (
     Trial,
     keys_of,
 )
-from kwatch.domain.series import PatchFate, PatchResult, Series, series_digest
-from kwatch.domain.toolchain import Toolchain
-from kwatch.domain.variant import Variant
+from kwatch.domain.verdict.investigation import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

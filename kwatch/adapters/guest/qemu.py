@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's command line: from a boot profile to a run to supervise.
+
+Console and channel are files in the folder of the run (docs/guest-protocol.md): they survive a
+broken connection, and a guest never waits for a reader. The channel is a port of virtio-serial,
+and a serial line for kernels without the driver. Options: QEMU's qemu(1).
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.recipe.arch import ARCHES, Arch
+from kwatch.domain.run import LOG, RunSpec
+from kwatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kwatch.domain.boot.watch import BootProfile
+
+CONSOLE = "console"
+CHANNEL = "channel"
+SERIAL = "serial"
+# The guest's name for its end of the channel.
+PORT = "org.kwatch.channel"
+QMP = "qmp"
+LOG_LIMIT = 1 << 20
+# Seconds by which the supervisor's deadline is behind that of the watch.
+MARGIN = 60.0
+
+# The guest is hostile: QEMU may start no program and gain no right.
+CONFINED = (
+    "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+)  # fmt: skip
+
+
+def machine(
+    profile: BootProfile, accelerator: Accelerator, *, memory_mib: int, cpus: int
+) -> tuple[str, ...]:
+    """What every guest of ``profile`` has in common: no devices but those named later."""
+    arch = _arch(profile)
+    if accelerator is Accelerator.AUTO:
+        raise ValueError("the accelerator is to be chosen before")
+    cpu = profile.cpu or ("host" if accelerator is Accelerator.KVM else "max")
+    return (
+        arch.emulator, "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot",
+        *CONFINED, "-M", f"{profile.machine},dump-guest-core=off", "-accel", accelerator.value,
+        "-cpu", cpu, "-m", f"{memory_mib}M", "-smp", str(cpus),
+        "-chardev", f"file,id=console,path={CONSOLE}", "-serial", "chardev:console",
+    )  # fmt: skip
+
+
+def command(
+    profile: BootProfile, accelerator: Accelerator, *, kernel: str, initramfs: str
+) -> tuple[str, ...]:
+    """The argv that boots ``kernel`` with ``initramfs`` (paths on the host).
+
+    To be run in the folder of the run, where it makes ``console``, ``channel``, ``serial`` and the
+    socket ``qmp``. The accelerator is KVM or TCG.
+    """
+    arch = _arch(profile)
+    return (
+        *machine(profile, accelerator, memory_mib=profile.memory_mib, cpus=profile.cpus),
+        "-device", "virtio-serial-pci", "-chardev", f"file,id=channel,path={CHANNEL}",
+        "-device", f"virtserialport,chardev=channel,name={PORT}",
+        "-chardev", f"file,id=serial,path={SERIAL}", *arch.second_line,
+        # A machine that resets or powers off waits for us: it may have to tell what it died of.
+        "-qmp", f"unix:{QMP},server=on,wait=off", "-action", "shutdown=pause",
+        "-kernel", kernel, "-initrd", initramfs,
+        "-append", f"{arch.cmdline} {profile.cmdline}".rstrip(),
+    )  # fmt: skip
+
+
+def command_for_people(profile: BootProfile, accelerator: Accelerator, *, kernel: str) -> str:
+    """The same machine as a shell line for a report, with the console on the terminal."""
+    words = machine(profile, accelerator, memory_mib=profile.memory_mib, cpus=profile.cpus)
+    shown = [word for word in words[: words.index("-chardev")] if word not in CONFINED]
+    shown.remove("-no-user-config")
+    return shlex.join(
+        (
+            *(word.removesuffix(",dump-guest-core=off") for word in shown),
+            "-serial", "stdio", "-kernel", kernel, "-append",
+            f"{_arch(profile).cmdline} {profile.cmdline}".rstrip(),
+        )
+    )  # fmt: skip
+
+
+def run_spec(
+    profile: BootProfile, accelerator: Accelerator, *, kernel: str, initramfs: str
+) -> RunSpec:
+    """The same as a run to supervise, with all its limits."""
+    return RunSpec(
+        argv=command(profile, accelerator, kernel=kernel, initramfs=initramfs),
+        deadline=profile.total_deadline(accelerator) + MARGIN,
+        limits={
+            CONSOLE: profile.console_limit,
+            CHANNEL: profile.channel_limit,
+            SERIAL: profile.channel_limit,
+            LOG: LOG_LIMIT,
+        },
+    )
+
+
+def _arch(profile: BootProfile) -> Arch:
+    arch = ARCHES.get(profile.arch)
+    if arch is None:
+        raise ConfigError(
+            f"boot profile {profile.name}: architecture {profile.arch} cannot be booted, only "
+            f"{', '.join(ARCHES)}"
+        )
+    return arch

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernel sources and builds on a host: the slot, its worktree, and the ``make`` commands.
+
+A host keeps one bare repository. A slot has a source folder, into which only files that differ
+are written, and one output folder for each kind of build, so that a step of a bisection compiles
+what changed and no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kwatch.adapters.git import GIT_ENVIRONMENT
+from kwatch.adapters.kernel.sandbox import Sandbox
+from kwatch.domain.coverage.figures import Roots
+
+if TYPE_CHECKING:
+    from kwatch.adapters.git import Git
+    from kwatch.adapters.host.host import Host
+    from kwatch.domain.recipe.toolchain import Toolchain
+
+SOURCE = "/build/src"
+OUTPUT = "/build/out"
+CCACHE = "/build/ccache"
+
+ROOTS = Roots(source=SOURCE, output=OUTPUT)
+
+# Fixed, so that the same source gives the same bytes whenever and wherever it is built.
+REPRODUCIBLE = (
+    "KBUILD_BUILD_TIMESTAMP=1970-01-01",
+    "KBUILD_BUILD_USER=kwatch",
+    "KBUILD_BUILD_HOST=kwatch",
+    "KBUILD_BUILD_VERSION=1",
+    "LOCALVERSION=",
+)
+
+SHORT = 120.0
+TRANSFER = 7200.0
+# Output folders that a slot keeps; each holds a gigabyte or two.
+OUTPUTS_KEPT = 4
+
+# Commits of a host that a pack may build upon: the newest are the most alike.
+KNOWN = 200
+
+# $0 git directory, $1 how many commits to tell. What was killed half made is finished. No git that
+# lives holds a lock for a minute here; the slots of a host share the repository.
+_OPEN = """
+set -e
+if ! git rev-parse --resolve-git-dir "$0" >/dev/null 2>&1; then
+    rm -f "$0/config.lock" "$0/HEAD.lock"
+    git init -q --bare "$0"
+fi
+find "$0" '(' -name '*.lock' -mmin +1 -o -name 'tmp_*' -mmin +1440 ')' -delete
+git --git-dir="$0" for-each-ref --sort=-creatordate --count="$1" \
+    --format='%(objectname)' refs/kwatch/have
+"""
+
+# $0 git directory, $1 source folder, $2 index, $3 commit, $4 marker of a whole worktree
+_CHECK_OUT = """
+if ! test -f "$4"; then rm -rf "$1" "$2"; fi
+rm -f "$4" "$2.lock"
+mkdir -p "$1"
+GIT_INDEX_FILE="$2" git --git-dir="$0" --work-tree="$1" read-tree --reset -u "$3"
+echo "$3" >"$4"
+"""
+
+# What a killed daemon had begun in a slot may still run; $LOCK makes its successor wait for it.
+_ALONE = """
+set -e
+mkdir -p "${LOCK%/*}"
+exec 9>"$LOCK"
+flock 9
+"""
+
+# $0 slot folder, $1 output folder, $2 how many to keep (plus one), $3 fresh or keep, $4 ccache,
+# $5 marker of a build under way: what a killed make was writing cannot be told from what is whole.
+_MAKE_OUTPUT = """
+if test "$3" = fresh || test -e "$5"; then rm -rf "$1"; fi
+mkdir -p "$1" "$4"
+touch "$1" "$5"
+ls -1dt "$0"/out-* | tail -n +"$2" | while read -r old; do rm -rf "$old"; done
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSlot:
+    """The folders of one slot on a host, as absolute paths there."""
+
+    folder: str
+    source: str
+    output: str
+    marker: str
+    configured: str
+    ccache: str
+
+    def sandbox(self) -> Sandbox:
+        """Where ``make`` runs. The source is read-only: a build writes to its output only."""
+        return Sandbox(
+            read_only={SOURCE: self.source},
+            writable={OUTPUT: self.output, CCACHE: self.ccache},
+            environment={
+                "CCACHE_DIR": CCACHE,
+                # Dependencies are taken from the compiler itself: nothing is preprocessed apart,
+                # which costs a third of a build from nothing.
+                "CCACHE_DEPEND": "true",
+                "CCACHE_MAXSIZE": "20G",
+                "CCACHE_NOHASHDIR": "true",
+                "CCACHE_COMPILERCHECK": "content",
+            },
+            directory=OUTPUT,
+        )
+
+
+def make_command(
+    toolchain: Toolchain, arch: str, *targets: str, jobs: int, launcher: str = ""
+) -> tuple[str, ...]:
+    """``make`` of ``targets`` inside the sandbox; ``launcher`` runs the compiler (ccache)."""
+    compiler = f"{launcher} {toolchain.compiler}".lstrip()
+    return (
+        "make",
+        "-C",
+        SOURCE,
+        f"O={OUTPUT}",
+        f"ARCH={arch}",
+        f"LLVM={toolchain.llvm_suffix or 1}",
+        f"CC={compiler}",
+        f"HOSTCC={compiler}",
+        f"LD={toolchain.linker}",
+        f"-j{jobs}",
+        *REPRODUCIBLE,
+        *targets,
+    )
+
+
+async def push(git: Git, host: Host, commit: str) -> str:
+    """Have ``commit`` in the repository of ``host``; the repository's path there.
+
+    Only what the host lacks travels, over the connection that is there anyway.
+    """
+    repository = await host.account.path("linux.git")
+    made = await host.account.run(
+        [*_environment(), "sh", "-c", _OPEN, repository, str(KNOWN)], timeout=SHORT
+    )
+    have = made.text().split()
+    if commit in have:
+        return repository
+    shared = [known for known in have if await git.resolve(f"{known}^{{commit}}")]
+    async with contextlib.aclosing(git.pack([commit], shared)) as pack:
+        await host.account.run(
+            [*_git(repository), "index-pack", "--stdin", "--fix-thin"], stdin=pack, timeout=TRANSFER
+        )
+    await host.account.run(
+        [*_git(repository), "update-ref", f"refs/kwatch/have/{commit}", commit], timeout=SHORT
+    )
+    return repository
+
+
+async def slot(host: Host, number: int, *, recipe: str) -> BuildSlot:
+    """The folders of a slot; ``recipe`` names the kind of build (its output folder)."""
+    folder = await host.account.path(f"slots/{number}")
+    return BuildSlot(
+        folder=folder,
+        source=f"{folder}/src",
+        output=f"{folder}/out-{recipe}",
+        marker=f"{folder}/unfinished-{recipe}",
+        configured=f"{folder}/out-{recipe}/.configured",
+        ccache=await host.account.path("ccache"),
+    )
+
+
+async def fill(
+    host: Host, slot: BuildSlot, repository: str, commit: str, *, is_fresh: bool
+) -> None:
+    """Check ``commit`` out into a slot. ``is_fresh`` empties the output folder first."""
+    alone = f"LOCK={slot.folder}.lock"
+    await host.account.run(
+        ["env", alone, "sh", "-c", _ALONE + _MAKE_OUTPUT, slot.folder, slot.output,
+         str(OUTPUTS_KEPT + 1), "fresh" if is_fresh else "keep", slot.ccache, slot.marker],
+        timeout=SHORT * 5,
+    )  # fmt: skip
+    await host.account.run(
+        [*_environment(), alone, "sh", "-c", _ALONE + _CHECK_OUT, repository, slot.source,
+         f"{slot.folder}/index", commit, f"{slot.folder}/commit"],
+        timeout=SHORT * 10,
+    )  # fmt: skip
+
+
+async def is_configured(host: Host, slot: BuildSlot, key: str) -> bool:
+    """Whether the output folder's ``.config`` was made from what ``key`` stands for."""
+    found = await host.account.run(
+        ["grep", "-qsx", key, slot.configured], timeout=SHORT, check=False
+    )
+    return found.status == 0
+
+
+async def configured(host: Host, slot: BuildSlot, key: str | None) -> None:
+    """The output folder's ``.config`` is made from what ``key`` stands for; None: from nothing."""
+    await host.account.write(slot.configured, f"{key or ''}\n".encode())
+
+
+async def finish(host: Host, slot: BuildSlot) -> None:
+    """``make`` came to its end by itself: what it left can be built upon."""
+    await host.account.run(["rm", "-f", "--", slot.marker], timeout=SHORT)
+
+
+def _environment() -> tuple[str, ...]:
+    hardened = [f"{key}={value}" for key, value in GIT_ENVIRONMENT.items() if key != "PATH"]
+    return ("env", *hardened)
+
+
+def _git(repository: str) -> tuple[str, ...]:
+    return (*_environment(), "git", f"--git-dir={repository}")

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a story to a mail: who gets it, its subject, its place in the thread, its bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from email_validator import EmailNotValidError, validate_email
+
+from kwatch.domain.mail import header
+from kwatch.domain.mail.body import body
+from kwatch.domain.mail.header import Mailbox
+from kwatch.domain.mail.phrase import area
+from kwatch.domain.mail.story import Grade, Letter, ReportKind, grade
+from kwatch.domain.text import ascii_line
+from kwatch.domain.verdict.blame import Blame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kwatch.domain.mail.story import Correspondence, Story
+
+MAX_SUBJECT = 120
+_MAX_ROOT_SUBJECT = 200
+_MAX_REFERENCES = 10
+_MESSAGE_ID = re.compile(r"[\x21-\x3b\x3d\x3f-\x7e]{3,250}")
+_TOKEN = re.compile(r"[a-z0-9]{4,16}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressees:
+    """Who gets a mail, as its header says it."""
+
+    to: tuple[Mailbox, ...]
+    cc: tuple[Mailbox, ...]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The envelope."""
+        return tuple(address for _, address in (*self.to, *self.cc))
+
+
+def compose(story: Story, correspondence: Correspondence, *, token: str) -> Letter:
+    """Write the mail.
+
+    ``token`` (4 to 16 letters or digits) makes the Message-ID unique: draw it once for an event,
+    and store the letter before it is sent.
+    """
+    if not _TOKEN.fullmatch(token):
+        raise ValueError(f"not a token: {token!r}")
+    at = datetime.fromtimestamp(int(story.at), UTC)
+    regression = story.regression
+    message_id = (
+        f"{at:%Y%m%d}.r{regression.id}.{len(story.thread) + 1}.{token}"
+        f"@{correspondence.message_id_domain}"
+    )
+    subject = subject_of(story)
+    people = addressees(story, correspondence)
+    text = body(story, correspondence, message_id)
+    parents = [mail.message_id for mail in story.thread if _MESSAGE_ID.fullmatch(mail.message_id)]
+    lines = [
+        header.mailboxes("From", [(correspondence.from_name, correspondence.from_address)]),
+        header.mailboxes("To", people.to),
+        header.mailboxes("Cc", people.cc) if people.cc else "",
+        header.line("Subject", subject),
+        header.line("Date", format_datetime(at)),
+        header.identifiers("Message-ID", [message_id]),
+        header.identifiers("In-Reply-To", parents[-1:]) if parents else "",
+        header.identifiers("References", _trimmed(parents)) if parents else "",
+        header.line("Auto-Submitted", "auto-generated"),
+        header.line("X-Kwatch-Regression", str(regression.id)),
+        header.line("X-Kwatch-Tree", ascii_line(regression.tree, 60)),
+        header.line("X-Kwatch-Tag", ascii_line((story.fixed or regression.bad).tag, 60)),
+        header.line("X-Kwatch-Event", story.kind.value),
+        header.line("MIME-Version", "1.0"),
+        header.line("Content-Type", "text/plain; charset=utf-8"),
+        header.line("Content-Transfer-Encoding", "7bit" if text.isascii() else "8bit"),
+    ]
+    local, _, domain = correspondence.from_address.rpartition("@")
+    return Letter(
+        event=story.event,
+        kind=story.kind,
+        thread=f"regression:{regression.id}",
+        message_id=message_id,
+        subject=subject,
+        # The address that bounces come to tells which mail they are about.
+        envelope_from=f"{local}+b-{story.event}@{domain}",
+        recipients=people.addresses,
+        message=f"{''.join(lines)}\n{text}".encode(),
+    )
+
+
+def subject_of(story: Story) -> str:
+    """The thread's subject, the same in every mail of it but for ``Re:``."""
+    if story.thread:
+        root = story.thread[0].subject.removeprefix("Re: ")
+        return f"Re: {ascii_line(root, _MAX_ROOT_SUBJECT)}"
+    regression = story.regression
+    start = (
+        f"[kwatch] {ascii_line(regression.bad.tag, 30)}: {ascii_line(story.arch, 12)} "
+        f"{area(regression.finding.kind)}: "
+    )
+    end = f" ({story.blame})" if story.blame else ""
+    title = ascii_line(regression.finding.title, MAX_SUBJECT - len(start + end))
+    return start + (title or regression.finding.kind.value) + end
+
+
+def addressees(story: Story, correspondence: Correspondence) -> Addressees:
+    """Who is concerned, and nobody else.
+
+    A person gets mail only about a fault of the tree in a commit of theirs that is verified; the
+    tree's lists hear of faults of the tree, the people of the series of faults with the series,
+    and the owner of everything. What ends a thread goes to whom the thread went.
+    """
+    to: list[Mailbox] = []
+    cc: list[Mailbox] = []
+    if story.kind in {ReportKind.FIXED, ReportKind.RETRACTED}:
+        cc += [("", address) for address in story.told]
+    elif story.blame is Blame.TREE:
+        if story.culprit and grade(story) is Grade.VERIFIED:
+            author = (story.culprit.author_name, story.culprit.author_address)
+            to += [person for person in (author,) if _is_address(person[1])]
+            cc += [("", address) for address in correspondence.tree_mail_to]
+            cc += [person for person in story.culprit.signers if _is_address(person[1])]
+        else:
+            to += [("", address) for address in correspondence.tree_mail_to]
+    elif story.blame is Blame.SERIES:
+        to += [("", address) for address in correspondence.series_mail_to]
+    used = {correspondence.owner.lower(), correspondence.from_address.lower()}
+    room = correspondence.max_recipients - 1
+    to = _allowed(to, correspondence, used)[:room]
+    cc = _allowed(cc, correspondence, used)[: room - len(to)]
+    cc.append(("", correspondence.owner))
+    return Addressees(to=tuple(to or cc[:1]), cc=tuple(cc if to else cc[1:]))
+
+
+def _allowed(
+    people: Iterable[Mailbox], correspondence: Correspondence, used: set[str]
+) -> list[Mailbox]:
+    """Those that may be written to and are not in ``used`` yet, which grows by them."""
+    local, _, domain = correspondence.from_address.lower().rpartition("@")
+    # Mail to ourselves, bounces too, is how robots begin to talk to each other.
+    never = (*correspondence.never_mail, f"{local}+*@{domain}")
+    found = []
+    for name, address in people:
+        key = address.lower()
+        if key in used or any(fnmatchcase(key, pattern) for pattern in never):
+            continue
+        used.add(key)
+        found.append((name, address))
+    return found
+
+
+def _is_address(text: str) -> bool:
+    """Whether mail can go there: commits carry ``root@localhost.(none)`` and worse."""
+    try:
+        # The validator corrects what it can; who has to be guessed is not written to.
+        checked = validate_email(text, check_deliverability=False, allow_smtputf8=False)
+    except EmailNotValidError:
+        return False
+    return checked.ascii_email is not None and checked.ascii_email.lower() == text.lower()
+
+
+def _trimmed(message_ids: list[str]) -> list[str]:
+    """The root and the latest: readers thread by both ends, and headers may not grow for ever."""
+    if len(message_ids) <= _MAX_REFERENCES:
+        return message_ids
+    return [message_ids[0], *message_ids[1 - _MAX_REFERENCES :]]

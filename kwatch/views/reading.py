@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a page or a document shows, read in one snapshot of the history. No SQL, no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kwatch.domain.coverage.figures import Totals
+from kwatch.domain.lab.job import JobKind
+from kwatch.domain.mail.story import MailState
+from kwatch.domain.source.message import Mail, parse
+from kwatch.domain.source.revision import Revision
+from kwatch.domain.source.series import Series
+from kwatch.domain.text import printable
+from kwatch.domain.trial.observation import BootResult, BuildResult, CheckoutResult, Outcome
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import Goal
+from kwatch.domain.verdict.regression import OPEN_STATES, Regression, RegressionEvent
+from kwatch.store import cursors, history, hosts, problems, queue, versions
+from kwatch.store.cursors import Source
+from kwatch.store.hosts import SeenHost
+from kwatch.store.problems import Investigation, StoredEvent
+from kwatch.store.queue import QueuedJob
+from kwatch.views import overview
+from kwatch.views.counts import mail_states
+from kwatch.views.overview import Folder, MailLine, ObservationLine, TagLine
+
+if TYPE_CHECKING:
+    from kwatch.store.database import Transaction
+
+TAGS_OF_A_TREE = 8
+JOBS_OF_A_PAGE = 40
+MAILS_OF_A_PAGE = 12
+CLOSED_REGRESSIONS = 5
+OBSERVATIONS_OF_A_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionLine:
+    """A regression with what is known of its cause. ``mails`` are its thread, root first."""
+
+    regression: Regression
+    investigation: Investigation | None
+    blame: Blame | None
+    culprits: tuple[str, ...]
+    mails: tuple[MailLine, ...]
+
+    @property
+    def is_open(self) -> bool:
+        """Neither fixed nor invalid."""
+        return self.regression.state in OPEN_STATES
+
+    @property
+    def progress(self) -> str:
+        """Where its newest investigation stands: ``bisect, 5 suspects left``."""
+        return "" if self.investigation is None else progress(self.investigation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLine:
+    """A job, and what it is about."""
+
+    job: QueuedJob
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """The front page. ``before`` holds, by observation, the coverage of the tag before it."""
+
+    trees: Mapping[str, tuple[TagLine, ...]]
+    before: Mapping[int, Totals]
+    failures: Mapping[int, str]
+    regressions: tuple[RegressionLine, ...]
+    closed: tuple[RegressionLine, ...]
+    jobs: tuple[JobLine, ...]
+    more_jobs: int
+    sources: tuple[Source, ...]
+    hosts: tuple[SeenHost, ...]
+    mail_states: Mapping[MailState, int]
+    mails: tuple[MailLine, ...]
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A mail and its text; ``parsed`` is None where it cannot be read, then ``text`` is all."""
+
+    line: MailLine
+    parsed: Mail | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """An investigation and the trials that it rests on, or that it waits for."""
+
+    investigation: Investigation
+    trials: tuple[ObservationLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionStory:
+    """All that is known of a regression."""
+
+    line: RegressionLine
+    timeline: tuple[StoredEvent, ...]
+    inquiries: tuple[Inquiry, ...]
+    letters: tuple[Letter, ...]
+    roles: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionStory:
+    """All that is known of a tag at one of the commits that it stood at."""
+
+    revision: Revision
+    observations: tuple[ObservationLine, ...]
+    checkouts: tuple[CheckoutResult, ...]
+    failures: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootStory:
+    """A boot, whom it was for, and its coverage."""
+
+    boot: BootResult
+    at: float
+    observations: tuple[ObservationLine, ...]
+    totals: Totals | None
+    folders: tuple[Folder, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildStory:
+    """A build, and whom it was for."""
+
+    build: BuildResult
+    at: float
+    observations: tuple[ObservationLine, ...]
+
+
+def front(tx: Transaction) -> Front:
+    """What the operator sees first."""
+    trees = {
+        tree: overview.newest_tags(tx, tree, limit=TAGS_OF_A_TREE) for tree in overview.trees(tx)
+    }
+    shown = [line for tags in trees.values() for tag in tags for line in tag.observations]
+    known = problems.regressions(tx)
+    is_open = [regression for regression in known if regression.state in OPEN_STATES]
+    closed = [regression for regression in known if regression.state not in OPEN_STATES]
+    jobs = queue.alive(tx)
+    return Front(
+        trees=trees,
+        before=_before(trees),
+        failures=_failures(tx, shown),
+        regressions=tuple(regression_line(tx, regression) for regression in is_open),
+        closed=tuple(regression_line(tx, found) for found in closed[:CLOSED_REGRESSIONS]),
+        jobs=job_lines(tx, jobs[:JOBS_OF_A_PAGE]),
+        more_jobs=max(len(jobs) - JOBS_OF_A_PAGE, 0),
+        sources=cursors.sources(tx),
+        hosts=hosts.seen(tx),
+        mail_states=mail_states(tx),
+        mails=overview.mails(tx, limit=MAILS_OF_A_PAGE),
+        series=versions.newest_first(tx),
+    )
+
+
+def regression_line(tx: Transaction, regression: Regression) -> RegressionLine:
+    """A regression as one line tells of it."""
+    investigations = problems.investigations(tx, regression.id)
+    answers = [
+        found.answer for found in investigations if found.answer and found.goal is Goal.CAUSE
+    ]
+    answer = answers[-1] if answers else None
+    mails = overview.mails(tx, thread=f"regression:{regression.id}", limit=OBSERVATIONS_OF_A_PAGE)
+    return RegressionLine(
+        regression=regression,
+        investigation=investigations[-1] if investigations else None,
+        blame=(answer.blame if answer else None) or _confirmed_blame(tx, regression.id),
+        culprits=answer.commits if answer else (),
+        mails=mails[::-1],
+    )
+
+
+def progress(investigation: Investigation) -> str:
+    """Where an investigation stands, in the words of the operator."""
+    goal = "fix: " if investigation.goal is Goal.FIX else ""
+    if investigation.answer:
+        return f"{goal}{investigation.answer.verdict}"
+    left = investigation.remaining
+    if left is None:
+        return f"{goal}{investigation.phase}"
+    return f"{goal}{investigation.phase}, {left} suspect{'s' if left != 1 else ''} left"
+
+
+def regression_story(tx: Transaction, number: int) -> RegressionStory | None:
+    """A regression from its first sight on; None if there is none of this number."""
+    if not overview.regression_exists(tx, number):
+        return None
+    line = regression_line(tx, problems.regression(tx, number))
+    regression = line.regression
+    roles = {
+        commit: "culprit" if len(line.culprits) == 1 else "suspect" for commit in line.culprits
+    }
+    roles[regression.good.commit] = f"last good, {regression.good.tag}"
+    bad = f"first bad, {regression.bad.tag}"
+    roles[regression.bad.commit] = f"culprit and {bad}" if regression.bad.commit in roles else bad
+    return RegressionStory(
+        line=line,
+        timeline=problems.timeline(tx, number),
+        inquiries=tuple(_inquiry(tx, found) for found in problems.investigations(tx, number)),
+        letters=tuple(found for mail in line.mails if (found := letter(tx, mail.id)) is not None),
+        roles=roles,
+    )
+
+
+def letter(tx: Transaction, number: int) -> Letter | None:
+    """A mail with its text; None if there is none of this number."""
+    lines = overview.mails(tx, number=number, limit=1)
+    raw = overview.mail_text(tx, number)
+    if not lines or raw is None:
+        return None
+    parsed = parse(raw)
+    if isinstance(parsed, Mail):
+        return Letter(line=lines[0], parsed=parsed, text=printable(parsed.body))
+    return Letter(line=lines[0], parsed=None, text=printable(raw.decode("utf-8", "replace")))
+
+
+def revision_stories(tx: Transaction, tree: str, tag: str) -> tuple[RevisionStory, ...]:
+    """A tag at every commit that it stood at, newest first."""
+    return tuple(_revision_story(tx, found) for found in overview.tagged(tx, tree, tag))
+
+
+def boot_story(tx: Transaction, key: str) -> BootStory | None:
+    """A boot; None if there is none with this key."""
+    boot = history.boot(tx, key)
+    at = overview.recorded_at(tx, JobKind.BOOT, key)
+    if boot is None or at is None:
+        return None
+    lines = overview.observations(tx, boot_key=key, limit=OBSERVATIONS_OF_A_PAGE)
+    return BootStory(
+        boot=boot,
+        at=at,
+        observations=lines,
+        totals=next((line.totals for line in lines if line.totals), None),
+        folders=overview.folders(tx, key),
+    )
+
+
+def runs_on(tx: Transaction, kind: JobKind, key: str) -> str | None:
+    """The host that does this step now."""
+    found = (job.host for job in queue.alive(tx) if (job.kind, job.key) == (kind, key))
+    return next(found, None)
+
+
+def build_story(tx: Transaction, key: str) -> BuildStory | None:
+    """A build; None if there is none with this key."""
+    build = history.build(tx, key)
+    at = overview.recorded_at(tx, JobKind.BUILD, key)
+    if build is None or at is None:
+        return None
+    lines = overview.observations(tx, build_key=key, limit=OBSERVATIONS_OF_A_PAGE)
+    return BuildStory(build=build, at=at, observations=lines)
+
+
+def job_lines(tx: Transaction, jobs: tuple[QueuedJob, ...]) -> tuple[JobLine, ...]:
+    """Jobs with what they are about."""
+    return tuple(
+        JobLine(job=job, subject=overview.subject_of_job(tx, JobKind(job.kind), job.key))
+        for job in jobs
+    )
+
+
+def _confirmed_blame(tx: Transaction, number: int) -> Blame | None:
+    blames = [
+        event.detail.get("blame")
+        for event in problems.timeline(tx, number)
+        if event.kind is RegressionEvent.CONFIRM
+    ]
+    return Blame(blames[-1]) if blames and blames[-1] else None
+
+
+def _inquiry(tx: Transaction, investigation: Investigation) -> Inquiry:
+    if investigation.answer:
+        found = overview.trials(tx, investigation.answer.proof)
+    else:
+        found = overview.asked_by(tx, JobKind.INVESTIGATE, str(investigation.id))
+    return Inquiry(investigation=investigation, trials=found)
+
+
+def _revision_story(tx: Transaction, revision: Revision) -> RevisionStory:
+    lines = overview.observations(tx, commit=revision.commit, limit=OBSERVATIONS_OF_A_PAGE)
+    keys = sorted({line.checkout_key for line in lines if line.checkout_key})
+    checkouts = (history.checkout(tx, key) for key in keys)
+    return RevisionStory(
+        revision=revision,
+        observations=lines,
+        checkouts=tuple(found for found in checkouts if found and found.patches),
+        failures=_failures(tx, lines),
+    )
+
+
+def _failures(
+    tx: Transaction, lines: list[ObservationLine] | tuple[ObservationLine, ...]
+) -> Mapping[int, str]:
+    found = {
+        line.id: overview.lab_failure(tx, line.id)
+        for line in lines
+        if line.outcome is Outcome.INFRA
+    }
+    return {number: reason for number, reason in found.items() if reason}
+
+
+def _before(trees: Mapping[str, tuple[TagLine, ...]]) -> Mapping[int, Totals]:
+    """The coverage of the next older tag in the very same variant: others do not compare."""
+    found: dict[int, Totals] = {}
+    for tags in trees.values():
+        last: dict[str, Totals] = {}
+        for tag in reversed(tags):
+            for line in tag.observations:
+                if line.totals is None:
+                    continue
+                if line.trial.variant in last:
+                    found[line.id] = last[line.trial.variant]
+                last[line.trial.variant] = line.totals
+    return found
