@@ -17,6 +17,8 @@ from kwatch.adapters.kernel.sandbox import Sandbox
 from kwatch.domain.coverage.figures import Roots
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kwatch.adapters.git import Git
     from kwatch.adapters.host.host import Host
     from kwatch.domain.recipe.toolchain import Toolchain
@@ -146,7 +148,7 @@ async def push(git: Git, host: Host, commit: str) -> str:
     have = made.text().split()
     if commit in have:
         return repository
-    shared = [known for known in have if await git.resolve(f"{known}^{{commit}}")]
+    shared = await _present(git, have)
     async with contextlib.aclosing(git.pack([commit], shared)) as pack:
         await host.account.run(
             [*_git(repository), "index-pack", "--stdin", "--fix-thin"], stdin=pack, timeout=TRANSFER
@@ -155,6 +157,18 @@ async def push(git: Git, host: Host, commit: str) -> str:
         [*_git(repository), "update-ref", f"refs/kwatch/have/{commit}", commit], timeout=SHORT
     )
     return repository
+
+
+async def _present(git: Git, commits: Sequence[str]) -> list[str]:
+    """Those of ``commits`` (full ids) that ``git`` has, by one command."""
+    listed = await git.run(
+        "cat-file",
+        "--batch-check=%(objecttype) %(objectname)",
+        stdin="".join(f"{commit}\n" for commit in commits).encode(),
+    )
+    # What is not there is told as "ID missing".
+    rows = (line.split() for line in listed.text().splitlines())
+    return [row[1] for row in rows if row[0] == "commit"]
 
 
 async def slot(host: Host, number: int, *, recipe: str) -> BuildSlot:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,8 @@ from tests.lab.toy import history
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from kwatch.adapters.process import Completed
 
 TOOLCHAIN = Toolchain(
     name="llvm-22",
@@ -199,6 +201,37 @@ async def test_a_repository_that_is_half_made_is_finished(
     commit = await fetched(git, source)
     repository = await kbuild.push(git, host, commit)
     assert await Git(Path(repository)).resolve(f"{commit}^{{commit}}") == commit
+
+
+async def test_what_is_shared_with_a_host_is_found_by_one_command(
+    host: Host, git: Git, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = await kbuild.push(git, host, await fetched(git, source))
+    unknown = [f"{number:040x}" for number in range(1, 150)]
+    for number, commit in enumerate(unknown):
+        # Objects that the host has and we have not.
+        path = Path(repository) / "refs/kwatch/have" / commit
+        path.write_text(f"{await _unlike(Git(Path(repository)), number)}\n")
+    committed(source, "lib: say how sort works")
+    commit = await fetched(git, source)
+    before = objects(repository)
+    commands: list[str] = []
+    run = Git.run
+
+    async def counted(self: Git, *args: str, **others: Any) -> Completed:  # noqa: ANN401
+        commands.append(args[0])
+        return await run(self, *args, **others)
+
+    monkeypatch.setattr(Git, "run", counted)
+    await kbuild.push(git, host, commit)
+    assert commands == ["cat-file"]
+    assert 4 <= objects(repository) - before <= 8
+
+
+async def _unlike(there: Git, number: int) -> str:
+    """A commit of a repository that no other has."""
+    tree = (await there.run("mktree", stdin=b"")).text()
+    return (await there.run("commit-tree", "-m", f"unlike {number}", tree)).text()
 
 
 async def test_the_newest_of_many_commits_is_what_a_pack_builds_upon(
