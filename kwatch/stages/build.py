@@ -166,7 +166,12 @@ class _Builder:
             "toolchain": variant.toolchain,
             "series": variant.series is not None,
         }
-        return await kbuild.slot(self._host, self._number, recipe=digest_of(recipe)[:12])
+        return await kbuild.slot(
+            self._host,
+            self._number,
+            recipe=digest_of(recipe)[:12],
+            tools=await kbuild.linkers(self._host, variant.toolchain),
+        )
 
     async def adopt(self, slot: BuildSlot) -> _Made | None:
         """Wait for a ``make`` that the daemon started before it was killed, if it still runs."""

@@ -32,6 +32,7 @@ SLOT = BuildSlot(
     marker=str(ARM64_FOLDER / "unfinished"),
     configured=str(OUTPUT / ".configured"),
     ccache=str(ARM64_FOLDER / "ccache"),
+    tools={},
 )
 
 

@@ -9,7 +9,10 @@ what changed and no more.
 from __future__ import annotations
 
 import contextlib
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.git import GIT_ENVIRONMENT
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 SOURCE = "/build/src"
 OUTPUT = "/build/out"
 CCACHE = "/build/ccache"
+# The wrapper that is LD where a toolchain has a linker of its own for vmlinux.o.
+LINKER = "/build/ld"
 
 ROOTS = Roots(source=SOURCE, output=OUTPUT)
 
@@ -96,11 +101,13 @@ class BuildSlot:
     marker: str
     configured: str
     ccache: str
+    tools: Mapping[str, str]
+    """Programs of ours that ``make`` runs: path inside -> path on the host."""
 
     def sandbox(self) -> Sandbox:
         """Where ``make`` runs. The source is read-only: a build writes to its output only."""
         return Sandbox(
-            read_only={SOURCE: self.source},
+            read_only={SOURCE: self.source, **self.tools},
             writable={OUTPUT: self.output, CCACHE: self.ccache},
             environment={
                 "CCACHE_DIR": CCACHE,
@@ -118,7 +125,10 @@ class BuildSlot:
 def make_command(
     toolchain: Toolchain, arch: str, *targets: str, jobs: int, launcher: str = ""
 ) -> tuple[str, ...]:
-    """``make`` of ``targets`` inside the sandbox; ``launcher`` runs the compiler (ccache)."""
+    """``make`` of ``targets`` inside the sandbox; ``launcher`` runs the compiler (ccache).
+
+    The sandbox must have the files of :func:`linkers`.
+    """
     compiler = f"{launcher} {toolchain.compiler}".lstrip()
     return (
         "make",
@@ -129,11 +139,30 @@ def make_command(
         f"LLVM={toolchain.llvm_suffix or 1}",
         f"CC={compiler}",
         f"HOSTCC={compiler}",
-        f"LD={toolchain.linker}",
+        f"LD={LINKER if toolchain.splits_linking else toolchain.linker}",
         f"-j{jobs}",
         *REPRODUCIBLE,
         *targets,
     )
+
+
+async def linkers(host: Host, toolchain: Toolchain) -> Mapping[str, str]:
+    """What the sandbox of a build with ``toolchain`` must have read-only, for ``LD``.
+
+    Empty where one linker does everything.
+    """
+    if not toolchain.splits_linking:
+        return {}
+    path = await host.cache.put_bytes(linker_script(toolchain).encode())
+    await host.account.run(["chmod", "0500", path], timeout=SHORT)
+    return {LINKER: path}
+
+
+def linker_script(toolchain: Toolchain) -> str:
+    """The program that links vmlinux.o with one linker and everything else with the other."""
+    text = resources.files("kwatch").joinpath("remote/linker.sh").read_text()
+    text = text.replace("exec @OBJECTS@", f"exec {shlex.quote(toolchain.linker_objects)}")
+    return text.replace("exec @LINKER@", f"exec {shlex.quote(toolchain.linker)}")
 
 
 async def push(git: Git, host: Host, commit: str) -> str:
@@ -171,8 +200,11 @@ async def _present(git: Git, commits: Sequence[str]) -> list[str]:
     return [row[1] for row in rows if row[0] == "commit"]
 
 
-async def slot(host: Host, number: int, *, recipe: str) -> BuildSlot:
-    """The folders of a slot; ``recipe`` names the kind of build (its output folder)."""
+async def slot(host: Host, number: int, *, recipe: str, tools: Mapping[str, str]) -> BuildSlot:
+    """The folders of a slot. ``recipe`` names the kind of build (its output folder).
+
+    ``tools`` are those of :func:`linkers`.
+    """
     folder = await host.account.path(f"slots/{number}")
     return BuildSlot(
         folder=folder,
@@ -181,6 +213,7 @@ async def slot(host: Host, number: int, *, recipe: str) -> BuildSlot:
         marker=f"{folder}/unfinished-{recipe}",
         configured=f"{folder}/out-{recipe}/.configured",
         ccache=await host.account.path("ccache"),
+        tools=tools,
     )
 
 

@@ -21,7 +21,7 @@ class Toolchain:
     """The commands to build with, as an operator names them.
 
     ``llvm_suffix`` is what Kbuild's ``LLVM=`` appends to the names of LLVM's tools ("-22", or
-    nothing). ``linker_objects`` links vmlinux.o, ``linker`` links vmlinux: the two differ where
+    nothing). ``linker_objects`` links vmlinux.o, ``linker`` everything else: the two differ where
     the second cannot do the first.
     """
 
@@ -30,6 +30,11 @@ class Toolchain:
     compiler: str
     linker_objects: str
     linker: str
+
+    @property
+    def splits_linking(self) -> bool:
+        """Whether vmlinux.o has a linker of its own."""
+        return self.linker_objects != self.linker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,13 @@ import pytest
 from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.kernel import kbuild
-from kwatch.adapters.kernel.kbuild import OUTPUTS_KEPT, SOURCE, BuildSlot, make_command
+from kwatch.adapters.kernel.kbuild import (
+    OUTPUTS_KEPT,
+    SOURCE,
+    BuildSlot,
+    linker_script,
+    make_command,
+)
 from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.recipe.arch import X86_64
 from kwatch.domain.recipe.kconfig import SOURCES
@@ -89,7 +97,7 @@ def objects(repository: str) -> int:
 
 async def filled(host: Host, git: Git, commit: str, *, fresh: bool = False) -> BuildSlot:
     repository = await kbuild.push(git, host, commit)
-    slot = await kbuild.slot(host, 0, recipe="r")
+    slot = await kbuild.slot(host, 0, recipe="r", tools={})
     await kbuild.fill(host, slot, repository, commit, is_fresh=fresh)
     return slot
 
@@ -377,7 +385,7 @@ async def test_the_unfinished_build_of_one_kind_says_nothing_of_another(
 ) -> None:
     commit = await fetched(git, source)
     repository = await kbuild.push(git, host, commit)
-    one, two = [await kbuild.slot(host, 0, recipe=name) for name in ("one", "two")]
+    one, two = [await kbuild.slot(host, 0, recipe=name, tools={}) for name in ("one", "two")]
     assert one.source == two.source
     await kbuild.fill(host, one, repository, commit, is_fresh=False)
     (Path(one.output) / "whole.o").write_text("whole")
@@ -392,9 +400,9 @@ async def test_a_slot_keeps_the_outputs_that_were_used_last(
 ) -> None:
     commit = await fetched(git, source)
     repository = await kbuild.push(git, host, commit)
-    slot = await kbuild.slot(host, 0, recipe="0")
+    slot = await kbuild.slot(host, 0, recipe="0", tools={})
     for number in [*range(OUTPUTS_KEPT), 0, OUTPUTS_KEPT, OUTPUTS_KEPT + 1]:
-        slot = await kbuild.slot(host, 0, recipe=str(number))
+        slot = await kbuild.slot(host, 0, recipe=str(number), tools={})
         await kbuild.fill(host, slot, repository, commit, is_fresh=False)
         await kbuild.finish(host, slot)
         await asyncio.sleep(0.01)
@@ -429,23 +437,35 @@ async def test_a_configuration_is_known_by_what_it_was_made_from(
 # --- builds ---------------------------------------------------------------------------------------
 
 
-async def made(host: Host, slot: BuildSlot, *targets: str) -> None:
+async def made(
+    host: Host, slot: BuildSlot, *targets: str, toolchain: Toolchain = TOOLCHAIN
+) -> None:
     """One ``make`` in the sandbox of the slot, as the build stage has it run."""
     command = make_command(
-        TOOLCHAIN, "x86_64", *targets, jobs=2, launcher="ccache" if shutil.which("ccache") else ""
+        toolchain, "x86_64", *targets, jobs=2, launcher="ccache" if shutil.which("ccache") else ""
     )
     await host.account.run(slot.sandbox().command(command), timeout=60)
 
 
+async def made_whole(
+    host: Host, git: Git, commit: str, *, number: int = 0, toolchain: Toolchain = TOOLCHAIN
+) -> BuildSlot:
+    """Configure and build a commit in a slot."""
+    repository = await kbuild.push(git, host, commit)
+    slot = await kbuild.slot(
+        host, number, recipe="toy", tools=await kbuild.linkers(host, toolchain)
+    )
+    await kbuild.fill(host, slot, repository, commit, is_fresh=False)
+    await made(host, slot, "tinyconfig", toolchain=toolchain)
+    await made(host, slot, "olddefconfig", toolchain=toolchain)
+    await made(host, slot, "bzImage", "vmlinux", toolchain=toolchain)
+    await kbuild.finish(host, slot)
+    return slot
+
+
 async def built(host: Host, git: Git, commit: str, *, number: int = 0) -> str:
     """Build a commit in a slot; the SHA-256 of its vmlinux and image."""
-    repository = await kbuild.push(git, host, commit)
-    slot = await kbuild.slot(host, number, recipe="toy")
-    await kbuild.fill(host, slot, repository, commit, is_fresh=False)
-    await made(host, slot, "tinyconfig")
-    await made(host, slot, "olddefconfig")
-    await made(host, slot, "bzImage", "vmlinux")
-    await kbuild.finish(host, slot)
+    slot = await made_whole(host, git, commit, number=number)
     files = [Path(slot.output) / name for name in ("vmlinux", X86_64.image)]
     assert SOURCE.encode() in files[0].read_bytes() or files[0].stat().st_size > 10_000
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
@@ -494,3 +514,90 @@ async def test_a_hostile_makefile_can_neither_write_the_source_nor_have_files_re
                 await host.account.read(f"{slot.output}/{name}", 1 << 20)
             with pytest.raises(InfraError):
                 await host.account.get(f"{slot.output}/{name}", tmp_path / "got", 1 << 20)
+
+
+def linked_again(slot: BuildSlot, linker: str) -> bytes:
+    """The toy's vmlinux.o, linked by hand from the objects of a build."""
+    rules = (Path(slot.source) / "Makefile").read_text()
+    objects = re.findall(r"\S+\.o\b", rules.partition("KBUILD_CFLAGS")[0])
+    assert len(objects) > 10
+    target = Path(slot.folder) / "again.o"
+    subprocess.run(
+        [linker, "-m", "elf_x86_64", "-z", "noexecstack", "-r", "-o", target, *objects],
+        cwd=slot.output, check=True,
+    )  # fmt: skip
+    return target.read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+@pytest.mark.parametrize(
+    ("linker_objects", "linker"),
+    [("ld.bfd", "ld.lld-22"), ("ld.lld-22", "ld.bfd"), ("ld.bfd", "ld.bfd")],
+)
+async def test_vmlinux_o_has_the_linker_that_was_asked_for(
+    host: Host, git: Git, source: Path, linker_objects: str, linker: str
+) -> None:
+    toolchain = replace(TOOLCHAIN, linker_objects=linker_objects, linker=linker)
+    slot = await made_whole(host, git, await fetched(git, source), toolchain=toolchain)
+    output = Path(slot.output)
+    same = [
+        one
+        for one in ("ld.bfd", "ld.lld-22")
+        if linked_again(slot, one) == (output / "vmlinux.o").read_bytes()
+    ]
+    assert same == [linker_objects]
+    # LLD signs what it links for good.
+    assert (b"Linker: " in (output / "vmlinux").read_bytes()) == (linker == "ld.lld-22")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("-m elf_x86_64 -r -o vmlinux.o --whole-archive vmlinux.a", "objects"),
+        ("-o vmlinux.o -r vmlinux.a", "objects"),
+        ("-ovmlinux.o --relocatable vmlinux.a", "objects"),
+        ("--output=vmlinux.o -r vmlinux.a", "objects"),
+        ("--output vmlinux.o -r vmlinux.a", "objects"),
+        # Modules, tools and the final links.
+        ("-r -o fs/ext4/ext4.o @fs/ext4/ext4.mod", "linker"),
+        ("-r -o arch/x86/vmlinux.o a.o", "linker"),
+        ("-r -o vmlinux.o.o vmlinux.o", "linker"),
+        ("-r -T vmlinux.o -o mod.o", "linker"),
+        ("-o vmlinux.o a.o", "linker"),
+        ("-o -r vmlinux.o", "linker"),
+        ("-T vmlinux.lds -o vmlinux vmlinux.o", "linker"),
+        ("-o .tmp_vmlinux1 --whole-archive vmlinux.o", "linker"),
+        ("--version", "linker"),
+        ("", "linker"),
+    ],
+)
+def test_only_the_step_of_vmlinux_o_is_given_to_its_linker(
+    tmp_path: Path, words: str, expected: str
+) -> None:
+    programs = {name: tmp_path / f"the {name}" for name in ("objects", "linker")}
+    for name, path in programs.items():
+        path.write_text(f"#!/bin/sh\necho {name}\nprintf '<%s>' \"$@\"\nexit 7\n")
+        path.chmod(0o755)
+    wrapper = tmp_path / "ld"
+    wrapper.write_text(
+        linker_script(
+            replace(
+                TOOLCHAIN,
+                linker_objects=str(programs["objects"]),
+                linker=str(programs["linker"]),
+            )
+        )
+    )
+    given = [*words.split(), "a b", "$(id)", ""]
+    done = subprocess.run(["sh", wrapper, *given], capture_output=True, text=True, check=False)
+    said = expected + "\n" + "".join(f"<{word}>" for word in given)
+    assert (done.returncode, done.stdout) == (7, said), done.stderr
+    # POSIX alone: what Debian's /bin/sh is.
+    if shutil.which("dash"):
+        posix = subprocess.run(["dash", "-n", wrapper], capture_output=True, text=True, check=False)
+        assert posix.stderr == ""
+
+
+async def test_one_linker_for_all_needs_no_wrapper(host: Host) -> None:
+    assert await kbuild.linkers(host, TOOLCHAIN) == {}
+    assert "LD=ld.lld-22" in make_command(TOOLCHAIN, "x86_64", jobs=1)
