@@ -160,16 +160,18 @@ class _Builder:
     async def slot(self) -> BuildSlot:
         """Where the build is made: an output folder for each kind of build."""
         variant = self._inputs.variant
+        domain = kbuild.trust_domain(variant.series)
         recipe = {
             "kconfig": variant.kconfig.digest,
             "arch": variant.arch,
             "toolchain": variant.toolchain,
-            "series": variant.series is not None,
+            "domain": domain,
         }
         return await kbuild.slot(
             self._host,
             self._number,
             recipe=digest_of(recipe)[:12],
+            cache=None if self._inputs.trial.rebuild else domain,
             tools=await kbuild.linkers(self._host, variant.toolchain),
         )
 

@@ -4,6 +4,9 @@
 A host keeps one bare repository. A slot has a source folder, into which only files that differ
 are written, and one output folder for each kind of build, so that a step of a bisection compiles
 what changed and no more.
+
+What a series can write, its output folder and its compiler cache, is never read by the build of
+another series or of the control: see :func:`trust_domain`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.git import GIT_ENVIRONMENT
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from kwatch.adapters.git import Git
     from kwatch.adapters.host.host import Host
     from kwatch.domain.recipe.toolchain import Toolchain
+    from kwatch.domain.source.series import Series
 
 SOURCE = "/build/src"
 OUTPUT = "/build/out"
@@ -47,6 +52,11 @@ SHORT = 120.0
 TRANSFER = 7200.0
 # Output folders that a slot keeps; each holds a gigabyte or two.
 OUTPUTS_KEPT = 4
+# Compiler caches of series that a host keeps, besides those of its slots' last builds. With the
+# control's they take (CACHES_KEPT + 1 + slots) * CACHE_SIZE at most.
+CACHES_KEPT = 4
+CACHE_SIZE = "5G"
+CONTROL = "control"
 
 # Commits of a host that a pack may build upon: the newest are the most alike.
 KNOWN = 200
@@ -81,45 +91,86 @@ exec 9>"$LOCK"
 flock 9
 """
 
-# $0 slot folder, $1 output folder, $2 how many to keep (plus one), $3 fresh or keep, $4 ccache,
-# $5 marker of a build under way: what a killed make was writing cannot be told from what is whole.
+# Remove a folder. What a Makefile made unreadable must not keep the slot from its next build.
+_DISCARD = """
+discard() {
+    rm -rf "$1" 2>/dev/null || { chmod -R u+rwX "$1"; rm -rf "$1"; }
+}
+"""
+
+# $0 slot folder, $1 output folder, $2 how many to keep (plus one), $3 fresh or keep,
+# $4 marker of a build under way: what a killed make was writing cannot be told from what is whole.
 _MAKE_OUTPUT = """
-if test "$3" = fresh || test -e "$5"; then rm -rf "$1"; fi
-mkdir -p "$1" "$4"
-touch "$1" "$5"
-ls -1dt "$0"/out-* | tail -n +"$2" | while read -r old; do rm -rf "$old"; done
+if test "$3" = fresh || test -e "$4"; then discard "$1"; fi
+mkdir -p "$1"
+touch "$1" "$4"
+ls -1dt "$0"/out-* | tail -n +"$2" | while read -r old; do discard "$old"; done
+"""
+
+# $0 slot folder, $1 folder of all caches, $2 the cache of this build ("": none), $3 how many of
+# series to keep (plus one). SLOT/ccache names the cache that the slot uses until it is filled
+# again; such a cache is never removed. One slot at a time: the lock also orders the naming.
+_MAKE_CACHE = """
+set -e
+mkdir -p "$1"
+exec 8>"$1.lock"
+flock 8
+printf '%s\n' "$2" >"$0/ccache"
+if test -n "$2"; then mkdir -p "$1/$2"; touch "$1/$2"; fi
+find "$1" -mindepth 1 -maxdepth 1 ! -name control ! -name 'series-*' -exec rm -rf {} +
+cd "$1"
+ls -1t | grep '^series-' | tail -n +"$3" | while read -r old; do
+    grep -qsxF "$old" "${0%/*}"/*/ccache || discard "$old"
+done
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSlot:
-    """The folders of one slot on a host, as absolute paths there."""
+    """The folders of one slot on a host, as absolute paths there.
+
+    ``ccache`` is None where the build uses no compiler cache.
+    """
 
     folder: str
     source: str
     output: str
     marker: str
     configured: str
-    ccache: str
+    ccache: str | None
     tools: Mapping[str, str]
     """Programs of ours that ``make`` runs: path inside -> path on the host."""
 
     def sandbox(self) -> Sandbox:
         """Where ``make`` runs. The source is read-only: a build writes to its output only."""
+        cached = {} if self.ccache is None else {CCACHE: self.ccache}
         return Sandbox(
             read_only={SOURCE: self.source, **self.tools},
-            writable={OUTPUT: self.output, CCACHE: self.ccache},
-            environment={
-                "CCACHE_DIR": CCACHE,
-                # Dependencies are taken from the compiler itself: nothing is preprocessed apart,
-                # which costs a third of a build from nothing.
-                "CCACHE_DEPEND": "true",
-                "CCACHE_MAXSIZE": "20G",
-                "CCACHE_NOHASHDIR": "true",
-                "CCACHE_COMPILERCHECK": "content",
-            },
+            writable={OUTPUT: self.output, **cached},
+            environment=_WITH_CCACHE if cached else _WITHOUT_CCACHE,
             directory=OUTPUT,
         )
+
+
+_WITH_CCACHE = {
+    "CCACHE_DIR": CCACHE,
+    # Dependencies are taken from the compiler itself: nothing is preprocessed apart, which costs a
+    # third of a build from nothing.
+    "CCACHE_DEPEND": "true",
+    "CCACHE_MAXSIZE": CACHE_SIZE,
+    "CCACHE_NOHASHDIR": "true",
+    "CCACHE_COMPILERCHECK": "content",
+}
+# The command line of make stays the same, and with it what the build makes.
+_WITHOUT_CCACHE = {"CCACHE_DISABLE": "1"}
+
+
+def trust_domain(series: Series | None) -> str:
+    """The name of all builds that may read what the others of them wrote.
+
+    A series runs its own Makefiles and can plant objects in any folder that it can write.
+    """
+    return CONTROL if series is None else f"series-{series.digest[:32]}"
 
 
 def make_command(
@@ -200,10 +251,18 @@ async def _present(git: Git, commits: Sequence[str]) -> list[str]:
     return [row[1] for row in rows if row[0] == "commit"]
 
 
-async def slot(host: Host, number: int, *, recipe: str, tools: Mapping[str, str]) -> BuildSlot:
+async def slot(
+    host: Host,
+    number: int,
+    *,
+    recipe: str,
+    cache: str | None,
+    tools: Mapping[str, str],
+) -> BuildSlot:
     """The folders of a slot. ``recipe`` names the kind of build (its output folder).
 
-    ``tools`` are those of :func:`linkers`.
+    ``cache`` names its compiler cache, a :func:`trust_domain`; None: it uses none. ``tools`` are
+    those of :func:`linkers`.
     """
     folder = await host.account.path(f"slots/{number}")
     return BuildSlot(
@@ -212,7 +271,7 @@ async def slot(host: Host, number: int, *, recipe: str, tools: Mapping[str, str]
         output=f"{folder}/out-{recipe}",
         marker=f"{folder}/unfinished-{recipe}",
         configured=f"{folder}/out-{recipe}/.configured",
-        ccache=await host.account.path("ccache"),
+        ccache=None if cache is None else await host.account.path(f"ccache/{cache}"),
         tools=tools,
     )
 
@@ -223,8 +282,13 @@ async def fill(
     """Check ``commit`` out into a slot. ``is_fresh`` empties the output folder first."""
     alone = f"LOCK={slot.folder}.lock"
     await host.account.run(
-        ["env", alone, "sh", "-c", _ALONE + _MAKE_OUTPUT, slot.folder, slot.output,
-         str(OUTPUTS_KEPT + 1), "fresh" if is_fresh else "keep", slot.ccache, slot.marker],
+        ["env", alone, "sh", "-c", _DISCARD + _ALONE + _MAKE_OUTPUT, slot.folder, slot.output,
+         str(OUTPUTS_KEPT + 1), "fresh" if is_fresh else "keep", slot.marker],
+        timeout=SHORT * 5,
+    )  # fmt: skip
+    await host.account.run(
+        ["sh", "-c", _DISCARD + _MAKE_CACHE, slot.folder, await host.account.path("ccache"),
+         PurePosixPath(slot.ccache).name if slot.ccache else "", str(CACHES_KEPT + 1)],
         timeout=SHORT * 5,
     )  # fmt: skip
     await host.account.run(

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.kernel import kbuild
 from kwatch.adapters.kernel.kbuild import (
+    CACHES_KEPT,
+    CONTROL,
     OUTPUTS_KEPT,
     SOURCE,
     BuildSlot,
@@ -97,7 +100,7 @@ def objects(repository: str) -> int:
 
 async def filled(host: Host, git: Git, commit: str, *, fresh: bool = False) -> BuildSlot:
     repository = await kbuild.push(git, host, commit)
-    slot = await kbuild.slot(host, 0, recipe="r", tools={})
+    slot = await kbuild.slot(host, 0, recipe="r", cache=CONTROL, tools={})
     await kbuild.fill(host, slot, repository, commit, is_fresh=fresh)
     return slot
 
@@ -385,7 +388,9 @@ async def test_the_unfinished_build_of_one_kind_says_nothing_of_another(
 ) -> None:
     commit = await fetched(git, source)
     repository = await kbuild.push(git, host, commit)
-    one, two = [await kbuild.slot(host, 0, recipe=name, tools={}) for name in ("one", "two")]
+    one, two = [
+        await kbuild.slot(host, 0, recipe=name, cache=CONTROL, tools={}) for name in ("one", "two")
+    ]
     assert one.source == two.source
     await kbuild.fill(host, one, repository, commit, is_fresh=False)
     (Path(one.output) / "whole.o").write_text("whole")
@@ -400,14 +405,57 @@ async def test_a_slot_keeps_the_outputs_that_were_used_last(
 ) -> None:
     commit = await fetched(git, source)
     repository = await kbuild.push(git, host, commit)
-    slot = await kbuild.slot(host, 0, recipe="0", tools={})
+    slot = await kbuild.slot(host, 0, recipe="0", cache=CONTROL, tools={})
     for number in [*range(OUTPUTS_KEPT), 0, OUTPUTS_KEPT, OUTPUTS_KEPT + 1]:
-        slot = await kbuild.slot(host, 0, recipe=str(number), tools={})
+        slot = await kbuild.slot(host, 0, recipe=str(number), cache=None, tools={})
         await kbuild.fill(host, slot, repository, commit, is_fresh=False)
         await kbuild.finish(host, slot)
         await asyncio.sleep(0.01)
     kept = sorted(path.name for path in Path(slot.folder).glob("out-*"))
     assert kept == ["out-0", "out-3", "out-4", "out-5"]
+
+
+async def test_a_host_keeps_the_compiler_caches_that_were_used_last(
+    host: Host, git: Git, source: Path
+) -> None:
+    commit = await fetched(git, source)
+    repository = await kbuild.push(git, host, commit)
+    caches = Path(await host.account.path("ccache"))
+
+    async def fill(number: int, cache: str | None) -> None:
+        slot = await kbuild.slot(host, number, recipe="r", cache=cache, tools={})
+        await kbuild.fill(host, slot, repository, commit, is_fresh=False)
+        await asyncio.sleep(0.01)
+
+    # What an older kwatch left: one cache for all.
+    (caches / "0").mkdir(parents=True)
+    (caches / "ccache.conf").touch()
+    await fill(0, CONTROL)
+    # It stays in use in its slot for as long as all others take.
+    await fill(1, "series-in-use")
+    for number in range(CACHES_KEPT + 2):
+        await fill(0, f"series-{number}")
+    await fill(0, "series-2")
+    await fill(0, None)
+    await fill(0, "series-new")
+    kept = {path.name for path in caches.iterdir()}
+    assert kept == {CONTROL, "series-in-use", "series-4", "series-5", "series-2", "series-new"}
+    await fill(1, None)
+    await fill(0, "series-2")
+    assert not (caches / "series-in-use").exists()
+
+
+def test_what_a_makefile_made_unreadable_is_removed_all_the_same() -> None:
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups"] if os.getuid() == 0 else []
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="kwatch-test-") as folder:
+        Path(folder).chmod(0o777)
+        script = (
+            'cd "$0" && mkdir -p out/a/b && touch out/a/b/c && ln -s / out/a/root'
+            " && chmod 0 out/a/b out/a && discard out && ! test -e out"
+        )
+        argv = [*nobody, "sh", "-ec", kbuild._DISCARD + script, folder]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_a_configuration_is_known_by_what_it_was_made_from(
@@ -453,7 +501,7 @@ async def made_whole(
     """Configure and build a commit in a slot."""
     repository = await kbuild.push(git, host, commit)
     slot = await kbuild.slot(
-        host, number, recipe="toy", tools=await kbuild.linkers(host, toolchain)
+        host, number, recipe="toy", cache=CONTROL, tools=await kbuild.linkers(host, toolchain)
     )
     await kbuild.fill(host, slot, repository, commit, is_fresh=False)
     await made(host, slot, "tinyconfig", toolchain=toolchain)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The build stage on this machine: real git, make, clang and sandbox, on the toy kernel."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kwatch.adapters.git import Git
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.pool import Pool
+from kwatch.domain.lab.host import HostSpec, Slot
+from kwatch.domain.lab.job import JobKind
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.recipe.kconfig import KconfigRecipe
+from kwatch.domain.run import LOG
+from kwatch.domain.trial.observation import BuildResult, CheckoutResult, Trial, checkout_key
+from kwatch.stages import build
+from kwatch.store import history, record
+from kwatch.store.blobs import Blobs
+from kwatch.store.database import Database
+from tests.integration.stages.jobs import NOW, next_of
+from tests.lab.toy import history as toy
+from tests.unit.domain.trials import VARIANT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kwatch.domain.recipe.variant import Variant
+    from kwatch.store.database import Transaction
+
+if shutil.which("bwrap") is None:
+    pytest.skip("bubblewrap is not installed", allow_module_level=True)
+
+TOY = replace(VARIANT, kconfig=KconfigRecipe(base="tinyconfig", fragments=()))
+assert TOY.series is not None
+OTHER = replace(TOY, series=replace(TOY.series, digest="5" * 64))
+# Writes wherever a Makefile can write, and says what it finds there.
+PLANTING = """
+WRITABLE := $(wildcard $(objtree) /build/ccache)
+$(info planted here: $(wildcard $(WRITABLE:=/planted)) of $(WRITABLE))
+$(shell for folder in $(WRITABLE); do touch $$folder/planted; done)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builds:
+    """What the stage works with, and the toy kernel's repository."""
+
+    source: Path
+    git: Git
+    host: Host
+    pool: Pool
+    blobs: Blobs
+    database: Database
+    scratch: Path
+
+    async def commit(self, name: str, text: str) -> str:
+        """Add ``text`` to the toy's Makefile; the commit."""
+        old = "include $(wildcard $(objtree)/.config)\n"
+        toy.commit(self.source, branch="lib", subject=name, edits={"Makefile": (old, old + text)})
+        return await self.fetched()
+
+    async def fetched(self) -> str:
+        await self.git.fetch(str(self.source), ["+HEAD:refs/kwatch/head"])
+        return (await self.git.run("rev-parse", "refs/kwatch/head")).text()
+
+    async def build(self, commit: str, variant: Variant, *, rebuild: int = 0) -> BuildResult:
+        """Have the stage build a commit."""
+        trial = Trial(commit=commit, variant=variant.digest, rebuild=rebuild)
+
+        def checked_out(tx: Transaction) -> None:
+            history.put_variant(tx, variant)
+            key = checkout_key(trial, variant)
+            # A tree of its own for each, or the second would find the build of the first.
+            history.put_checkout(
+                tx,
+                CheckoutResult(
+                    key=key, result=commit, tree_id=key[:40], patches=(), finding=None, took=1.0
+                ),
+                now=NOW,
+            )
+            record.want(tx, trial, JobKind.PLAN, "1", now=NOW)
+
+        await self.database.write(checked_out)
+        job = await next_of(self.database, JobKind.BUILD)
+        found = await build.run(
+            job, git=self.git, pool=self.pool, blobs=self.blobs, database=self.database,
+            scratch=self.scratch,
+        )  # fmt: skip
+        assert found is not None
+        await self.database.write(record.record, job, found, now=NOW)
+        return found
+
+    async def seen(self, result: BuildResult) -> str:
+        """What a PLANTING Makefile found before anything was made."""
+        log = (await self.blobs.read(result.artifacts[LOG])).decode()
+        found = re.search(r"^planted here: (.*)$", log, re.MULTILINE)
+        assert found is not None, log
+        return found[1]
+
+
+@pytest.fixture
+async def builds(tmp_path: Path, database: Database) -> AsyncIterator[Builds]:
+    source = tmp_path / "source"
+    toy.make_repository(source)
+    git = Git(tmp_path / "linux.git")
+    await git.create()
+    spec = HostSpec(
+        name="here", directory=str(tmp_path / "host"), arch="x86_64", slots={Slot.BUILD: 1}
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    async with Host(spec) as host:
+        pool = Pool([host], clock=time.time)
+        await pool.admit("here")
+        blobs = Blobs(tmp_path / "blobs", database=database, budget=1 << 30, clock=time.time)
+        yield Builds(
+            source=source, git=git, host=host, pool=pool, blobs=blobs, database=database,
+            scratch=scratch,
+        )  # fmt: skip
+        await host.runs.reap(())
+
+
+async def test_what_a_series_writes_is_read_by_no_other_build(builds: Builds) -> None:
+    first = await builds.commit("plant", PLANTING)
+    empty = " of /build/out /build/ccache"
+    for variant in (TOY, OTHER, TOY.control()):
+        result = await builds.build(first, variant)
+        assert (result.milestone, result.finding) == (Milestone.LINKED, None)
+        assert await builds.seen(result) == empty
+    # Its own folders it has again.
+    second = await builds.commit("again", "# more\n")
+    for variant in (TOY, OTHER, TOY.control()):
+        assert await builds.seen(await builds.build(second, variant)) == (
+            "/build/out/planted /build/ccache/planted" + empty
+        )
+
+
+async def test_a_rebuild_from_nothing_uses_no_compiler_cache(builds: Builds) -> None:
+    says = "$(info ccache is off: $(CCACHE_DISABLE))\n"
+    commit = await builds.commit("plant", PLANTING + says)
+    one = await builds.build(commit, TOY)
+    again = await builds.build(commit, TOY, rebuild=1)
+    assert await builds.seen(again) == " of /build/out"
+    assert "\nccache is off: 1\n" in (await builds.blobs.read(again.artifacts[LOG])).decode()
+    # All that differs is where it came from.
+    for name in ("image", "vmlinux", "config"):
+        assert again.artifacts[name] == one.artifacts[name]
+
+
+async def test_a_toolchain_links_with_both_of_its_linkers(builds: Builds) -> None:
+    commit = await builds.fetched()
+    toolchain = replace(TOY.toolchain, linker_objects="ld.bfd")
+    one = await builds.build(commit, TOY)
+    both = await builds.build(commit, replace(TOY, toolchain=toolchain))
+    assert both.finding is None
+    assert both.artifacts["vmlinux"] != one.artifacts["vmlinux"]
+    assert both.environment.endswith("for vmlinux.o)")
+    assert "GNU ld" in both.environment
