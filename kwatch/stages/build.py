@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kwatch.adapters import llvm
 from kwatch.adapters.host.runs import OnCancel
 from kwatch.adapters.kernel import kbuild
+from kwatch.adapters.kernel.buildtools import identify
 from kwatch.adapters.kernel.image import audit
 from kwatch.domain.coverage.linkaudit import lost_instrumentation
 from kwatch.domain.finding import Finding, FindingKind
@@ -22,7 +22,6 @@ from kwatch.domain.log.build import read_build_log
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.recipe.kconfig import SOURCES, config_digest, dropped, merge, parse
-from kwatch.domain.recipe.toolchain import ToolchainVersions
 from kwatch.domain.recipe.variant import Variant, digest_of
 from kwatch.domain.run import LOG, Output, RunEnd, RunReason, RunSpec
 from kwatch.domain.trial.observation import BuildResult, Trial
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from kwatch.adapters.host.pool import Lease, Pool
     from kwatch.adapters.kernel.kbuild import BuildSlot
     from kwatch.domain.lab.job import Job
-    from kwatch.domain.recipe.toolchain import Toolchain
+    from kwatch.domain.recipe.toolchain import Environment
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
 
@@ -48,7 +47,6 @@ LOG_LIMIT = 256 * MIB
 FILE_LIMIT = 4096 * MIB
 CONFIG_LIMIT = 8 * MIB
 DEADLINE = 4 * 3600.0
-SHORT = 60.0
 # The phase of a build that is worth waiting for after a restart.
 MAKE = "make"
 
@@ -91,13 +89,20 @@ async def run(
         labels=labels.get(inputs.variant.toolchain.name, frozenset()),
     )
     async with pool.lease(need, prefer=job.handle) as lease:
-        versions = await probe_toolchain(lease.host, inputs.variant.toolchain)
-        builder = _Builder(job=job, lease=lease, inputs=inputs, git=git, database=database)
+        versions, environment = await identify(lease.host, inputs.variant.toolchain)
+        builder = _Builder(
+            job=job,
+            lease=lease,
+            inputs=inputs,
+            git=git,
+            database=database,
+            environment=environment,
+        )
         slot = await builder.slot()
         made = await builder.adopt(slot)
         if made is None:
             await builder.fill(slot)
-            made = await builder.make(slot, versions)
+            made = await builder.make(slot)
         artifacts = {LOG: await blobs.put(made.log)}
         if made.config is not None:
             artifacts["config"] = await blobs.put(made.config.encode())
@@ -118,27 +123,8 @@ async def run(
         artifacts=artifacts,
         host=lease.host.name,
         environment=str(versions),
+        environment_digest=environment.digest,
         took=time.monotonic() - started,
-    )
-
-
-async def probe_toolchain(host: Host, toolchain: Toolchain) -> ToolchainVersions:
-    """Ask each program of a toolchain what it is: versions are probed, not believed."""
-    found = {}
-    for program in {toolchain.compiler, toolchain.linker, toolchain.linker_objects}:
-        answered = await host.account.run(llvm.version_command(program), timeout=SHORT, check=False)
-        if answered.status != 0:
-            raise InfraError(
-                f"{host.name}: {program} does not run ({answered.text()[:200]}"
-                f"{answered.stderr[:200].decode('utf-8', 'replace').strip()}): install it there,"
-                " or correct the toolchain in the configuration",
-                host=host.name,
-            )
-        found[program] = llvm.parse_version(answered.text())
-    return ToolchainVersions(
-        compiler=found[toolchain.compiler],
-        linker_objects=found[toolchain.linker_objects],
-        linker=found[toolchain.linker],
     )
 
 
@@ -146,7 +132,14 @@ class _Builder:
     """One attempt at one build, in one slot of one host."""
 
     def __init__(
-        self, *, job: Job, lease: Lease, inputs: _Inputs, git: Git, database: Database
+        self,
+        *,
+        job: Job,
+        lease: Lease,
+        inputs: _Inputs,
+        git: Git,
+        database: Database,
+        environment: Environment,
     ) -> None:
         self._job = job
         self._host = lease.host
@@ -154,11 +147,16 @@ class _Builder:
         self._inputs = inputs
         self._git = git
         self._database = database
+        self._environment = environment
         self._facts: Mapping[str, Any] | None = None
         self._log: list[bytes] = []
 
     async def slot(self) -> BuildSlot:
-        """Where the build is made: an output folder for each kind of build."""
+        """Where the build is made: an output folder for each kind of build.
+
+        make does not notice a compiler of the same version and other content: another environment
+        is another kind.
+        """
         variant = self._inputs.variant
         domain = kbuild.trust_domain(variant.series)
         recipe = {
@@ -166,6 +164,7 @@ class _Builder:
             "arch": variant.arch,
             "toolchain": variant.toolchain,
             "domain": domain,
+            "environment": self._environment.digest,
         }
         return await kbuild.slot(
             self._host,
@@ -198,13 +197,13 @@ class _Builder:
             is_fresh=self._inputs.trial.rebuild > 0,
         )
 
-    async def make(self, slot: BuildSlot, versions: ToolchainVersions) -> _Made:
+    async def make(self, slot: BuildSlot) -> _Made:
         """Configure and build. A build that fails is data."""
         variant = self._inputs.variant
         # Steps of a bisection seldom differ in what decides a configuration, and making one takes
         # as long as building what they do differ in.
         sources = await self._git.digest(self._inputs.commit, SOURCES)
-        key = digest_of({"sources": sources, "versions": str(versions)})
+        key = digest_of({"sources": sources, "environment": self._environment.digest})
         if not await kbuild.is_configured(self._host, slot, key):
             await kbuild.configured(self._host, slot, None)
             if not await self._configure(slot):

@@ -153,8 +153,13 @@ class Account:
     async def supervisor(self, verb: str, folder: str, *words: str) -> list[str]:
         """The command that does a verb of supervisor.py in a folder below kwatch's."""
         root = await self.prepare()
-        program = [self._python, "-I", "-S", f"{root}/{self._supervisor}"]
+        program = await self.program(f"{root}/{self._supervisor}")
         return [*program, verb, f"{root}/{folder}", *words]
+
+    async def program(self, path: str) -> list[str]:
+        """The command that runs a file of the host as Python: the standard library alone."""
+        await self.prepare()
+        return [self._python, "-I", "-S", path]
 
     def forget(self) -> None:
         """Make kwatch's folder again before its next use: it may have been removed under us."""

@@ -4,7 +4,7 @@
 What is compiled is code of strangers, and so are the Makefiles and Kconfig files that compile it.
 Inside there is a read-only system, the folders that are bound on purpose, and nothing else: no
 home, no keys, no network, no other processes. The folders have fixed names inside, so a build is
-the same on every host and in every slot, byte for byte, and ccache serves them all.
+the same on every host and in every slot, byte for byte, and a compiler cache serves all slots.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+"""Where a sandboxed command finds programs."""
 
 # The system, read-only. On Debian 12 /bin and the like are links into /usr.
 _SYSTEM = (
@@ -51,7 +54,7 @@ class Sandbox:
         for inside, outside in self.writable.items():
             words += ["--bind", outside, inside]
         environment = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "PATH": PATH,
             "HOME": "/tmp",  # noqa: S108
             "LC_ALL": "C.UTF-8",
             "TZ": "UTC",

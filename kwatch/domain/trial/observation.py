@@ -66,6 +66,8 @@ class BuildResult:
 
     ``dropped`` are the lines asked of Kconfig that did not survive. ``available`` is False when
     the disk budget took the image since: the same inputs give it again, byte for byte.
+    ``environment`` names the compiler and linkers, ``environment_digest`` identifies all programs
+    of the build by version, package and content; "" in results of before it was recorded.
     """
 
     key: str
@@ -78,6 +80,7 @@ class BuildResult:
     environment: str
     took: float
     available: bool = True
+    environment_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,12 @@ import pytest
 from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
+from kwatch.adapters.kernel.buildtools import identify
 from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.kconfig import KconfigRecipe
+from kwatch.domain.recipe.toolchain import Environment
 from kwatch.domain.run import LOG
 from kwatch.domain.trial.observation import BuildResult, CheckoutResult, Trial, checkout_key
 from kwatch.stages import build
@@ -32,6 +34,7 @@ from tests.unit.domain.trials import VARIANT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from kwatch.domain.recipe.toolchain import Toolchain, ToolchainVersions
     from kwatch.domain.recipe.variant import Variant
     from kwatch.store.database import Transaction
 
@@ -164,3 +167,24 @@ async def test_a_toolchain_links_with_both_of_its_linkers(builds: Builds) -> Non
     assert both.artifacts["vmlinux"] != one.artifacts["vmlinux"]
     assert both.environment.endswith("for vmlinux.o)")
     assert "GNU ld" in both.environment
+
+
+async def test_other_programs_of_the_same_version_build_from_nothing(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade of packages in /usr cannot be had here. Kbuild compares versions alone."""
+    first = await builds.commit("plant", PLANTING)
+    before = await builds.build(first, TOY)
+    assert re.fullmatch(r"[0-9a-f]{16}", before.environment_digest)
+
+    async def upgraded(host: Host, toolchain: Toolchain) -> tuple[ToolchainVersions, Environment]:
+        versions, found = await identify(host, toolchain)
+        compiler, *others = found.parts
+        return versions, Environment(parts=(replace(compiler, content="0" * 64), *others))
+
+    monkeypatch.setattr(build, "identify", upgraded)
+    after = await builds.build(await builds.commit("again", "# more\n"), TOY)
+    assert after.environment == before.environment
+    assert after.environment_digest != before.environment_digest
+    # ccache compares the compiler's content by itself.
+    assert (await builds.seen(after)).split(" of ")[0] == "/build/ccache/planted"
