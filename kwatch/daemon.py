@@ -58,7 +58,7 @@ async def run(settings: Settings) -> None:
                 log.info("lab %s is up", settings.name)
                 await stop.wait()
                 systemd.stopping()
-                log.info("stopping: what runs is put back and goes on at the next start")
+                log.info("stopping: what runs on hosts goes on under its lease")
             for task in tasks:
                 task.cancel()
 

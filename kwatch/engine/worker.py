@@ -3,7 +3,8 @@
 
 A slot per resource bounds what runs at the same time. Every stage runs under a lease that is
 renewed while it works; an infrastructure failure puts its job back with back-off, a cancelled
-stage puts it back as if nothing had happened.
+stage puts it back as if nothing had happened. A stop of the daemon leaves the commands on hosts
+running, for its next start to adopt; a job that is not wanted any more stops its command.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kwatch import journal
+from kwatch.adapters.host.runs import Cancellation, OnCancel, cancellation_of_job
 from kwatch.domain.lab.fairness import HALF, Start, Turns
 from kwatch.domain.lab.job import RESOURCE, STEPS, Job, JobKind, JobState, Resource
 from kwatch.errors import DiskFullError, InfraError, KwatchError, LeaseLostError
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 20.0
 LONGEST_SLEEP = 30.0
+# Between two looks for jobs whose lease ended.
+REAP_SECONDS = 60.0
 DISK_FULL_SECONDS = 60.0
 # Between two tries of a database that has no room, or that somebody else has locked.
 RETRY_SECONDS = 5.0
@@ -69,6 +73,7 @@ class Worker:
         self._wake = asyncio.Event()
         self.running: dict[int, Job] = {}
         self.beat = clock()
+        self._reap_at = self.beat
 
     def wake(self) -> None:
         """Look at the queue now: something was put in from outside."""
@@ -81,6 +86,7 @@ class Worker:
                 self.beat = self._clock()
                 self._wake.clear()
                 try:
+                    await self._reap()
                     await self._start_all(group)
                 except InfraError as error:
                     log.error("%s", error)  # noqa: TRY400 - the message says it all
@@ -96,6 +102,17 @@ class Worker:
         limit = self._clock() + patience
         return all(job.state == JobState.QUEUED and job.run_after > limit for job in jobs)
 
+    async def _reap(self) -> None:
+        """Put back jobs that no task works on any more and that could not be ended."""
+        if self.beat < self._reap_at:
+            return
+        self._reap_at = self.beat + REAP_SECONDS
+        expired = await self._database.write(
+            queue.reap, now=self.beat, but=self.running.keys(), jitter=self._jitter()
+        )
+        for job in expired:
+            log.error("%s/%d: put back, its lease ended", job.kind, job.id)
+
     async def _start_all(self, group: asyncio.TaskGroup) -> None:
         while kinds := self._claimable():
             now = self._clock()
@@ -110,7 +127,7 @@ class Worker:
             group.create_task(self._work(job), name=f"{job.kind}-{job.id}")
 
     async def _claim(self, kinds: Sequence[JobKind], now: float) -> Job | None:
-        """A job to do. Who is cancelled meanwhile has claimed it all the same, and puts it back."""
+        """Claim the next job; released again if cancelled in flight."""
         claiming = asyncio.ensure_future(  # noqa: TID251 - it ends here in any case
             self._database.write(queue.claim, kinds, now=now, turns=self._turns)
         )
@@ -144,8 +161,8 @@ class Worker:
             except LeaseLostError as error:
                 log.warning("%s", error)
             except Exception:
-                # A defect of our own in the bookkeeping itself: the job keeps its row, and the
-                # next start of the daemon recovers it.
+                # A defect of our own in the bookkeeping itself: the job is reaped once its lease
+                # has ended.
                 log.exception("job could not be ended")
             finally:
                 self.running.pop(job.id, None)
@@ -171,7 +188,11 @@ class Worker:
         log.info("done in %.1f s", self._clock() - started)
 
     async def _under_lease(self, job: Job) -> Facts | None:
-        """Run the stage while its lease is renewed; None if nobody wants it any more."""
+        """Run the stage while its lease is renewed; None if nobody wants it any more.
+
+        The supervised run of a stage that is cancelled by the stop of the daemon goes on.
+        """
+        cancellation = cancellation_of_job(Cancellation(OnCancel.STOP))
         stage = asyncio.ensure_future(self._stages[job.kind](job))  # noqa: TID251 - owned below
         try:
             while True:
@@ -182,6 +203,9 @@ class Worker:
                 if job.kind in STEPS and not await self._is_wanted(job):
                     log.info("nobody wants this any more")
                     return None
+        except asyncio.CancelledError:
+            cancellation.on_cancel = OnCancel.LEAVE
+            raise
         finally:
             if not stage.done():
                 stage.cancel()

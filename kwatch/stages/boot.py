@@ -15,6 +15,7 @@ from kwatch.adapters.guest import qemu
 from kwatch.adapters.guest.initramfs import build_initramfs
 from kwatch.adapters.guest.recording import Recording
 from kwatch.adapters.guest.session import Session
+from kwatch.adapters.host.runs import cancellation_of_job
 from kwatch.adapters.kernel.image import Image, located, names_of
 from kwatch.domain.boot.phase import usual
 from kwatch.domain.boot.watch import Accelerator
@@ -88,6 +89,8 @@ async def run(
             handle = Handle(
                 host=lease.host.name, run_id=f"boot-{job.id}-{job.attempt}", slot=lease.slot
             )
+            if job.handle == handle and await lease.host.runs.adopt(handle.run_id):
+                log.info("%s: going on with %s", lease.host.name, handle.run_id)
             await database.write(queue.remember, job, handle)
             known = await database.read(precedents.phases, inputs.variant.name, accelerator)
             session = Session(
@@ -97,6 +100,7 @@ async def run(
                 heard=heard,
                 image=image,
                 usual=usual(known),
+                cancellation=cancellation_of_job(),
             )
             verdict = await session.run(handle.run_id, kernel=kernel, initramfs=initramfs)
             _must_be_of_the_kernel(verdict, heard, lease.host.name)

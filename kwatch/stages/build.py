@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kwatch.adapters.host.runs import OnCancel
+from kwatch.adapters.host.runs import Cancellation, cancellation_of_job
 from kwatch.adapters.kernel import kbuild
 from kwatch.adapters.kernel.buildtools import identify
 from kwatch.adapters.kernel.image import audit
@@ -175,16 +175,23 @@ class _Builder:
         )
 
     async def adopt(self, slot: BuildSlot) -> _Made | None:
-        """Wait for a ``make`` that the daemon started before it was killed, if it still runs."""
+        """Follow a ``make`` that the last daemon left, if it still runs or ended by itself."""
         handle = self._job.handle
         if handle is None or handle.host != self._host.name or handle.slot != self._number:
             return None
-        if not handle.run_id.endswith(MAKE) or handle.run_id not in await self._host.runs.ids():
+        if not await self._host.runs.adopt(handle.run_id):
+            return None
+        if not handle.run_id.endswith(MAKE):
+            # It must not write into the slot any more.
+            await self._host.runs.discard(handle.run_id)
             return None
         log.info("%s: going on with %s", self._host.name, handle.run_id)
-        # Should this fail as well, the next attempt starts from the beginning.
-        await self._database.write(queue.remember, self._job, None)
-        return await self._made(slot, await self._supervise(handle.run_id, argv=()))
+        try:
+            return await self._made(slot, await self._supervise(handle.run_id, argv=()))
+        except Exception:
+            # The next attempt starts from the beginning.
+            await self._database.write(queue.remember, self._job, None)
+            raise
 
     async def fill(self, slot: BuildSlot) -> None:
         """Have the source in the slot."""
@@ -268,7 +275,9 @@ class _Builder:
 
     async def _supervise(self, run_id: str, argv: tuple[str, ...]) -> RunEnd:
         spec = RunSpec(argv=argv, deadline=DEADLINE, limits={LOG: LOG_LIMIT}, nice=5)
-        end = await self._host.runs.supervised(run_id, spec, self._hear, on_cancel=OnCancel.STOP)
+        # What comes before make is done again sooner than it is adopted.
+        cancellation = cancellation_of_job() if run_id.endswith(MAKE) else Cancellation()
+        end = await self._host.runs.supervised(run_id, spec, self._hear, cancellation=cancellation)
         await self._host.runs.discard(run_id)
         if end.reason is not RunReason.EXITED:
             raise InfraError(

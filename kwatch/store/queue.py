@@ -30,7 +30,7 @@ from kwatch.store.codec import decode_optional, encode
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from kwatch.store.database import Transaction
 
@@ -198,23 +198,48 @@ def fail(
 
 def release(tx: Transaction, job: Job, *, now: float) -> None:
     """Put an interrupted job back as if it had not been claimed."""
-    _requeue(tx, job, run_after=now, failures=job.failures, error=None)
+    _put_back(tx, job, error=None, now=now)
 
 
 def recover(tx: Transaction, *, now: float) -> int:
-    """At the start: whatever runs belonged to a daemon that is dead. How many there were.
-
-    A boot gets its attempt back, for a dead daemon records nothing any more.
-    """
+    """At the start: put back what a killed daemon left running. How many there were."""
     rows = tx.execute("SELECT * FROM job WHERE state = 'running'").fetchall()
     for row in rows:
-        _requeue(tx, _job(row), run_after=now, failures=row["failures"], error=row["error"])
-        # The run of a boot bears the number of its attempt: under the same one it is gone on with.
-        tx.execute(
-            "UPDATE job SET attempt = attempt - 1 WHERE id = ? AND kind = ? AND handle IS NOT NULL",
-            (row["id"], JobKind.BOOT),
-        )
+        _put_back(tx, _job(row), error=row["error"], now=now)
     return len(rows)
+
+
+def reap(
+    tx: Transaction, *, now: float, but: Collection[int] = (), jitter: float = 0.5
+) -> tuple[Job, ...]:
+    """Put back jobs whose lease ended, and return them; ``but`` are the ids of those under way.
+
+    It counts as a failure: the next attempt comes after the usual delay.
+    """
+    rows = tx.execute(
+        "SELECT * FROM job WHERE state IN ('queued', 'running') AND state = 'running'"
+        " AND lease_until < ?",
+        (now,),
+    ).fetchall()
+    expired = tuple(_job(row) for row in rows if row["id"] not in but)
+    for job in expired:
+        failures = job.failures + 1
+        later = now + delay_after(failures, jitter=jitter)
+        _requeue(tx, job, run_after=later, failures=failures, error="its lease ended")
+    return expired
+
+
+def _put_back(tx: Transaction, job: Job, *, error: str | None, now: float) -> None:
+    """Queue a job of which no attempt works any more.
+
+    A boot with a run gets its attempt back: the id of the run contains it, so that the next attempt
+    finds the run.
+    """
+    _requeue(tx, job, run_after=now, failures=job.failures, error=error)
+    tx.execute(
+        "UPDATE job SET attempt = attempt - 1 WHERE id = ? AND kind = ? AND handle IS NOT NULL",
+        (job.id, JobKind.BOOT),
+    )
 
 
 def handles(tx: Transaction) -> tuple[Handle, ...]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from kwatch.adapters.host.runs import OnCancel, cancellation_of_job
 from kwatch.domain.facts import Facts, Judged, Planned, Watched
-from kwatch.domain.lab.job import GIVE_UP_AFTER, Job, JobKind, Resource
+from kwatch.domain.lab.job import GIVE_UP_AFTER, LEASE_SECONDS, Job, JobKind, Resource
 from kwatch.domain.trial.observation import Outcome, Trial
 from kwatch.domain.verdict.regression import judge_key
 from kwatch.engine import worker as module
@@ -281,13 +282,16 @@ async def test_on_cancellation_jobs_go_back_as_if_nothing_had_happened(
     database: Database,
 ) -> None:
     cleaned: list[str] = []
+    reasons: list[OnCancel] = []
 
     async def stage(job: Job) -> Facts:
         try:
-            await asyncio.sleep(60)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(60))
         finally:
             await asyncio.sleep(0.05)
             cleaned.append(job.key)
+            reasons.append(cancellation_of_job().on_cancel)
         return nothing(job)
 
     await ask(database, JobKind.BUILD, "a", "b", "c")
@@ -300,6 +304,7 @@ async def test_on_cancellation_jobs_go_back_as_if_nothing_had_happened(
         await until(are_running)
         await asyncio.sleep(0.1)
     assert sorted(cleaned) == ["a", "b"]
+    assert reasons == [OnCancel.LEAVE, OnCancel.LEAVE]
     assert worker.running == {}
     jobs = await database.read(queue.alive)
     assert {(job.state, job.failures, job.error) for job in jobs} == {("queued", 0, None)}
@@ -341,11 +346,13 @@ async def test_what_nobody_wants_any_more_is_stopped(
 ) -> None:
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.1)
     stopped = asyncio.Event()
+    reasons: list[OnCancel] = []
 
     async def stage(job: Job) -> Facts:
         try:
             await asyncio.sleep(60)
         finally:
+            reasons.append(cancellation_of_job().on_cancel)
             stopped.set()
         return nothing(job)
 
@@ -359,6 +366,7 @@ async def test_what_nobody_wants_any_more_is_stopped(
             await stopped.wait()
         await until(lambda: is_in(worker, 0))
     assert await states(database) == ["dropped"]
+    assert reasons == [OnCancel.STOP]
 
 
 async def is_in(worker: Worker, count: int) -> bool:
@@ -410,6 +418,46 @@ async def test_an_attempt_that_lost_its_lease_changes_nothing(
         await until(lambda: all_done(database))
     assert attempts == [1, 2]
     assert [one.name for one in await database.read(cursors.sources)] == ["tree:from the living"]
+
+
+async def test_a_job_that_could_not_be_ended_comes_back_when_its_lease_ended(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, attempts = 1000.0, []
+    fail = queue.fail
+
+    def broken(*args: object, **kwargs: object) -> bool:
+        monkeypatch.setattr(queue, "fail", fail)
+        raise ValueError("a defect in the bookkeeping")
+
+    async def stage(job: Job) -> Facts:
+        attempts.append(job.attempt)
+        if len(attempts) == 1:
+            raise InfraError("the host is away")
+        return nothing(job)
+
+    monkeypatch.setattr(queue, "fail", broken)
+    await ask(database, JobKind.JUDGE, "k")
+    async with at_work(
+        worker := worker_of(database, {JobKind.JUDGE: stage}, clock=lambda: now)
+    ) as task:
+        await until(lambda: has_begun(attempts))
+        await until(lambda: is_in(worker, 0))
+        assert await states(database) == ["running"]
+        now += LEASE_SECONDS + 1
+        worker.wake()
+        await until(lambda: is_queued(database))
+        row = await job_row(database)
+        assert (row["failures"], row["error"]) == (1, "its lease ended")
+        now += 10.0
+        worker.wake()
+        await until(lambda: all_done(database))
+        assert not task.done()
+    assert attempts == [1, 2]
+
+
+async def is_queued(database: Database) -> bool:
+    return await states(database) == ["queued"]
 
 
 async def has_begun(attempts: list[int]) -> bool:

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,64 +23,131 @@ from tests.lab.toytree import (
     SLOW_BOOT,
     SLOW_BUILD,
     ToyTree,
-    left_behind,
     letters,
     nothing_left,
     outcomes,
     settle,
     toy_box,
+    tune,
+    waiting_boot,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.lab.box import Box
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 LONGEST_STOP = 10.0
+LONG_BUILD = {name: (old, new.replace("sleep 2", "sleep 15"))
+              for name, (old, new) in SLOW_BUILD.items()}  # fmt: skip
 
 
-async def _stop_while(box: Box, number: signal.Signals, program: str, run: str) -> None:
-    """Stop the daemon once a job has ``program`` at work on the host, in a run of that name."""
-    await box.until(
-        lambda: any(program in line for line in left_behind(box.sshd.user))
-        and bool(box.query("SELECT 1 FROM job WHERE state = 'running' AND handle LIKE ?", run)),
-        timeout=60, what=f"running {program}", pause=0.02,
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A command on a host: the id of its run, and the pids of its first process and supervisor."""
+
+    run_id: str
+    pid: int
+    supervisor: int
+
+
+def _running() -> set[Running]:
+    """Every supervised command of this machine, found by the mark in its environment."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                marks = (entry / "environ").read_bytes().split(b"\0KWATCH_RUN=", 1)
+                folder = Path(marks[1].split(b"\0", 1)[0].decode())
+                pid, supervisor = (
+                    int((folder / name).read_text().split()[0]) for name in ("child", "supervisor")
+                )
+                if Path(f"/proc/{pid}").exists():
+                    found.add(Running(folder.name, pid, supervisor))
+    return found
+
+
+async def _at_work(box: Box, name: str) -> Running:
+    """Wait until a job runs a command whose run id matches ``name``; the command."""
+    found: list[Running] = []
+
+    def is_there() -> bool:
+        found[:] = [one for one in _running() if fnmatch(one.run_id, name)]
+        return bool(found) and bool(
+            box.query("SELECT 1 FROM job WHERE state = 'running' AND handle GLOB ?", f"*{name}*")
+        )
+
+    await box.until(is_there, timeout=60, what=f"running {name}", pause=0.02)
+    (one,) = found
+    return one
+
+
+async def _restart(box: Box, number: signal.Signals, name: str) -> Running:
+    """Stop the daemon while a command runs and start it again; the command, which goes on."""
+    begun = await _at_work(box, name)
     began = time.monotonic()
     assert await box._end(number) == 0
     assert time.monotonic() - began < LONGEST_STOP
     assert "Traceback" not in box.log()
     assert "was never awaited" not in box.log()
-    await nothing_left(box, box.sshd.user, seconds=LONGEST_STOP - (time.monotonic() - began))
     assert box.query("SELECT 1 FROM job WHERE state IN ('running', 'dead')") == []
+    assert _running() == {begun}
+    await box.start()
+    assert await _at_work(box, name) == begun
+    return begun
 
 
-async def test_a_stopped_daemon_goes_on(tmp_path: Path, user: str) -> None:
+async def test_what_runs_goes_on_when_the_daemon_is_restarted(tmp_path: Path, user: str) -> None:
     async with toy_box(tmp_path, user) as box:
         tree = ToyTree.create(box)
-        tree.commit(SLOW_BUILD, "toy: build at leisure", "lib")
+        tree.commit(LONG_BUILD)
         await box.post_series()
         first = tree.publish()
         await box.start()
-        await _stop_while(box, signal.SIGTERM, "make", "%-make%")
-        await box.start()
-        await _stop_while(box, signal.SIGINT, "make", "%-make%")
-        await box.start()
+        build = await _restart(box, signal.SIGTERM, "build-*-make")
+        # One that was adopted can be adopted again.
+        assert await _restart(box, signal.SIGINT, "build-*-make") == build
         await settle(box, first)
-        assert {seen[0] for seen in outcomes(box).values()} == {"pass"}
 
-        tree.commit(SLOW_BOOT)
+        tree.revert(LONG_BUILD)
+        tree.commit(waiting_boot(12))
+        tune(box, {'kernel = "3 s"': 'kernel = "20 s"', 'init = "3 s"': 'init = "20 s"',
+                   'total = "20 s"': 'total = "60 s"'})  # fmt: skip
+        assert await box.stop() == 0
+        await box.start()
         second = tree.publish()
-        await _stop_while(box, signal.SIGTERM, "qemu-system", "%boot-%")
-        await box.start()
-        await _stop_while(box, signal.SIGINT, "qemu-system", "%boot-%")
-        await box.start()
+        boot = await _restart(box, signal.SIGTERM, "boot-*")
+        assert await _restart(box, signal.SIGINT, "boot-*") == boot
         await settle(box, second)
         assert await box.stop() == 0
-        # To be stopped is no failure of a job or a host.
-        assert box.query("SELECT * FROM job WHERE failures > 0") == []
+        await nothing_left(box, user)
+        # A restart is no failure of a job or a host, and each step was done and recorded once.
+        assert box.query("SELECT * FROM job WHERE failures > 0 OR error IS NOT NULL") == []
+        assert {seen[0] for seen in outcomes(box).values()} == {"pass"}
+        steps = box.query("SELECT kind, key, count(*) AS times, max(attempt) AS attempt FROM job"
+                          " WHERE kind IN ('build', 'boot') GROUP BY kind, key")  # fmt: skip
+        assert {row["times"] for row in steps} == {1}
+        assert {row["attempt"] for row in steps if row["kind"] == "boot"} == {1}
+
+
+async def test_what_ended_while_no_daemon_ran_is_done_again(tmp_path: Path, user: str) -> None:
+    """As after a stop for longer than the lease, or after a reset of the host."""
+    async with toy_box(tmp_path, user) as box:
+        tree = ToyTree.create(box)
+        tree.commit(SLOW_BUILD, "toy: build at leisure", "lib")
+        tree.commit(SLOW_BOOT)
+        await box.post_series()
+        first = tree.publish()
+        await box.start()
+        for name in ("build-*-make", "boot-*"):
+            run = await _at_work(box, name)
+            assert await box.stop() == 0
+            os.kill(run.supervisor, signal.SIGKILL)
+            await nothing_left(box, user)
+            await box.start()
+        await settle(box, first)
+        assert await box.stop() == 0
+        assert box.query("SELECT * FROM job WHERE failures > 0 OR error IS NOT NULL") == []
         assert {seen[0] for seen in outcomes(box).values()} == {"pass"}
 
 
@@ -112,10 +183,14 @@ async def test_once_works_to_the_end(tmp_path: Path, user: str) -> None:
         await nothing_left(box, user)
 
 
+def _builds() -> set[Running]:
+    return {one for one in _running() if fnmatch(one.run_id, "build-*-make")}
+
+
 async def test_once_can_be_interrupted(tmp_path: Path, user: str) -> None:
     async with toy_box(tmp_path, user) as box:
         tree = ToyTree.create(box)
-        tree.commit(SLOW_BUILD, "toy: build at leisure", "lib")
+        tree.commit(LONG_BUILD, "toy: build at leisure", "lib")
         await box.post_series()
         tree.publish()
         once = await Server.start(
@@ -123,12 +198,15 @@ async def test_once_can_be_interrupted(tmp_path: Path, user: str) -> None:
             log=tmp_path / "once.log",
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        await once.until(lambda: any("make" in line for line in left_behind(user)), timeout=60)
+        await once.until(lambda: bool(_builds()), timeout=60)
+        begun = _builds()
         once.process.send_signal(signal.SIGINT)
         async with asyncio.timeout(LONGEST_STOP):
             await once.process.wait()
         assert "Traceback" not in once.output()
-        await nothing_left(box, user)
+        assert _builds() == begun
         status, output = await box.command("once", "--patience", "5")
         assert status == 0, output
+        assert f"going on with {begun.pop().run_id}" in output
+        await nothing_left(box, user)
         assert [seen[0] for seen in outcomes(box).values()] == ["pass"]

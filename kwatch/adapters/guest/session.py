@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.guest import qemu
 from kwatch.adapters.guest.deadguest import Memory, examine_guest
 from kwatch.adapters.guest.qmp import SHUTDOWN, Qmp
+from kwatch.adapters.host.runs import Cancellation, OnCancel
 from kwatch.domain.boot.channel import Channels, Done
 from kwatch.domain.boot.ending import BootEnd, BootVerdict
 from kwatch.domain.boot.vcpu import VcpuSample
@@ -74,7 +75,8 @@ class Session:
 
     What it says goes into ``heard``. ``image`` is the kernel with its symbols, where the tools are
     that can read it, for a guest that ends without a word; None asks no guest what it died of.
-    ``usual`` are the seconds that phases usually take.
+    ``usual`` are the seconds that phases usually take. ``cancellation`` decides whether the guest
+    goes on if the session is cancelled; None: it is stopped.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class Session:
         heard: Recording,
         image: Callable[[], Awaitable[Image]] | None,
         usual: Mapping[Phase, float],
+        cancellation: Cancellation | None = None,
     ) -> None:
         self._host = host
         self._profile = profile
         self._accelerator = accelerator
         self._image = image
         self._usual = usual
+        self._cancellation = cancellation or Cancellation()
         self._machine: Qmp | None = None
         self._heard = heard
         self._done = asyncio.Event()
@@ -107,13 +111,18 @@ class Session:
         """
         folder = await self._host.runs.folder(run_id)
         spec = qemu.run_spec(self._profile, self._accelerator, kernel=kernel, initramfs=initramfs)
+        is_left = False
         try:
             await self._host.runs.start(run_id, spec)
             return await self._watch(run_id, folder)
+        except asyncio.CancelledError:
+            is_left = self._cancellation.on_cancel is OnCancel.LEAVE
+            raise
         finally:
             # Also when the boot is over: the guest may sit in its halt loop for ever.
-            with contextlib.suppress(InfraError):
-                await asyncio.shield(self._host.runs.discard(run_id))
+            if not is_left:
+                with contextlib.suppress(InfraError):
+                    await asyncio.shield(self._host.runs.discard(run_id))
 
     async def _watch(self, run_id: str, folder: str) -> BootVerdict:
         """Feed everything that happens into the domain's Watch until it says End."""

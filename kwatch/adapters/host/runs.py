@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import json
 import time
+from contextvars import ContextVar
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,9 @@ START_ANSWER = 5.0
 PATIENCE = 150.0
 REAPING = 600.0
 
+# How a run ends while no daemon is attached; its job starts it anew.
+ABANDONED = {RunReason.LEASE, RunReason.LOST}
+
 # The ends of a run for which its host is to blame, and what to do where nothing more is known.
 HOST_FAILED = {
     RunReason.LOST: "look into the log of the host",
@@ -47,10 +52,34 @@ class RunLostError(InfraError):
 
 
 class OnCancel(Enum):
-    """What a cancelled wait means for the run: the daemon comes back to it, or nobody does."""
+    """What becomes of a run when the task that follows it is cancelled.
+
+    LEAVE: it goes on under its lease, for the next start of the daemon to adopt. STOP: it is
+    stopped and its folder deleted.
+    """
 
     LEAVE = auto()
     STOP = auto()
+
+
+@dataclass(slots=True)
+class Cancellation:
+    """The reason for a cancellation that may come: set before the task is cancelled."""
+
+    on_cancel: OnCancel = OnCancel.STOP
+
+
+_OF_JOB: ContextVar[Cancellation | None] = ContextVar("cancellation", default=None)
+
+
+def cancellation_of_job(given: Cancellation | None = None) -> Cancellation:
+    """The cancellation of the job that this task works for; ``given`` sets it for its stage.
+
+    Outside of a job it is a new one that stops what runs.
+    """
+    if given is not None:
+        _OF_JOB.set(given)
+    return _OF_JOB.get() or Cancellation()
 
 
 class Runs:
@@ -110,6 +139,20 @@ class Runs:
         """The ids of all runs that have a folder on the host."""
         answer = await self._ask("list")
         return tuple(str(run["id"]) for run in answer["runs"])
+
+    async def adopt(self, run_id: str) -> bool:
+        """Whether there is a run of this id to follow, running or ended.
+
+        One that ended by its lease, or with its host, is deleted: it can be started anew.
+        """
+        answer = await self._ask("list")
+        exits = {run["id"]: run["exit"] for run in answer["runs"] if run["state"] != "prepared"}
+        if _checked(run_id) not in exits:
+            return False
+        if exits[run_id] is None or run_end(exits[run_id]).reason not in ABANDONED:
+            return True
+        await self.discard(run_id)
+        return False
 
     async def folder(self, run_id: str) -> str:
         """The absolute folder of a run."""
@@ -216,9 +259,12 @@ class Runs:
         spec: RunSpec,
         on_output: Callable[[Output], Awaitable[None]],
         *,
-        on_cancel: OnCancel,
+        cancellation: Cancellation,
     ) -> RunEnd:
-        """Run a supervised command to its end, giving each piece of output to ``on_output``."""
+        """Run a supervised command to its end, giving each piece of output to ``on_output``.
+
+        ``cancellation`` decides what becomes of the run if this is cancelled.
+        """
         try:
             await self.start(run_id, spec)
             async with contextlib.aclosing(
@@ -233,7 +279,7 @@ class Runs:
                         case Ended(end=end):
                             return end
         except asyncio.CancelledError:
-            if on_cancel is OnCancel.STOP:
+            if cancellation.on_cancel is OnCancel.STOP:
                 with contextlib.suppress(InfraError):
                     # Without a folder, nobody takes it for one to go on with.
                     await asyncio.shield(self.discard(run_id))

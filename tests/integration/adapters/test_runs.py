@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kwatch.adapters.host.host import Host
-from kwatch.adapters.host.runs import OnCancel, RunLostError
+from kwatch.adapters.host.runs import Cancellation, OnCancel, RunLostError
 from kwatch.adapters.host.ssh import HostAwayError, HostKeyError
 from kwatch.domain.run import Alive, Ended, Output, RunEnd, RunReason, RunSpec
 from kwatch.errors import InfraError
@@ -234,11 +234,24 @@ async def test_a_cancelled_wait_stops_or_leaves_the_run(host: Host) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10), asyncio.TaskGroup() as group:
                 waiting = group.create_task(
-                    host.runs.supervised(run_id, shell(f"sleep {mark}"), drop, on_cancel=on_cancel)
+                    host.runs.supervised(
+                        run_id, shell(f"sleep {mark}"), drop, cancellation=Cancellation(on_cancel)
+                    )
                 )
                 await there_is(mark)
                 waiting.cancel()
         assert len(running(mark)) == left
+
+
+async def test_what_ended_by_its_lease_is_not_adopted(host: Host) -> None:
+    assert not await host.runs.adopt("never")
+    await host.runs.start("left", shell("sleep 49.03", lease=1))
+    await host.runs.start("done", shell("echo done; exit 3"))
+    assert await host.runs.adopt("left")
+    assert await gone("49.03", within=10)
+    assert not await host.runs.adopt("left")
+    assert await host.runs.adopt("done")
+    assert await host.runs.ids() == ("done",)
 
 
 # --- what only SSH can do wrong ------------------------------------------------------------------

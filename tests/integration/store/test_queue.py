@@ -154,6 +154,40 @@ def test_a_job_that_is_put_back_has_not_failed(tx: sqlite3.Connection) -> None:
     assert claimed(tx, 1.0).failures == 0
 
 
+@pytest.mark.parametrize("kind", [JobKind.BUILD, JobKind.BOOT])
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_an_interrupted_boot_keeps_the_attempt_that_its_run_is_named_after(
+    tx: sqlite3.Connection, kind: JobKind, *, is_killed: bool
+) -> None:
+    queue.enqueue(tx, kind, "k", now=0.0)
+    job = claimed(tx)
+    queue.remember(tx, job, HANDLE)
+    if is_killed:
+        queue.recover(tx, now=1.0)
+    else:
+        queue.release(tx, job, now=1.0)
+    again = claimed(tx, 1.0)
+    assert (again.handle, again.failures) == (HANDLE, 0)
+    assert again.attempt == (1 if kind is JobKind.BOOT else 2)
+
+
+def test_only_jobs_whose_lease_ended_are_reaped(tx: sqlite3.Connection) -> None:
+    for key in ("stuck", "under way"):
+        queue.enqueue(tx, JobKind.JUDGE, key, now=0.0)
+    stuck, under_way = claimed(tx), claimed(tx)
+    now = LEASE_SECONDS + 1
+    queue.enqueue(tx, JobKind.JUDGE, "late", now=1.0)
+    late = claimed(tx, now)
+    assert queue.reap(tx, now=now - 2) == ()
+    assert [one.id for one in queue.reap(tx, now=now, but={under_way.id})] == [stuck.id]
+    assert (state(tx, under_way), state(tx, late)) == ("running", "running")
+    with pytest.raises(LeaseLostError):
+        queue.finish(tx, stuck, now=now)
+    again = claimed(tx, now + LONGEST_DELAY)
+    assert (again.id, again.attempt, again.failures) == (stuck.id, 2, 1)
+    queue.finish(tx, again, now=now)
+
+
 @pytest.mark.parametrize("does_fail", [True, False])
 def test_a_job_that_comes_back_replaces_the_wake_up_of_the_meantime(
     tx: sqlite3.Connection, does_fail: bool
