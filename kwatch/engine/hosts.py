@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.host.fitness import inspect, try_guests
+from kwatch.domain.lab.backoff import Backoff
 from kwatch.domain.lab.host import IDLE, Health, HostFacts, HostState, Load
 from kwatch.errors import InfraError
 from kwatch.store import hosts, queue
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 5.0
-LONGEST_PAUSE = 60.0
+UNREACHABLE = Backoff(first=5.0, longest=60.0)
 HEALTH_SECONDS = 2.0
 DAY = 86400.0
 # Seconds between two checks of a host. One that was not fit may have been repaired meanwhile.
@@ -46,20 +46,21 @@ class HostCare:
         for known in await self._database.read(hosts.seen):
             if known.name == host.name and known.state.health is Health.DRAINED:
                 self._pool.hold(host.name, known.state)
-        noted, pause, due = None, FIRST_PAUSE, time.monotonic()
+        noted, failures, due = None, 0, time.monotonic()
         while True:
             wait, state = HEALTH_SECONDS, self._pool.state(host.name)
             is_due = time.monotonic() >= due and state.health is not Health.DRAINED
             if is_due or self._pool.wants_preflight(host.name):
                 noted, state = None, await self._check_once(host)
                 if state.health is Health.UNREACHABLE:
-                    wait, pause = pause, min(pause * 2, LONGEST_PAUSE)
+                    failures += 1
+                    wait = UNREACHABLE.delay(failures)
                 else:
-                    pause, due = FIRST_PAUSE, time.monotonic() + CHECK_AGAIN[state.health]
+                    failures, due = 0, time.monotonic() + CHECK_AGAIN[state.health]
             if state != noted and await self._note(host, state):
                 noted = state
             if await self._pool.rest(host.name, wait):
-                pause = FIRST_PAUSE
+                failures = 0
 
     async def _check_once(self, host: Host) -> HostState:
         """Admit the host, quarantine it, or find it unreachable."""

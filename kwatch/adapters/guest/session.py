@@ -27,6 +27,7 @@ from kwatch.domain.boot.watch import (
     Watch,
 )
 from kwatch.domain.deadguest.autopsy import Machine
+from kwatch.domain.lab.backoff import Backoff
 from kwatch.domain.run import LOG, Alive, Ended, Output
 from kwatch.errors import InfraError, ungrouped
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # QEMU makes its socket a moment after it was started, and a connection may break.
-RECONNECT = 0.05
+RECONNECT = Backoff(first=0.05, longest=2.0)
 # Seconds between two signs of life of an attached supervisor, which gives one each second.
 LONGEST_GAP = 2.5
 # Seconds after the machine's end in which its guest's last word comes, if there is one.
@@ -216,19 +217,22 @@ class Session:
 
         A connection that breaks is made anew: a machine that is off waits for us.
         """
+        failures = 0
         while True:
             with contextlib.suppress(InfraError), ungrouped():
                 async with Qmp(
                     await self._host.account.connect_unix(f"{folder}/{qemu.QMP}")
                 ) as machine:
                     await machine.go_on()
+                    failures = 0
                     self._machine = machine
                     async with asyncio.TaskGroup() as group:
                         sampling = group.create_task(_sample(machine, happenings, wants_sample))
                         await self._forward(machine, folder, happenings)
                         sampling.cancel()
             self._machine = None
-            await asyncio.sleep(RECONNECT)
+            failures += 1
+            await asyncio.sleep(RECONNECT.delay(failures))
 
     async def _forward(self, machine: Qmp, folder: str, happenings: asyncio.Queue[object]) -> None:
         """Tell of the machine's events until it is gone, and let it end once it is off."""

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.host.host import Host
+from kwatch.domain.lab.backoff import Backoff
 from kwatch.domain.lab.host import (
     Health,
     HostSpec,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 900.0
+REST = Backoff(first=FIRST_PAUSE, longest=LONGEST_PAUSE)
 # How long a job waits for a slot before it goes back to the queue, and how often it looks.
 WAIT_SECONDS = 60.0
 LOOK_SECONDS = 2.0
@@ -238,8 +240,7 @@ class Pool:
         breaker = self._breakers[name]
         breaker.failures += 1
         breaker.is_suspect = True
-        pause = min(FIRST_PAUSE * 2.0 ** (breaker.failures - 1), LONGEST_PAUSE)
-        breaker.until = self._clock() + pause
+        breaker.until = self._clock() + REST.delay(breaker.failures)
         breaker.reason = _line(reason)
 
 

@@ -16,6 +16,7 @@ from kwatch.adapters.host.account import SHORT
 from kwatch.adapters.host.frames import FrameParser, RefusedError, run_end
 from kwatch.adapters.host.ssh import HostKeyError
 from kwatch.adapters.process import MIB
+from kwatch.domain.lab.backoff import Backoff
 from kwatch.domain.run import RUN_ID, Alive, Ended, Frame, Output, RunEnd, RunReason, RunSpec
 from kwatch.errors import InfraError
 
@@ -36,6 +37,7 @@ START_ANSWER = 5.0
 # Seconds a host may stay away: less than the lease, so that nobody is killed behind our back.
 PATIENCE = 150.0
 REAPING = 600.0
+REATTACH = Backoff(first=0.1, longest=5.0)
 
 # How a run ends while no daemon is attached; its job starts it anew.
 ABANDONED = {RunReason.LEASE, RunReason.LOST}
@@ -176,11 +178,11 @@ class Runs:
 
     async def _follow(self, run_id: str, reached: dict[str, int]) -> AsyncGenerator[Frame]:
         away_since: float | None = None
-        pause = 0.1
+        failures = 0
         while True:
             try:
                 async for frame in self._attach_once(run_id, reached):
-                    away_since, pause, self.trouble = None, 0.1, ""
+                    away_since, failures, self.trouble = None, 0, ""
                     if isinstance(frame, Output):
                         reached[frame.file] = frame.offset + len(frame.data)
                     if isinstance(frame, Ended) and frame.end.reason in HOST_FAILED:
@@ -208,8 +210,8 @@ class Runs:
                     f"given up: {reason or 'the connection ended'}",
                     host=self._account.host,
                 )
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
+            failures += 1
+            await asyncio.sleep(REATTACH.delay(failures))
 
     async def _lost(self, run_id: str, end: RunEnd) -> RunLostError:
         """What to raise for a run that its host ended; nobody is to go on with it."""

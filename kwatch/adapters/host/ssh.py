@@ -20,6 +20,7 @@ import asyncssh
 
 from kwatch.adapters.host.transport import LONGEST_SOCKET_PATH, Duplex, converse, too_large
 from kwatch.adapters.process import MIB, Completed, command_line, failure
+from kwatch.domain.lab.backoff import Backoff
 from kwatch.errors import ConfigError, DiskFullError, InfraError
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ AGENT_TIMEOUT = 10.0
 # that was started anew does not know it, and would tell only when TCP asks again.
 KEEPALIVE = 5
 KEEPALIVES = 3
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
+RECONNECT = Backoff(first=0.5, longest=30.0)
 # What a command may take beyond its own timeout, which the host itself enforces.
 GRACE = 10.0
 KILLED_AFTER = 5  # seconds from SIGTERM to SIGKILL
@@ -79,7 +79,7 @@ class SshTransport:
         self._address = spec.address
         self._links: list[_Link] = []
         self._connecting = asyncio.Lock()
-        self._pause = FIRST_PAUSE
+        self._failures = 0
         self._not_before = 0.0
         self._last_error = InfraError("")
         self._jump = SshTransport(spec.jump) if spec.jump is not None else None
@@ -239,11 +239,11 @@ class SshTransport:
                     login_timeout=LOGIN_TIMEOUT,
                 )
         except (OSError, asyncssh.Error) as error:
-            self._not_before = time.monotonic() + self._pause
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            self._failures += 1
+            self._not_before = time.monotonic() + RECONNECT.delay(self._failures)
             self._last_error = self._explain(error)
             raise self._last_error from error
-        self._pause = FIRST_PAUSE
+        self._failures = 0
         return connection
 
     async def _gateway(self) -> asyncssh.SSHClientConnection | tuple[()]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from kwatch.domain.lab.backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -164,13 +166,12 @@ GIVE_UP_AFTER: Mapping[JobKind, int] = {
 LEASE_SECONDS = 180.0
 FIRST_DELAY = 5.0
 LONGEST_DELAY = 1800.0
+RETRY = Backoff(first=FIRST_DELAY, longest=LONGEST_DELAY, jitter=0.25)
 
 
 def delay_after(failures: int, *, jitter: float) -> float:
     """Seconds to wait after the n-th failure in a row; ``jitter`` in [0, 1) spreads the herd."""
-    doublings = min(max(failures, 1) - 1, 32)  # a float ends at 1024
-    capped = min(FIRST_DELAY * 2.0**doublings, LONGEST_DELAY)
-    return capped * (0.75 + 0.5 * jitter)
+    return RETRY.delay(failures, chance=jitter)
 
 
 def is_hopeless(kind: JobKind, failures: int) -> bool:

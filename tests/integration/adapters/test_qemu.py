@@ -17,6 +17,8 @@ from kwatch.adapters.guest import accelerator as accelerator_module
 from kwatch.adapters.guest.accelerator import TINY_GUESTS, Accelerators, probe_accelerators
 from kwatch.adapters.guest.qemu import QMP, machine, run_spec
 from kwatch.adapters.guest.qmp import Qmp, QmpError
+from kwatch.adapters.guest.recording import Recording
+from kwatch.adapters.guest.session import Session
 from kwatch.adapters.host.fitness import try_guests
 from kwatch.adapters.host.host import Host
 from kwatch.domain.boot.ending import BootEnd
@@ -29,6 +31,8 @@ from tests.lab.process import call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from kwatch.adapters.host.transport import Duplex
 
 PROFILE = BootProfile(name="tiny")
 ARM = BootProfile(name="tiny", arch="arm64", machine=ARM64.machine)
@@ -209,3 +213,26 @@ def test_the_command_line() -> None:
     assert spec.deadline > 1200
     with pytest.raises(ConfigError, match="riscv64"):
         run_spec(BootProfile(name="p", arch="riscv64"), Accelerator.TCG, kernel="", initramfs="")
+
+
+async def test_a_control_socket_that_never_comes_is_not_hammered(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+    connect = host.account.connect_unix
+
+    async def counted(path: str) -> Duplex:
+        tried.append(time.monotonic())
+        return await connect(path)
+
+    monkeypatch.setattr(host.account, "connect_unix", counted)
+    with Recording(folder=tmp_path / "heard") as heard:
+        session = Session(
+            host, profile=PROFILE, accelerator=Accelerator.TCG, heard=heard, image=None, usual={}
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3.5):
+                await session._converse("run/none", asyncio.Queue(), asyncio.Event())
+    # At first at once, for the socket is there a moment after the start; then less and less often.
+    assert tried[1] - tried[0] < 0.5
+    assert 4 <= len(tried) <= 8
