@@ -8,6 +8,7 @@ infrastructure failed, carries the evidence, and ends in a sentence on what to d
 from __future__ import annotations
 
 import contextlib
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ class InfraError(KwatchError):
 
 class DiskFullError(InfraError):
     """No room left: the queue stays as it is and goes on when there is room."""
+
+
+def is_disk_full(evidence: BaseException | str | bytes) -> bool:
+    """Whether an exception or the output of a program reports a full disk or quota."""
+    if isinstance(evidence, OSError) and evidence.errno is not None:
+        return evidence.errno in {errno.ENOSPC, errno.EDQUOT}
+    text = evidence.decode("utf-8", "replace") if isinstance(evidence, bytes) else str(evidence)
+    return any(words in text for words in _DISK_FULL)
+
+
+# strerror(3) of ENOSPC and EDQUOT, and sqlite3_errstr() of SQLITE_FULL.
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 
 
 class LeaseLostError(KwatchError):

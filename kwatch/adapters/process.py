@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kwatch.errors import DiskFullError, InfraError, ungrouped
+from kwatch.errors import DiskFullError, InfraError, is_disk_full, ungrouped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -76,7 +76,7 @@ def tail(completed: Completed) -> str:
 
 def failure(completed: Completed, *, host: str | None = None) -> InfraError:
     """The exception for a failed program: a full disk is told from everything else."""
-    if b"No space left on device" in completed.stderr:
+    if is_disk_full(completed.stderr):
         return DiskFullError(
             f"{where(host)}no room left on the disk while running "
             f"{command_line(completed.argv)}: make room, the work goes on by itself",

@@ -25,7 +25,7 @@ from kwatch.domain.recipe.kconfig import SOURCES, config_digest, dropped, merge,
 from kwatch.domain.recipe.variant import Variant, digest_of
 from kwatch.domain.run import LOG, Output, RunEnd, RunReason, RunSpec
 from kwatch.domain.trial.observation import BuildResult, Trial
-from kwatch.errors import DiskFullError, InfraError
+from kwatch.errors import DiskFullError, InfraError, is_disk_full
 from kwatch.store import history, queue
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ class _Builder:
         whole = b"".join(self._log)
         finding = read_build_log(whole)
         if finding.kind is FindingKind.HOST:
-            kind = DiskFullError if "No space left" in finding.title else InfraError
+            kind = DiskFullError if is_disk_full(finding.title) else InfraError
             raise kind(
                 f"{self._host.name}: this says nothing about the kernel: {finding.title}: see to"
                 " the memory, the disk and the sandbox of the host",

@@ -9,7 +9,6 @@ byte for byte, so nothing is ever lost but time.
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import tempfile
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import zstandard
 
-from kwatch.errors import DiskFullError, InfraError
+from kwatch.errors import DiskFullError, InfraError, is_disk_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -206,7 +205,7 @@ def no_room(work: Callable[[], T]) -> Callable[[], T]:
         try:
             return work()
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_disk_full(error):
                 raise DiskFullError(
                     f"no room left on the disk ({error.filename or error}): make room, or lower"
                     " [blobs] budget; the work goes on by itself"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import sqlite_utils
 
-from kwatch.errors import ConfigError, DiskFullError, InfraError
+from kwatch.errors import ConfigError, DiskFullError, InfraError, is_disk_full
 from kwatch.store.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def translated(call: Callable[[], T]) -> Callable[[], T]:
         try:
             return call()
         except sqlite3.OperationalError as error:
-            if "full" in str(error) or "disk I/O error" in str(error):
+            if is_disk_full(error) or "disk I/O error" in str(error):
                 raise DiskFullError(
                     f"no room left for the database ({error}): make room, the work goes on"
                 ) from error

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from kwatch.domain.boot.channel import BlobChunk, BlobDone, BlobStarted, Channel
 from kwatch.domain.boot.channel import End as CommandEnd
 from kwatch.domain.deadguest.autopsy import Autopsy
 from kwatch.domain.deadguest.profile_counters import Counters
-from kwatch.errors import DiskFullError
+from kwatch.errors import DiskFullError, is_disk_full
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +100,7 @@ def _append(file: Path, data: bytes) -> None:
             while rest:
                 rest = rest[out.write(rest) :]
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if is_disk_full(error):
             raise DiskFullError(
                 f"no room left for what a guest says ({file}): make room; it is booted again then"
             ) from error

@@ -21,7 +21,7 @@ import asyncssh
 from kwatch.adapters.host.transport import LONGEST_SOCKET_PATH, Duplex, converse, too_large
 from kwatch.adapters.process import MIB, Completed, command_line, failure
 from kwatch.domain.lab.backoff import Backoff
-from kwatch.errors import ConfigError, DiskFullError, InfraError
+from kwatch.errors import ConfigError, DiskFullError, InfraError, is_disk_full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -367,7 +367,7 @@ class SshTransport:
         except asyncssh.SFTPError as error:
             text = f"{self.name}: {command_line(argv)}: {error.reason}"
             # SFTP has no code for it; OpenSSH says only "Failure".
-            kind = DiskFullError if "No space left" in text else InfraError
+            kind = DiskFullError if is_disk_full(error.reason) else InfraError
             raise kind(text, host=self.name) from error
         except (OSError, asyncssh.Error) as error:
             raise HostAwayError(
