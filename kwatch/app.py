@@ -45,6 +45,7 @@ from kwatch.stages import (
     report,
     reread,
     send,
+    tidy,
     watch,
 )
 from kwatch.state import StateDirectory
@@ -99,6 +100,7 @@ class Lab:
             *(Tick(kind=JobKind.LISTEN, key=one.name, every=polls.list_poll[one.name])
               for one in self.settings.lists),
             Tick(kind=JobKind.REREAD, key=WHOLE, every=DAY),
+            Tick(kind=JobKind.TIDY, key=WHOLE, every=DAY),
         ]  # fmt: skip
 
 
@@ -224,6 +226,9 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             collect.run, pool=ports.pool, blobs=ports.blobs, database=database, scratch=scratch
         ),
         JobKind.REREAD: partial(reread.run, blobs=ports.blobs, database=database),
+        JobKind.TIDY: partial(
+            tidy.run, git=git, pool=ports.pool, database=database, clock=time.time
+        ),
         JobKind.JUDGE: partial(judge.run, database=database),
         JobKind.INVESTIGATE: partial(investigate.run, git=git, database=database),
         JobKind.REPORT: partial(

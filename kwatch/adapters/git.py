@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from kwatch.domain.mail.story import CommitInfo
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
     from kwatch.adapters.process import Completed
 
@@ -50,6 +51,22 @@ GIT_CONFIG: Mapping[str, str] = {
     "user.name": "kwatch",
     "user.email": "kwatch@localhost",
 }
+
+
+# Seconds that a repack of all of Linux may take.
+REPACK = 4 * 3600.0
+FULL_REPACK_EVERY = 30 * 86400.0
+# A git that runs beside a repack may have made objects that no ref leads to yet.
+EXPIRY = "2.weeks.ago"
+REPACKED = "kwatch-repacked"
+
+
+def _age(stamp: Path) -> float:
+    """Seconds since a file was touched; infinite if it is not there."""
+    try:
+        return time.time() - stamp.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _environment() -> Mapping[str, str]:
@@ -221,6 +238,62 @@ class Git:
         await self.run(
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *_reading(url),
             "--end-of-options", url, *refspecs, timeout=timeout,
+        )  # fmt: skip
+
+    async def write_commit_graph(self) -> None:
+        """Add what was fetched to the commit graph, without which each walk parses each commit.
+
+        A failure only costs speed. It is no part of the fetch (fetch.writeCommitGraph), because a
+        fetch fails where another git holds the lock of the graph.
+        """
+        await self._nice("commit-graph", "write", "--reachable", "--split", check=False)
+
+    async def maintain(self) -> None:
+        """Keep a repository quick: refs and packs in few files, the commit graph complete.
+
+        Objects that are not reachable are deleted once they are two weeks old, in a repack of all
+        of it every 30 days. It runs at low priority, and may be killed at any instant.
+        """
+        await self.run("pack-refs", "--all")
+        stamp = self.directory / REPACKED
+        if await asyncio.to_thread(_age, stamp) < FULL_REPACK_EVERY:
+            await self._nice("repack", "-d", "--quiet", "--geometric=2")
+            await self.write_commit_graph()
+        else:
+            await self._nice("repack", "-d", "--quiet", "--cruft", f"--cruft-expiration={EXPIRY}")
+            # The old graph may contain commits that are gone now.
+            await self._nice("commit-graph", "write", "--reachable", "--split=replace", check=False)
+            await asyncio.to_thread(stamp.touch)
+
+    async def drop(self, refs: Mapping[str, str]) -> None:
+        """Delete refs, each only while it still has the object id given."""
+        lines = [f"delete {ref} {object_id}\n" for ref, object_id in refs.items()]
+        for start in range(0, len(lines), 1000):
+            batch = "".join(lines[start : start + 1000]).encode()
+            await self.run("update-ref", "--stdin", stdin=batch)
+
+    async def unreachable(self, commits: Collection[str], tips: Collection[str]) -> frozenset[str]:
+        """Those of ``commits`` that no history of ``tips`` contains, or that are not here."""
+        here = await self._existing({*commits, *tips})
+        lines = [*(set(commits) & here), *(f"^{tip}" for tip in set(tips) & here)]
+        listed = await self.run(
+            "rev-list", "--stdin", stdin="".join(f"{line}\n" for line in lines).encode()
+        )
+        return frozenset(commits) & {*listed.text().split(), *(set(commits) - here)}
+
+    async def _existing(self, names: Collection[str]) -> frozenset[str]:
+        """Those of ``names`` (object ids) that are here."""
+        checked = await self.run(
+            "cat-file", "--batch-check=%(objectname)", "--buffer",
+            stdin="".join(f"{name}\n" for name in names).encode(),
+        )  # fmt: skip
+        # One that is not is answered by "NAME missing".
+        return frozenset(names) & frozenset(checked.text().splitlines())
+
+    async def _nice(self, *args: str, check: bool = True) -> None:
+        await process.run(
+            ["nice", "-n", "19", "git", *args],
+            cwd=self.directory, env=GIT_ENVIRONMENT, timeout=REPACK, check=check,
         )  # fmt: skip
 
     async def suspects(self, bad: str, good: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -47,6 +47,7 @@ async def run(
             tree.url,
             [f"+{TAGS}{tag}:refs/kwatch/{tree.name}/{tag}" for tag, _ in found],
         )
+        await git.write_commit_graph()
     for _, commit in found:
         # linux-next is rebuilt every day: what was tested once must stay reachable.
         await git.pin(f"refs/kwatch/keep/{commit}", commit)

@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.git import GIT_ENVIRONMENT
+from kwatch.adapters.git import EXPIRY, GIT_ENVIRONMENT, REPACK
 from kwatch.adapters.kernel.sandbox import Sandbox
 from kwatch.domain.coverage.figures import Roots
 
@@ -72,6 +72,25 @@ fi
 find "$0" '(' -name '*.lock' -mmin +1 -o -name 'tmp_*' -mmin +1440 ')' -delete
 git --git-dir="$0" for-each-ref --sort=-creatordate --count="$1" \
     --format='%(objectname)' refs/kwatch/have
+"""
+
+# $0 git directory, $1 how many refs to keep, $2 age of objects that are deleted by the full repack,
+# which comes every 30 days. Each command may be killed; the next run does its work.
+_TIDY = """
+set -e
+test -d "$0" || exit 0
+cd "$0"
+old=$(git for-each-ref --sort=-creatordate --format='delete %(refname) %(objectname)' \\
+    refs/kwatch/have | tail -n +"$(($1 + 1))")
+test -z "$old" || echo "$old" | git update-ref --stdin
+git pack-refs --all
+if test -n "$(find kwatch-repacked -mtime -30 2>/dev/null)"; then
+    nice -n 19 git repack -d --quiet --geometric=2
+else
+    nice -n 19 git repack -d --quiet --cruft --cruft-expiration="$2"
+    touch kwatch-repacked
+fi
+test -z "$old" && echo 0 || echo "$old" | wc -l
 """
 
 # $0 git directory, $1 source folder, $2 index, $3 commit, $4 marker of a whole worktree
@@ -237,6 +256,18 @@ async def push(git: Git, host: Host, commit: str) -> str:
         [*_git(repository), "update-ref", f"refs/kwatch/have/{commit}", commit], timeout=SHORT
     )
     return repository
+
+
+async def tidy(host: Host) -> int:
+    """Forget which old commits a host has, and repack its repository; how many refs went.
+
+    The newest stay, for packs to build upon. An object is deleted two weeks after its last ref.
+    """
+    repository = await host.account.path("linux.git")
+    done = await host.account.run(
+        [*_environment(), "sh", "-c", _TIDY, repository, str(KNOWN), EXPIRY], timeout=REPACK
+    )
+    return int(done.text() or 0)
 
 
 async def _present(git: Git, commits: Sequence[str]) -> list[str]:

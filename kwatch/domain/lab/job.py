@@ -33,6 +33,7 @@ class JobKind(StrEnum):
     SEND = "send"
     COMMAND = "command"
     REREAD = "reread"
+    TIDY = "tidy"
 
 
 WHOLE = "all"
@@ -67,6 +68,7 @@ RESOURCE: Mapping[JobKind, Resource] = {
     JobKind.SEND: Resource.MAIL,
     JobKind.COMMAND: Resource.THOUGHT,
     JobKind.REREAD: Resource.SOURCE,
+    JobKind.TIDY: Resource.SOURCE,
 }
 
 
@@ -161,6 +163,7 @@ GIVE_UP_AFTER: Mapping[JobKind, int] = {
     JobKind.SEND: 200,
     JobKind.COMMAND: 3,
     JobKind.REREAD: _NEVER,
+    JobKind.TIDY: _NEVER,
 }
 
 LEASE_SECONDS = 180.0

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the history needs no more, and what must stay.
+
+Rows are deleted in bounded transactions. Results of builds, boots and observations are never
+deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kwatch.domain.lab.job import JobKind
+from kwatch.domain.verdict.regression import OPEN_STATES
+from kwatch.store.database import connect
+from kwatch.store.queue import marks
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from kwatch.store.database import Transaction
+
+DAY = 86400.0
+JOB_SECONDS = 14 * DAY
+MAIL_SECONDS = 90 * DAY
+REVISION_SECONDS = 60 * DAY
+# Rows that one transaction deletes: others write in between.
+BATCH = 2000
+
+# Blobs that cannot be made again.
+EVIDENCE = ("console", "profile", "log", "config")
+
+# The observations of an open regression: both of its tags, and each step of its investigations,
+# which were made while it was open.
+_OF_OPEN_REGRESSIONS = f"""
+SELECT o.id, commit_id, build_key, boot_key FROM regression AS r CROSS JOIN observation AS o
+    ON commit_id IN (json_extract(r.good, '$.commit'), json_extract(r.bad, '$.commit'))
+WHERE r.state IN ({marks(OPEN_STATES)})
+UNION
+SELECT o.id, commit_id, build_key, boot_key FROM regression AS r CROSS JOIN observation AS o
+    ON created_at BETWEEN r.opened_at AND coalesce(
+        (SELECT max(coalesce(ended_at, 9e99)) FROM investigation WHERE regression_id = r.id),
+        r.opened_at)
+WHERE r.state IN ({marks(OPEN_STATES)})
+"""
+_OPEN_TWICE = (*OPEN_STATES, *OPEN_STATES)
+
+# The newest revision of each tree, and the newest good one of each variant of it.
+_BASELINES = """
+SELECT id FROM (SELECT max(id) AS id FROM revision GROUP BY tree)
+UNION
+SELECT max(revision.id) FROM revision JOIN observation USING (commit_id)
+WHERE outcome = 'pass' GROUP BY tree, observation.variant
+"""
+
+
+def old_jobs(tx: Transaction, *, now: float) -> int:
+    """Delete a batch of jobs that ended two weeks ago; how many.
+
+    The last failure of each key stays, because it says why an observation ended as INFRA. So does
+    the newest job, because its id must not be given again.
+    """
+    return tx.execute(
+        """
+        DELETE FROM job WHERE id IN (
+            SELECT id FROM job AS old
+            WHERE ended_at < ? AND id < (SELECT max(id) FROM job) AND NOT (state = 'dead' AND id = (
+                SELECT max(id) FROM job AS other
+                WHERE other.state = 'dead' AND other.kind = old.kind AND other.key = old.key))
+            ORDER BY id LIMIT ?)
+        """,
+        (now - JOB_SECONDS, BATCH),
+    ).rowcount
+
+
+def old_mails(tx: Transaction, *, now: float) -> int:
+    """Delete a batch of patch mails that came 90 days ago and begin no series; how many."""
+    return tx.execute(
+        "DELETE FROM posting_mail WHERE message_id IN (SELECT message_id FROM posting_mail"
+        " WHERE received_at < ? AND message_id NOT IN (SELECT origin FROM series) LIMIT ?)",
+        (now - MAIL_SECONDS, BATCH),
+    ).rowcount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needed:
+    """What must stay reachable in git.
+
+    ``commits`` are pinned; ``tags`` are (tree, tag) of those that are revisions. ``checkouts`` is
+    the commit each checkout was made of, by its key. ``under_way`` are the keys of jobs of each
+    kind that are queued or running, whose refs may not be in the history yet.
+    """
+
+    commits: frozenset[str]
+    tags: frozenset[tuple[str, str]]
+    checkouts: dict[str, str]
+    under_way: dict[JobKind, frozenset[str]]
+
+
+def needed(tx: Transaction, *, now: float) -> Needed:
+    """The commits of the last 60 days, baselines, open regressions and unfinished observations."""
+    rows = tx.execute(
+        f"""
+        SELECT commit_id FROM revision WHERE seen_at >= ? OR id IN ({_BASELINES})
+        UNION SELECT commit_id FROM observation WHERE outcome IS NULL
+        UNION SELECT commit_id FROM observation JOIN want ON observation_id = observation.id
+            WHERE asker_kind = ?
+        UNION SELECT commit_id FROM ({_OF_OPEN_REGRESSIONS})
+        UNION SELECT json_extract(good, '$.commit') FROM regression
+            WHERE state IN ({marks(OPEN_STATES)})
+        UNION SELECT json_extract(bad, '$.commit') FROM regression
+            WHERE state IN ({marks(OPEN_STATES)})
+        """,
+        (now - REVISION_SECONDS, JobKind.INVESTIGATE, *_OPEN_TWICE, *_OPEN_TWICE),
+    )
+    commits = frozenset(row["commit_id"] for row in rows)
+    revisions = tx.execute("SELECT tree, tag, commit_id FROM revision")
+    checkouts = tx.execute(
+        "SELECT checkout_key, commit_id FROM observation WHERE checkout_key IS NOT NULL"
+    )
+    return Needed(
+        commits=commits,
+        tags=frozenset((r["tree"], r["tag"]) for r in revisions if r["commit_id"] in commits),
+        checkouts={row["checkout_key"]: row["commit_id"] for row in checkouts},
+        under_way={
+            kind: frozenset(
+                row["key"]
+                for row in tx.execute(
+                    "SELECT key FROM job WHERE state IN ('queued', 'running') AND kind = ?", (kind,)
+                )
+            )
+            for kind in (JobKind.WATCH, JobKind.CHECKOUT)
+        },
+    )
+
+
+def protected(tx: Transaction) -> frozenset[str]:
+    """Digests of blobs that the budget must not take: evidence of open regressions.
+
+    Consoles, logs, profiles and configurations of their good and bad tags and of each step of
+    their investigations. Kernels are none of them: they can be built again.
+    """
+    rows = tx.execute(
+        f"""
+        WITH o AS ({_OF_OPEN_REGRESSIONS})
+        SELECT digest FROM o JOIN blob_ref ON owner_kind = 'build' AND owner_key = o.build_key
+            WHERE blob_ref.name IN ({marks(EVIDENCE)})
+        UNION
+        SELECT digest FROM o JOIN blob_ref ON owner_kind = 'boot' AND owner_key = o.boot_key
+            WHERE blob_ref.name IN ({marks(EVIDENCE)})
+        """,
+        (*_OPEN_TWICE, *EVIDENCE, *EVIDENCE),
+    )
+    return frozenset(row["digest"] for row in rows)
+
+
+def unneeded(refs: Collection[str], wanted: Needed) -> tuple[str, ...]:
+    """The refs of tags and commits, of ``refs``, that nothing needs; those of checkouts apart.
+
+    Read ``refs`` before ``wanted``: what was fetched in between is then in neither.
+    """
+    return tuple(ref for ref in refs if not _is_needed(ref, wanted))
+
+
+def _is_needed(ref: str, wanted: Needed) -> bool:
+    match ref.removeprefix("refs/kwatch/").split("/", 1):
+        case ["keep", commit]:
+            return commit in wanted.commits or bool(wanted.under_way[JobKind.WATCH])
+        case ["seed" | "have" | "head" | "checkout" | "probe", *_]:
+            return True
+        case [tree, tag]:
+            return (tree, tag) in wanted.tags or tree in wanted.under_way[JobKind.WATCH]
+        case _:
+            return True
+
+
+def compact(path: Path) -> None:
+    """Refresh the statistics of the query planner and empty the WAL, beside the daemon's writer."""
+    with contextlib.closing(connect(path, read_only=False)) as connection:
+        connection.execute("PRAGMA analysis_limit = 1000")
+        connection.execute("PRAGMA optimize")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The nightly tidy over a real history, a real repository and a real host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kwatch.adapters.git import Git
+from kwatch.adapters.host.host import Host
+from kwatch.adapters.host.pool import Pool
+from kwatch.adapters.kernel import kbuild
+from kwatch.domain.lab.host import HostSpec, Slot
+from kwatch.domain.lab.job import WHOLE, Job, JobKind
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.source.revision import Revision
+from kwatch.domain.source.series import Series
+from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.verdict.investigation import Goal
+from kwatch.domain.verdict.regression import Regression, RegressionState, TagResult
+from kwatch.stages import tidy as stage
+from kwatch.store import history, mail, problems, queue, tidy, versions
+from kwatch.store.database import Database
+from tests.unit.domain import trials
+from tests.unit.domain.trials import VARIANT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kwatch.store.database import Transaction
+
+DAY = 86400.0
+NOW = time.time()
+JOB = Job(id=1, kind=JobKind.TIDY, key=WHOLE, attempt=1, failures=0)
+TREE = "next"
+
+
+class Lab:
+    """A repository with tags of a tree that is rebuilt, each on a commit of its own."""
+
+    def __init__(self, git: Git, database: Database, source: Path, pool: Pool) -> None:
+        self.git, self.database, self.source, self.pool = git, database, source, pool
+        self.commits = 0
+
+    def commit(self, parent: str | None, text: str) -> str:
+        """A commit in the source, with one file."""
+        self.commits += 1
+        blob = self._git("hash-object", "-w", "--stdin", stdin=text)
+        tree = self._git("mktree", stdin=f"100644 blob {blob}\tfile\n")
+        return self._git("commit-tree", tree, "-m", text, *(["-p", parent] if parent else []))
+
+    def _git(self, *args: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            ["git", "-c", "user.name=n", "-c", "user.email=e", *args], cwd=self.source,
+            input=stdin, capture_output=True, text=True, check=True,
+            env={**os.environ, "GIT_COMMITTER_DATE": f"{int(NOW) - 1000 + self.commits} +0000"},
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    async def tag(self, name: str, commit: str, *, days: float) -> None:
+        """The lab has seen a tag so many days ago."""
+        self._git("tag", name, commit)
+        await self.git.fetch(str(self.source), [f"+refs/tags/{name}:refs/kwatch/{TREE}/{name}"])
+        await self.git.pin(f"refs/kwatch/keep/{commit}", commit)
+        revision = Revision(tree=TREE, tag=name, commit=commit, seen_at=NOW - days * DAY)
+        await self.database.write(history.add_revision, revision)
+
+    async def observed(self, commit: str, outcome: Outcome, *, days: float, key: str) -> None:
+        """A trial of ``commit`` that ended so, whose checkout has a commit of its own."""
+        result = self.commit(commit, f"series on {commit}")
+        self._git("tag", "-f", "result", result)
+        await self.git.fetch(str(self.source), [f"+refs/tags/result:refs/kwatch/checkout/{key}"])
+
+        def put(tx: Transaction) -> None:
+            number = history.observe(
+                tx, Trial(commit=commit, variant=VARIANT.digest), now=NOW - days * DAY
+            )
+            tx.execute(
+                "UPDATE observation SET outcome = ?, checkout_key = ?, boot_key = ? WHERE id = ?",
+                (outcome, key, f"boot-{key}", number),
+            )
+            history.put_artifacts(
+                tx, JobKind.BOOT, f"boot-{key}",
+                {"console": f"console-{key}", "image": f"image-{key}"},
+            )  # fmt: skip
+
+        await self.database.write(put)
+
+    async def regressed(self, good: str, bad: str, *, days: float) -> int:
+        """An open regression between two tags, that is investigated."""
+
+        def put(tx: Transaction) -> int:
+            first = TagResult(tag="g", commit=good, outcome=Outcome.PASS, milestone=Milestone(0))
+            last = TagResult(tag="b", commit=bad, outcome=Outcome.FAIL, milestone=Milestone(0))
+            number = problems.open_regression(
+                tx,
+                Regression(
+                    id=0, tree=TREE, variant=VARIANT.digest, variant_name=VARIANT.name,
+                    finding=trials.HANG, milestone=Milestone(0), good=first, bad=last,
+                    state=RegressionState.SUSPECTED, opened_at=0.0,
+                ),
+                now=NOW - days * DAY,
+            )  # fmt: skip
+            opened = problems.open_investigation(
+                tx, number, Goal.CAUSE, fixed=None, now=NOW - days * DAY
+            )
+            tx.execute(
+                "UPDATE investigation SET ended_at = ? WHERE id = ?",
+                (NOW - (days - 2) * DAY, opened),
+            )
+            return number
+
+        return await self.database.write(put)
+
+    async def tidy(self) -> None:
+        (self.git.directory / stage.STAMP).unlink(missing_ok=True)
+        await stage.run(
+            JOB, git=self.git, pool=self.pool, database=self.database, clock=lambda: NOW
+        )
+
+    async def refs(self) -> set[str]:
+        return {ref.removeprefix("refs/kwatch/") for ref in await self.git.refs("refs/kwatch/")}
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    database = await Database.open(tmp_path / "history.sqlite")
+    await database.write(history.put_variant, VARIANT)
+    source = tmp_path / "source"
+    subprocess.run(["git", "init", "-q", str(source)], check=True)
+    git = Git(tmp_path / "linux.git")
+    await git.create()
+    host = HostSpec(
+        name="here", directory=str(tmp_path / "host"), arch="x86_64", slots={Slot.BUILD: 1}
+    )
+    pool = Pool([Host(host)], clock=time.time)
+    await pool.admit("here")
+    yield Lab(git, database, source, pool)
+    await pool.close()
+    await database.close()
+
+
+async def history_of_a_year(lab: Lab) -> dict[str, str]:
+    """Tags of a year, one a month, each rebuilt from the root, with a commit in between."""
+    root = lab.commit(None, "root")
+    found = {}
+    for days in (360, 330, 300, 270, 240, 90, 50, 1):
+        middle = lab.commit(root, f"middle {days}")
+        found[f"m{days}"] = middle
+        found[f"n{days}"] = tip = lab.commit(middle, f"tip {days}")
+        await lab.tag(f"next-{days}", tip, days=days)
+        is_good = days in {360, 270, 90, 50}
+        outcome = Outcome.PASS if is_good else Outcome.FAIL
+        await lab.observed(tip, outcome, days=days, key=f"n{days}")
+    await lab.regressed(found["n270"], found["n240"], days=240)
+    await lab.observed(found["m240"], Outcome.PASS, days=239, key="m240")
+    await lab.observed(found["m300"], Outcome.PASS, days=299, key="m300")
+    return found
+
+
+async def test_only_refs_that_something_needs_are_kept(lab: Lab) -> None:
+    found = await history_of_a_year(lab)
+    await lab.tidy()
+    kept = {270, 240, 50, 1}  # an open regression, and the last 60 days with the newest good one
+    assert await lab.refs() == {
+        *(f"{TREE}/next-{days}" for days in kept),
+        *(f"keep/{found[f'n{days}']}" for days in kept),
+        *(f"checkout/n{days}" for days in kept),
+        "checkout/m240",
+    }
+    # Suspects of the open regression can be listed and checked out.
+    assert set(await lab.git.suspects(found["n240"], [found["n270"]])) == {
+        found["n240"], found["m240"],
+    }  # fmt: skip
+    await lab.git.run("fsck", "--full", "--strict")
+    before = await lab.refs()
+    await lab.tidy()
+    assert await lab.refs() == before
+
+
+async def test_what_is_under_way_is_kept(lab: Lab) -> None:
+    commit = lab.commit(None, "fetched, and not recorded yet")
+    lab._git("tag", "next-0", commit)
+    await lab.git.fetch(str(lab.source), [f"+refs/tags/next-0:refs/kwatch/{TREE}/next-0"])
+    await lab.git.pin(f"refs/kwatch/keep/{commit}", commit)
+    await lab.git.pin("refs/kwatch/checkout/key", commit)
+    await lab.git.pin("refs/kwatch/seed/next/heads/master", commit)
+    before = await lab.refs()
+    for kind, key in ((JobKind.WATCH, TREE), (JobKind.CHECKOUT, "key")):
+        await lab.database.write(queue.enqueue, kind, key, now=NOW)
+    await lab.tidy()
+    assert await lab.refs() == before
+    await lab.database.write(lambda tx: tx.execute("DELETE FROM job"))
+    await lab.tidy()
+    assert await lab.refs() == {"seed/next/heads/master"}
+
+
+async def test_the_commit_graph_serves_bisections(lab: Lab) -> None:
+    commits = [lab.commit(None, "0")]
+    for number in range(1, 40):
+        commits.append(lab.commit(commits[-1], str(number)))
+    await lab.tag("next-1", commits[0], days=2)
+    await lab.tag("next-2", commits[-1], days=1)
+    expected = await lab.git.suspects(commits[-1], [commits[0]])
+    assert list(expected) == commits[:0:-1]
+    await lab.tidy()
+    chain = lab.git.directory / "objects/info/commit-graphs/commit-graph-chain"
+    assert chain.exists()
+    await lab.git.run("commit-graph", "verify")
+    assert await lab.git.suspects(commits[-1], [commits[0]]) == expected
+    # What is fetched later is added to it.
+    commits.append(lab.commit(commits[-1], "40"))
+    await lab.tag("next-3", commits[-1], days=0)
+    await lab.git.write_commit_graph()
+    await lab.git.run("commit-graph", "verify")
+    assert len(await lab.git.suspects(commits[-1], [commits[0]])) == 40
+
+
+async def test_a_locked_commit_graph_stops_neither_fetches_nor_the_tidy(lab: Lab) -> None:
+    lock = lab.git.directory / "objects/info/commit-graphs/commit-graph-chain.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    commit = lab.commit(None, "root")
+    await lab.tag("next-1", commit, days=1)
+    await lab.git.write_commit_graph()
+    await lab.tidy()
+    assert await lab.git.resolve(f"refs/kwatch/{TREE}/next-1") == commit
+
+
+async def test_all_loose_refs_and_small_packs_become_few_files(lab: Lab) -> None:
+    await history_of_a_year(lab)
+    await lab.tidy()
+    assert [path for path in lab.git.directory.glob("refs/kwatch/**/*") if path.is_file()] == []
+    packs = list(lab.git.directory.glob("objects/pack/*.pack"))
+    assert len(packs) <= 2  # what is reachable, and what is not old enough to be deleted
+    await lab.git.run("fsck", "--full", "--strict")
+
+
+async def test_rows_of_the_past_are_deleted_and_no_others(lab: Lab) -> None:
+    def put(tx: Transaction) -> None:
+        for number, (kind, state, days) in enumerate(
+            [("watch", "done", 20), ("watch", "done", 10), ("build", "dead", 400),
+             ("build", "dead", 300), ("boot", "queued", 400), ("watch", "dropped", 1)]
+        ):  # fmt: skip
+            ended = None if state == "queued" else NOW - days * DAY
+            tx.execute(
+                "INSERT INTO job (id, kind, key, state, run_after, created_at, ended_at)"
+                " VALUES (?, ?, 'k', ?, 0, 0, ?)", (number, kind, state, ended),
+            )  # fmt: skip
+        tx.executemany(
+            "INSERT INTO posting_mail VALUES (?, 'list', ?, x'00')",
+            [("old", NOW - 91 * DAY), ("root", NOW - 91 * DAY), ("new", NOW - 89 * DAY)],
+        )
+        series = Series(
+            name="s", digest="d", title="t", origin="root", patches=1, accepted_by=None,
+            posted_at=0.0,
+        )  # fmt: skip
+        versions.put(tx, series, b"")
+
+    await lab.database.write(put)
+    await lab.tidy()
+    left = await lab.database.read(
+        lambda tx: [row["id"] for row in tx.execute("SELECT id FROM job ORDER BY id")]
+    )
+    assert left == [1, 3, 4, 5]
+    mails = await lab.database.read(mail.posting_mails, since=0.0)
+    assert {one.message_id for one in mails} == {"root", "new"}
+
+
+async def test_evidence_of_an_open_regression_is_protected(lab: Lab) -> None:
+    await history_of_a_year(lab)
+    protected = await lab.database.read(tidy.protected)
+    assert protected == {"console-n270", "console-n240", "console-m240"}
+    await lab.database.write(lambda tx: tx.execute("UPDATE regression SET state = 'fixed'"))
+    assert await lab.database.read(tidy.protected) == frozenset()
+
+
+async def test_a_host_forgets_old_commits(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kbuild, "KNOWN", 2)
+    (host,) = lab.pool.hosts.values()
+    commits: list[str] = []
+    for number in range(5):
+        commits.append(lab.commit(commits[-1] if commits else None, f"c{number}"))
+        await lab.tag(f"next-{number}", commits[-1], days=5 - number)
+        await kbuild.push(lab.git, host, commits[-1])
+    await lab.tidy()
+    there = Git(Path(await host.account.path("linux.git")))
+    assert len(await there.refs("refs/kwatch/have/")) == 2
+    assert len(list(there.directory.glob("objects/pack/*.pack"))) == 1
+    # What it forgot can be built again.
+    repository = await kbuild.push(lab.git, host, commits[0])
+    slot = await kbuild.slot(host, 0, recipe="r")
+    await kbuild.fill(host, slot, repository, commits[0], is_fresh=False)
+    assert (Path(slot.source) / "file").read_text() == "c0"
+
+
+async def test_a_restart_does_not_tidy_again(lab: Lab) -> None:
+    await lab.tidy()
+    before = (lab.git.directory / "objects/pack").stat().st_mtime_ns
+    await stage.run(JOB, git=lab.git, pool=lab.pool, database=lab.database, clock=lambda: NOW)
+    assert (lab.git.directory / "objects/pack").stat().st_mtime_ns == before
+    assert (lab.git.directory / stage.STAMP).exists()
+
+
+# What a daemon does that is killed while it tidies.
+KILLED = """
+import asyncio, sys, time
+from pathlib import Path
+from kwatch.adapters.git import Git
+from kwatch.adapters.host.pool import Pool
+from kwatch.domain.lab.job import Job, JobKind
+from kwatch.stages import tidy
+from kwatch.store.database import Database
+
+async def main():
+    database = await Database.open(Path(sys.argv[1]))
+    print("go", flush=True)
+    job = Job(id=1, kind=JobKind.TIDY, key="all", attempt=1, failures=0)
+    await tidy.run(job, git=Git(Path(sys.argv[2])), pool=Pool([], clock=time.time),
+                   database=database, clock=time.time)
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_kill_at_any_instant_loses_nothing(lab: Lab) -> None:
+    found = await history_of_a_year(lab)
+    argv = [sys.executable, "-c", KILLED, str(lab.database.path), str(lab.git.directory)]
+    root = str(Path(__file__).parents[3])
+    for milliseconds in (0, 5, 10, 20, 30, 40, 60, 80, 120, 200):
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}
+        )
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"go\n"
+        await asyncio.sleep(milliseconds / 1000)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+        await lab.git.clear_locks()  # as each start of the daemon does
+        await lab.git.run("fsck", "--full", "--strict")
+        for name in ("n270", "n240", "m240", "n50", "n1"):
+            assert await lab.git.resolve(f"{found[name]}^{{tree}}"), name
+            assert await lab.git.resolve(f"refs/kwatch/checkout/{name}"), name
+    await lab.tidy()
+    assert len(await lab.refs()) == 13
