@@ -1,45 +1,48 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Big things: compressed files by SHA-256, within a disk budget.
+"""Large artifacts: compressed files named by their SHA-256, within a disk budget.
 
-Consoles, logs and images are kept here and not in the database. When the budget is reached, what
-was used longest ago goes first, kernels before logs; a kernel that is gone can be built again,
-byte for byte, so nothing is ever lost but time.
+Consoles, logs, images and profiles are kept here instead of in the database. Above the budget the
+least recently used blobs are removed: first those that can be made again (images, dumps), then
+logs and profiles.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import zstandard
 
 from kwatch.errors import DiskFullError, InfraError, is_disk_full
+from kwatch.store import seekable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from kwatch.store.database import Database, Transaction
 
 T = TypeVar("T")
 
 CHUNK = 1 << 20
-COMPRESSION_LEVEL = 3
-# What was used this recently is never taken away: somebody is about to read it.
 KEEP_SECONDS = 3600.0
+"""Blobs used within this time are never removed."""
+
+MODE = 0o640  # the group of the state directory may read consoles
 
 
 class _GoneError(InfraError):
-    """A blob is not what it was, or not there: whatever can make it again must do so."""
+    """Blob missing or corrupt; the caller must regenerate it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A blob as it lies on disk; sizes in bytes."""
+    """A blob on disk; sizes in bytes."""
 
     digest: str
     size: int
@@ -61,11 +64,13 @@ class Blobs:
         self.budget = budget
         self._database = database
         self._clock = clock
-        # What the budget takes may be put again at that moment: a row must not lose its file.
+        # Last use by digest, not yet written to the database: reading must not write.
+        self._used: dict[str, float] = {}
+        # Eviction must not remove the file of a blob that is put again at the same time.
         self._changing = asyncio.Lock()
 
     async def put(self, source: Path | bytes) -> str:
-        """Keep a file or bytes; the SHA-256. DiskFullError if there is no room."""
+        """Store a file or bytes; return the SHA-256. DiskFullError if there is no room."""
         async with self._changing:
             stored = await asyncio.to_thread(self._store, source)
             await self._database.write(_add, stored, now=self._clock())
@@ -73,8 +78,18 @@ class Blobs:
         return stored.digest
 
     async def has(self, digest: str) -> bool:
-        """Whether the blob is there; it then counts as used now."""
-        return await self._database.write(_touch, digest, now=self._clock())
+        """Whether the blob is present; counts as a use."""
+        self._note_use(digest)
+        return await self._database.read(_is_known, digest)
+
+    async def tail(self, digest: str, *, limit: int) -> bytes:
+        """The last ``limit`` bytes of a blob, without a write to the database.
+
+        Reads the end of the file only; blobs stored before the seekable format are decompressed as
+        a whole, in bounded memory. InfraError if the blob is gone or damaged.
+        """
+        self._note_use(digest)
+        return await asyncio.to_thread(tail, self.directory, digest, limit)
 
     async def read(self, digest: str, *, limit: int = 256 * CHUNK) -> bytes:
         """The content of a blob of at most ``limit`` bytes.
@@ -101,13 +116,29 @@ class Blobs:
         await self._load(digest, write)
 
     async def sweep(self) -> int:
-        """At the start: remove files that a crash left half written, or unknown; how many."""
+        """Remove partial files of a crash and files without a row; return how many.
+
+        For the start of the daemon: a concurrent put() has a file without a row for a moment.
+        """
+        await self.flush()
         known = await self._database.read(_digests)
         return await asyncio.to_thread(self._sweep, known)
 
+    async def flush(self) -> None:
+        """Write the times of last use to the database; put() does so as well."""
+        if self._used:
+            await self._database.write(_note, self._drain())
+
     def path(self, digest: str) -> Path:
-        """Where a blob lies."""
+        """The file of a blob."""
         return _path(self.directory, digest)
+
+    def _note_use(self, digest: str) -> None:
+        self._used[digest] = self._clock()
+
+    def _drain(self) -> Mapping[str, float]:
+        used, self._used = self._used, {}
+        return used
 
     def _store(self, source: Path | bytes) -> Stored:
         return no_room(lambda: self._compress(source))()
@@ -116,18 +147,22 @@ class Blobs:
         self.directory.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
         size = 0
-        compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+
+        def hashed() -> Iterator[bytes]:
+            nonlocal size
+            for chunk in _chunks(source):
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+
         handle, name = tempfile.mkstemp(prefix="part-", dir=self.directory)
         part = Path(name)
         try:
-            with os.fdopen(handle, "wb") as out, compressor.stream_writer(out, closefd=False) as to:
-                for chunk in _chunks(source):
-                    digest.update(chunk)
-                    size += len(chunk)
-                    to.write(chunk)
-                to.flush(zstandard.FLUSH_FRAME)
+            with os.fdopen(handle, "wb") as out:
+                os.fchmod(handle, MODE)
+                seekable.write(hashed(), out)
                 out.flush()
-                os.fsync(out.fileno())
+                os.fsync(handle)
             target = self.path(digest.hexdigest())
             target.parent.mkdir(exist_ok=True)
             stored = part.stat().st_size
@@ -138,8 +173,8 @@ class Blobs:
         return Stored(digest=digest.hexdigest(), size=size, stored=stored)
 
     async def _load(self, digest: str, work: Callable[[], None]) -> None:
-        """Run ``work`` in a thread; a blob that it finds gone is gone for all."""
-        await self._database.write(_touch, digest, now=self._clock())
+        """Run ``work`` in a thread; if it finds the blob gone, remove the row as well."""
+        self._note_use(digest)
         try:
             await asyncio.to_thread(no_room(work))
         except _GoneError:
@@ -164,34 +199,51 @@ class Blobs:
         return len(left)
 
     async def _shrink(self) -> None:
-        victims = await self._database.write(_evict, self.budget, now=self._clock())
+        victims = await self._database.write(_evict, self.budget, self._drain(), now=self._clock())
         for digest in victims:
             await asyncio.to_thread(self.path(digest).unlink, missing_ok=True)
 
 
 def contents(directory: Path, digest: str) -> Iterator[bytes]:
-    """The content of a blob below ``directory``, in pieces, for one who only reads.
+    """The content of a blob below ``directory`` in pieces, for a process beside the daemon.
 
     InfraError if it is gone or, at its end, if it is not the content that was put.
     """
     found = hashlib.sha256()
+    with _opened(directory, digest) as source:
+        for chunk in seekable.read(source):
+            found.update(chunk)
+            yield chunk
+    if found.hexdigest() != digest:
+        raise _damaged(digest, directory)
+
+
+def tail(directory: Path, digest: str, limit: int) -> bytes:
+    """The last ``limit`` bytes of a blob below ``directory``. InfraError if gone or damaged."""
+    with _opened(directory, digest) as source:
+        found = seekable.read_tail(source, limit)
+    if found is not None:
+        return found
+    kept = bytearray()
+    for chunk in contents(directory, digest):
+        kept += chunk
+        del kept[: max(len(kept) - limit, 0)]
+    return bytes(kept)
+
+
+@contextlib.contextmanager
+def _opened(directory: Path, digest: str) -> Iterator[IO[bytes]]:
+    """The file of a blob, with read errors as InfraError."""
     try:
-        with (
-            _path(directory, digest).open("rb") as source,
-            zstandard.ZstdDecompressor().stream_reader(source) as stream,
-        ):
-            while chunk := stream.read(CHUNK):
-                found.update(chunk)
-                yield chunk
+        with _path(directory, digest).open("rb") as source:
+            yield source
     except FileNotFoundError:
         raise _GoneError(
-            f"blob {digest[:12]} is gone from {directory}: the disk budget took it, or somebody"
-            " else did"
+            f"blob {digest[:12]} is gone from {directory}: removed to stay within [blobs] budget,"
+            " or by someone else"
         ) from None
     except zstandard.ZstdError as error:
         raise _damaged(digest, directory) from error
-    if found.hexdigest() != digest:
-        raise _damaged(digest, directory)
 
 
 def _path(directory: Path, digest: str) -> Path:
@@ -199,7 +251,7 @@ def _path(directory: Path, digest: str) -> Path:
 
 
 def no_room(work: Callable[[], T]) -> Callable[[], T]:
-    """The same work, with a full disk in the operator's words."""
+    """Wrap ``work``: a full disk raises DiskFullError."""
 
     def attempt() -> T:
         try:
@@ -217,8 +269,8 @@ def no_room(work: Callable[[], T]) -> Callable[[], T]:
 
 def _damaged(digest: str, directory: Path) -> _GoneError:
     return _GoneError(
-        f"blob {digest[:12]} in {directory} is damaged: see that the disk is well (dmesg,"
-        " smartctl); what can be made again will be"
+        f"blob {digest[:12]} in {directory} is damaged: check the disk (dmesg, smartctl); an image"
+        " is built again when it is needed"
     )
 
 
@@ -239,9 +291,15 @@ def _add(tx: Transaction, stored: Stored, *, now: float) -> None:
     )
 
 
-def _touch(tx: Transaction, digest: str, *, now: float) -> bool:
-    touched = tx.execute("UPDATE blob SET used_at = ? WHERE digest = ?", (now, digest))
-    return touched.rowcount > 0
+def _note(tx: Transaction, used: Mapping[str, float]) -> None:
+    tx.executemany(
+        "UPDATE blob SET used_at = ? WHERE digest = ? AND used_at < ?",
+        [(at, digest, at) for digest, at in used.items()],
+    )
+
+
+def _is_known(tx: Transaction, digest: str) -> bool:
+    return tx.execute("SELECT 1 FROM blob WHERE digest = ?", (digest,)).fetchone() is not None
 
 
 def _forget(tx: Transaction, digest: str) -> None:
@@ -252,8 +310,9 @@ def _digests(tx: Transaction) -> frozenset[str]:
     return frozenset(row["digest"] for row in tx.execute("SELECT digest FROM blob"))
 
 
-def _evict(tx: Transaction, budget: int, *, now: float) -> list[str]:
-    """Take blobs from the table until the rest fits; their digests."""
+def _evict(tx: Transaction, budget: int, used: Mapping[str, float], *, now: float) -> list[str]:
+    """Remove blobs from the table until the rest fits; return their digests."""
+    _note(tx, used)
     total = tx.execute("SELECT coalesce(sum(stored), 0) AS total FROM blob").fetchone()["total"]
     if total <= budget:
         return []

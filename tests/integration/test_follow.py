@@ -97,7 +97,7 @@ async def test_a_guest_that_is_booted_anew_begins_anew(tmp_path: Path, history: 
 
 
 async def test_a_console_that_is_gone_is_said(tmp_path: Path, history: History) -> None:
-    with pytest.raises(InfraError, match="the disk budget took it"):
+    with pytest.raises(InfraError, match="is gone from"):
         follow(StateDirectory(tmp_path), "it", io.StringIO(), key=history.lost_boot)
 
 

@@ -6,17 +6,19 @@ import hashlib
 import os
 import random
 import subprocess
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+import zstandard
 
 from kwatch.domain.lab.job import JobKind
 from kwatch.errors import DiskFullError, InfraError
 from kwatch.store import history
 from kwatch.store.blobs import CHUNK, KEEP_SECONDS, Blobs
-from kwatch.store.database import Database
+from kwatch.store.database import Database, connect
 from tests.unit.domain import trials
 
 if TYPE_CHECKING:
@@ -148,8 +150,68 @@ async def test_a_build_knows_when_its_image_is_gone(
     assert await is_available()
 
 
+def written_before(blobs: Blobs, content: bytes) -> str:
+    """Store a blob as kwatch did before the seekable format: one frame, no table."""
+    digest = hashlib.sha256(content).hexdigest()
+    path = blobs.path(digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(zstandard.ZstdCompressor(level=3).compress(content))
+    return digest
+
+
+CONTENTS = (b"", b"x", b"line\n" * 700_000, noise(1, CHUNK), noise(2, 3 * CHUNK + 1))
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=len)
+@pytest.mark.parametrize("limit", [1, 1000, CHUNK, CHUNK + 1, 5 * CHUNK])
+async def test_the_tail_of_a_blob(blobs: Blobs, content: bytes, limit: int) -> None:
+    assert await blobs.tail(await blobs.put(content), limit=limit) == content[-limit:]
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=len)
+async def test_blobs_without_a_seek_table_are_read(blobs: Blobs, content: bytes) -> None:
+    digest = written_before(blobs, content)
+    assert await blobs.read(digest) == content
+    assert await blobs.tail(digest, limit=1000) == content[-1000:]
+
+
+async def test_the_tail_needs_the_last_frames_only(blobs: Blobs) -> None:
+    content = noise(3, 8 * CHUNK)
+    digest = await blobs.put(content)
+    with blobs.path(digest).open("r+b") as file:
+        file.write(bytes(6 * CHUNK))
+    assert await blobs.tail(digest, limit=CHUNK) == content[-CHUNK:]
+    with pytest.raises(InfraError, match="damaged"):
+        await blobs.tail(digest, limit=5 * CHUNK)
+
+
+async def test_any_zstd_decompresses_a_blob(blobs: Blobs) -> None:
+    content = b"line\n" * 700_000
+    path = blobs.path(await blobs.put(content))
+    done = subprocess.run(["zstd", "-dc", str(path)], capture_output=True, check=True)
+    assert done.stdout == content
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+async def test_reading_writes_nothing_to_the_database(
+    blobs: Blobs, database: Database, clock: Clock
+) -> None:
+    digest = await blobs.put(noise(1))
+    clock.now += 500
+    with closing(connect(database.path, read_only=True)) as connection:
+        before = connection.execute("PRAGMA data_version").fetchone()[0]
+        await blobs.read(digest)
+        await blobs.tail(digest, limit=10)
+        assert await blobs.has(digest)
+        assert not await blobs.has("0" * 64)
+        assert connection.execute("PRAGMA data_version").fetchone()[0] == before
+        await blobs.flush()
+        (used,) = connection.execute("SELECT used_at FROM blob").fetchone()
+    assert used == clock.now
+
+
 def truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
+    os.truncate(path, path.stat().st_size // 4)
 
 
 def empty(path: Path) -> None:
@@ -179,6 +241,8 @@ async def test_what_is_damaged_is_never_taken_for_what_was_kept(
     digest = await blobs.put(content)
     damage(blobs.path(digest))
     with pytest.raises(InfraError, match=digest[:12]):
+        await blobs.tail(digest, limit=CHUNK)
+    with pytest.raises(InfraError, match=digest[:12]):
         await blobs.read(digest)
     digest = await blobs.put(content)
     damage(blobs.path(digest))
@@ -191,7 +255,7 @@ async def test_what_is_damaged_is_never_taken_for_what_was_kept(
 
 
 async def test_a_blob_that_never_was_is_trouble_of_the_lab(blobs: Blobs) -> None:
-    with pytest.raises(InfraError, match="disk budget"):
+    with pytest.raises(InfraError, match="is gone from"):
         await blobs.read("0" * 64)
 
 
