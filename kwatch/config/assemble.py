@@ -7,6 +7,7 @@ import os
 from datetime import UTC, datetime, time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from kwatch.adapters.smtp import Security, SmtpSettings
 from kwatch.config.files import Files, Secrets
@@ -91,8 +92,20 @@ def assemble(
         busybox=busybox,
         correspondence=_correspondence(lab, mail),
         smtp=smtp,
-        web=WebSettings(host=web.host, port=web.port, url=web.url),
+        web=_web(web),
         blobs_budget=(document.blobs or Blobs()).budget,
+    )
+
+
+def _web(section: Web) -> WebSettings:
+    """The public URL's host name is accepted as well: a proxy may pass it on."""
+    public = urlsplit(section.url).hostname if section.url else None
+    names = (*section.host_names, *([public] if public else []))
+    return WebSettings(
+        host=section.host,
+        port=section.port,
+        host_names=tuple(dict.fromkeys(name.lower() for name in names)),
+        url=section.url,
     )
 
 

@@ -391,6 +391,7 @@ class Web(_Section):
 
     host: HostName = "127.0.0.1"
     port: Port = 8417
+    host_names: tuple[HostName, ...] = Field(default=(), description="a list of host names")
     url: WebUrl | None = None
 
 

@@ -49,10 +49,15 @@ class WatchedSeries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSettings:
-    """Where the state is shown; ``url`` is how others reach it, for links in mails."""
+    """Address of the HTTP endpoint.
+
+    ``host_names`` are accepted in the Host header besides localhost and IP addresses. ``url`` is
+    the public URL, for links in mails.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8417
+    host_names: tuple[str, ...] = ()
     url: str | None = None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the pages need from the rest of the daemon, and the keys that they find it by."""
+"""What the pages need from the rest of the daemon, as keys of the application."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from kwatch.web.health import Liveness
 
 Clock = Callable[[], float]
-ReadBlob = Callable[[str], Awaitable[bytes]]
+ReadTail = Callable[[str], Awaitable[bytes]]
 ReadLive = Callable[[str], bytes | None]
 
 DATABASE = web.AppKey("database", Database)
 LIVENESS: web.AppKey[Callable[[], Liveness]] = web.AppKey("liveness")
 CLOCK: web.AppKey[Clock] = web.AppKey("clock")
-READ_BLOB: web.AppKey[ReadBlob] = web.AppKey("read_blob")
+READ_TAIL: web.AppKey[ReadTail] = web.AppKey("read_tail")
 READ_LIVE: web.AppKey[ReadLive] = web.AppKey("read_live")
 NAME = web.AppKey("name", str)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The HTTP endpoint: shows the state, and changes nothing.
+"""The HTTP endpoint: read-only pages, metrics and JSON.
 
-Commands go through the control socket; over TCP there is only GET. Whoever may connect may read
-all of it, so the default is loopback, and a page of another site that a browser resolves to
-loopback (DNS rebinding) is refused by its Host header.
+Only GET and HEAD, without authentication: any client that can connect can read everything, so the
+default is loopback. Requests with an unknown name in the Host header are refused, against DNS
+rebinding.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from kwatch.web.ports import (
     DATABASE,
     LIVENESS,
     NAME,
-    READ_BLOB,
     READ_LIVE,
+    READ_TAIL,
     Clock,
-    ReadBlob,
     ReadLive,
+    ReadTail,
 )
 from kwatch.web.rendering import FILTERS
 
@@ -65,17 +65,17 @@ def make_application(
     database: Database,
     liveness: Callable[[], Liveness],
     clock: Clock,
-    read_blob: ReadBlob,
+    read_tail: ReadTail,
     read_live: ReadLive,
     name: str,
     host_names: Collection[str] = (),
 ) -> web.Application:
     """The application, ready for an ``AppRunner``.
 
-    ``name`` is the lab's, for the pages' titles. ``read_blob`` gives a blob by its digest, or
-    raises InfraError where it is gone; ``read_live`` gives the end of the console of a boot that
-    runs, by its key, or None. ``host_names`` are the names, beside ``localhost`` and
-    every IP address, under which clients may reach the lab (that of a reverse proxy, say).
+    ``name`` is the title of the pages. ``read_tail`` returns the end of a blob by its digest, or
+    raises InfraError if the blob is gone; ``read_live`` returns the end of the console of a running
+    boot by its key, or None. Neither may write to the database. ``host_names`` are accepted in
+    ``Host:`` in addition to ``localhost`` and IP addresses, for example that of a reverse proxy.
     """
     names = frozenset(name.lower() for name in (*host_names, "localhost"))
     application = web.Application(
@@ -84,7 +84,7 @@ def make_application(
     application[DATABASE] = database
     application[LIVENESS] = liveness
     application[CLOCK] = clock
-    application[READ_BLOB] = read_blob
+    application[READ_TAIL] = read_tail
     application[READ_LIVE] = read_live
     application[NAME] = name
     environment = aiohttp_jinja2.setup(
@@ -104,7 +104,7 @@ def make_application(
 
 
 def _stylesheet() -> Handler:
-    """Read once: the page must not change its looks while an update is being installed."""
+    """Read once, so that an update under way cannot mix old pages with a new style sheet."""
     style = (FOLDER / "static" / "style.css").read_bytes()
 
     async def serve(_request: web.Request) -> web.Response:
@@ -115,7 +115,7 @@ def _stylesheet() -> Handler:
 
 @web.middleware
 async def _harden(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The headers of every answer, errors included."""
+    """Add the security headers to every response, errors included."""
     response = await handler(request)
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-cache")
@@ -124,7 +124,7 @@ async def _harden(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every failure as a page, or as JSON below /api/; our own as a bare sentence."""
+    """Turn every failure into a page, or into JSON below /api/; no details of internal errors."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await handler(request)
@@ -135,12 +135,12 @@ async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamR
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response
     except (InfraError, TimeoutError) as error:
-        message = str(error) or "this took too long: ask for less"
+        message = str(error) or "the request took too long: use a smaller limit"
         log.warning("%s %s: %s", request.method, request.path, message)
         return _failure(request, 503, message)
     except Exception:
         log.exception("%s %s", request.method, request.path)
-        return _failure(request, 500, "kwatch failed to answer; the journal says why")
+        return _failure(request, 500, "internal error; see the journal of the daemon")
 
 
 def _failure(request: web.Request, status: int, message: str) -> web.Response:
@@ -153,11 +153,11 @@ def _failure(request: web.Request, status: int, message: str) -> web.Response:
 def _guard(names: frozenset[str]) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """An address in the Host header is what was connected to; a name may be anybody's."""
+        """Refuse unknown names. An IP address cannot be the subject of DNS rebinding."""
         if _is_known(request.headers.get("Host", ""), names):
             return await handler(request)
         raise web.HTTPMisdirectedRequest(
-            text="this lab is not known by that host name: add it to the configuration"
+            text="unknown host name in Host: add it to host_names in [web] of the configuration"
         )
 
     return guard
@@ -176,7 +176,7 @@ def _is_known(host: str, names: frozenset[str]) -> bool:
 
 @web.middleware
 async def _validate_cache(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """An ETag over the body; 304 for a client that has it."""
+    """Add an ETag over the body; 304 if the client already has it."""
     response = await handler(request)
     if (
         not isinstance(response, web.Response)

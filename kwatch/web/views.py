@@ -15,7 +15,7 @@ from kwatch.views import reading
 from kwatch.web import parameters
 from kwatch.web.health import is_alive
 from kwatch.web.metrics import unready
-from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME, READ_BLOB, READ_LIVE
+from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME, READ_LIVE, READ_TAIL
 from kwatch.web.rendering import tail
 
 if TYPE_CHECKING:
@@ -97,6 +97,6 @@ async def _text(
     if digest is None:
         return "", f"no {name} was kept"
     try:
-        return tail(await request.app[READ_BLOB](digest)), None
+        return tail(await request.app[READ_TAIL](digest)), None
     except InfraError as error:
         return "", str(error)

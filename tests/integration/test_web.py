@@ -4,23 +4,28 @@ from __future__ import annotations
 import asyncio
 import re
 import urllib.parse
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestClient, TestServer, unused_port
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from kwatch.app import open_lab
+from kwatch.config.files import Secrets
+from kwatch.config.load import load
+from kwatch.daemon import serve
 from kwatch.store import live
 from kwatch.store.blobs import Blobs
-from kwatch.store.database import Database
+from kwatch.store.database import Database, connect
 from kwatch.web.health import Liveness
+from kwatch.web.rendering import TAIL_BYTES
 from kwatch.web.server import make_application
 from tests.integration.web_history import (
     BLOBS,
@@ -29,6 +34,7 @@ from tests.integration.web_history import (
     History,
     fill,
 )
+from tests.unit.test_config import GOOD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,7 +68,7 @@ async def serving(
             database=database,
             liveness=lambda: liveness,
             clock=lambda: now,
-            read_blob=blobs.read,
+            read_tail=partial(blobs.tail, limit=TAIL_BYTES + 1),
             read_live=partial(live.tail, path / "scratch", limit=1000),
             name="example lab",
             host_names=["lab.example.org"],
@@ -81,7 +87,7 @@ async def serving_nothing(path: Path) -> AsyncIterator[Client]:
             database=database,
             liveness=lambda: LIVENESS,
             clock=lambda: NOW,
-            read_blob=keep_blobs(path, database).read,
+            read_tail=partial(keep_blobs(path, database).tail, limit=TAIL_BYTES + 1),
             read_live=partial(live.tail, path / "scratch", limit=1000),
             name="new lab",
         )
@@ -185,7 +191,7 @@ async def test_a_boot_shows_its_console_and_coverage(tmp_path: Path) -> None:
         assert "end of the console" in text
         assert "fs 2" in visible(text)
         gone = await page(client, f"/boot/{history.lost_boot}")
-        assert "the disk budget took it" in gone
+        assert "removed to stay within [blobs] budget" in gone
 
 
 async def test_a_boot_that_runs_shows_its_console_so_far(tmp_path: Path) -> None:
@@ -274,7 +280,7 @@ async def test_readiness_sees_a_foreign_schema(tmp_path: Path) -> None:
             database=database,
             liveness=lambda: replace(LIVENESS, periods={}),
             clock=lambda: NOW,
-            read_blob=keep_blobs(tmp_path, database).read,
+            read_tail=partial(keep_blobs(tmp_path, database).tail, limit=TAIL_BYTES + 1),
             read_live=partial(live.tail, tmp_path / "scratch", limit=1000),
             name="lab",
         )
@@ -438,6 +444,41 @@ async def test_a_foreign_host_name_is_refused(tmp_path: Path) -> None:
                      "192.0.2.7", "lab.example.org", "Lab.Example.org:443"):  # fmt: skip
             response = await client.get("/api/v1/mails", headers={"Host": host})
             assert response.status == 200, host
+
+
+async def test_host_names_of_the_configuration_are_accepted(tmp_path: Path) -> None:
+    """[web] host_names and the host of [web] url, through the daemon's own server."""
+    port = unused_port()
+    text = GOOD + (
+        f'[web]\nport = {port}\nhost_names = ["Proxy.example.org"]\n'
+        'url = "https://lab.example.org/kwatch/"\n'
+    )
+    for name in ("busybox", "ssh-key", "password", "coverage.config", "config.toml"):
+        (tmp_path / name).write_text(text if name == "config.toml" else "CONFIG_A=y\n")
+    found = load(tmp_path / "config.toml", secrets=Secrets.UNUSED)
+    async with open_lab(replace(found, hosts=())) as lab, serve(lab, NOW), ClientSession() as http:
+        for host, status in (
+            ("proxy.example.org", 200), ("proxy.example.org:443", 200), ("lab.example.org", 200),
+            ("127.0.0.1", 200), ("evil.example.com", 421),
+        ):  # fmt: skip
+            url = f"http://127.0.0.1:{port}/api/v1/hosts"
+            async with http.get(url, headers={"Host": host}) as response:
+                assert response.status == status, host
+                if status == 421:
+                    assert "host_names in [web]" in (await response.json())["error"]
+
+
+async def test_no_request_writes_to_the_database(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (client, history):
+        with closing(connect(tmp_path / "history.db", read_only=True)) as connection:
+            before = connection.execute("PRAGMA data_version").fetchone()[0]
+            for path in ("/", "/healthz", "/readyz", "/metrics", f"/boot/{history.boot}",
+                         f"/boot/{history.lost_boot}", f"/build/{history.build}",
+                         f"/regression/{history.found}", "/revision/linux-next/next-20261120",
+                         "/api/v1/status", "/api/v1/observations", "/api/v1/mail/1",
+                         f"/api/v1/boot/{history.boot}", "/api/v1/queue"):  # fmt: skip
+                await (await client.get(path)).read()
+                assert connection.execute("PRAGMA data_version").fetchone()[0] == before, path
 
 
 async def test_a_page_that_the_client_has_is_not_sent_again(tmp_path: Path) -> None:

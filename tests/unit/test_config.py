@@ -164,6 +164,7 @@ def test_values(tmp_path: Path) -> None:
     assert set(slots) == set(Resource)
     assert found.blobs_budget == 3 << 29
     assert (found.web.host, found.web.port, found.web.url) == ("127.0.0.1", 8417, None)
+    assert found.web.host_names == ()
 
 
 ARM = changed("slots = { boot = 1 }", 'slots = { boot = 1 }\nemulates = ["arm64"]').replace(
@@ -378,6 +379,7 @@ MISTAKES = [
     ('"password"', '"credential:../x"', "mail.smtp.password_file", "the name of a credential"),
     ('host = "smtp.example.org"', "", "mail.smtp.host", "found nothing"),
     ("[blobs]", "[blob]", "blob", "did you mean blobs?"),
+    ("[blobs]", '[web]\nhost_names = ["a:80"]\n[blobs]', "web.host_names[0]", "the name or IP"),
     ("[blobs]", "[[blobs]]", "blobs", "expected a table"),
     ('"1.5 GiB"', "0", "blobs.budget", "a size"),
     ("[[list]]", "[list]", "list", "in double brackets"),
