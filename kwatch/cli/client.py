@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Give a command to the daemon over its control socket, or run it here where no daemon runs."""
+"""Send a command to the daemon over its control socket, or execute it here without a daemon."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from kwatch.app import open_lab
 from kwatch.domain.facts import CommandState
-from kwatch.domain.lab.job import JobKind
 from kwatch.errors import InfraError
-from kwatch.stages import command
-from kwatch.store import commands, queue, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,17 +23,25 @@ log = logging.getLogger(__name__)
 
 
 async def order(settings: Settings, given: Command) -> tuple[bool, str]:
-    """Have a command carried out, by the daemon if one runs.
-
-    Whether it was done, and the answer.
-    """
+    """Execute a command, in the daemon if one runs; whether it succeeded, and the answer."""
     path = settings.state.control
     if path.exists():
         try:
             return await _ask(path, given)
         except aiohttp.ClientConnectionError:
-            log.debug("nobody listens on %s", path)
-    # No order concerns a host, and the key to one may be a credential of the daemon.
+            log.debug("no daemon listens on %s", path)
+    return await _execute(settings, given)
+
+
+async def _execute(settings: Settings, given: Command) -> tuple[bool, str]:
+    """Execute a command in this process."""
+    # Imported here: all stages and adapters, which a running daemon makes unnecessary.
+    from kwatch.app import open_lab  # noqa: PLC0415
+    from kwatch.domain.lab.job import JobKind  # noqa: PLC0415
+    from kwatch.stages import command  # noqa: PLC0415
+    from kwatch.store import commands, queue, record  # noqa: PLC0415
+
+    # No command connects to a host, and the SSH key may be a credential of the daemon.
     async with open_lab(dataclasses.replace(settings, hosts=())) as lab:
         number = await lab.database.write(commands.give, given, now=time.time())
         job = await lab.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
@@ -64,7 +68,11 @@ async def _ask(path: Path, given: Command) -> tuple[bool, str]:
         aiohttp.ClientSession(connector=connector) as session,
         session.post("http://localhost/command", json=body) as response,
     ):
+        if response.content_type != "application/json":
+            raise InfraError(
+                f"the daemon failed to answer (HTTP status {response.status}): see its journal"
+            )
         answer = await response.json()
     if "error" in answer:
-        raise InfraError(f"the daemon refuses: {answer['error']}")
+        raise InfraError(f"the daemon refused the command: {answer['error']}")
     return answer["state"] == CommandState.DONE, answer["answer"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Show a guest's console while it grows, and to its end."""
+"""Follow the console of a boot until the boot ends."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PIECE = 1 << 20
 
 
 def follow(state: StateDirectory, name: str, out: TextIO, *, key: str) -> None:
-    """Write what the guest of the boot ``key`` says to ``out`` until the boot is over.
+    """Write the console of the boot ``key`` to ``out`` until the boot ends.
 
-    Waits for one that has not begun. ``name`` is what the operator calls it. What a terminal would
-    obey is made visible. Raises KwatchError where nobody wants the boot any more.
+    Waits for a boot that is queued. ``name`` is the key as typed, for messages. Control characters
+    are replaced. Raises KwatchError if the boot is cancelled.
     """
     printer = _Printer(out)
     file, inode = live.console(state.scratch, key), 0
@@ -33,7 +33,7 @@ def follow(state: StateDirectory, name: str, out: TextIO, *, key: str) -> None:
         over, is_wanted = _state(state, key)
         try:
             with file.open("rb") as console:
-                # A guest that is booted anew, on another host say, begins its console anew.
+                # A boot that is repeated, on another host for example, has a new file.
                 found = file.stat().st_ino
                 if found != inode:
                     inode = found
@@ -46,29 +46,29 @@ def follow(state: StateDirectory, name: str, out: TextIO, *, key: str) -> None:
                 _finish(state, over, printer)
                 return
             if not is_wanted:
-                raise KwatchError(f"nobody wants the boot {name} any more") from None
+                raise KwatchError(f"boot {name} was cancelled") from None
         time.sleep(LOOK_SECONDS)
 
 
 def _state(state: StateDirectory, key: str) -> tuple[BootResult | None, bool]:
-    """The result of a boot that is over, and whether somebody waits for it."""
+    """The result if the boot has ended, and whether it is known or queued."""
     with reading(state.database) as connection:
         return history.boot(connection, key), key in overview.boots(connection, key, limit=1)
 
 
 def _finish(state: StateDirectory, result: BootResult, printer: _Printer) -> None:
-    """Write what was not shown yet of a console that is kept now."""
+    """Write the rest of the console from the stored blob."""
     digest = result.artifacts.get(live.CONSOLE)
     if digest is not None:
         skipped = 0
         for piece in blobs.contents(state.blobs, digest):
             printer.write(piece[max(0, printer.offset - skipped) :])
             skipped += len(piece)
-    printer.end(f"the boot ended: {result.end}, got as far as {result.milestone.label}")
+    printer.end(f"the boot ended: {result.end}, reached: {result.milestone.label}")
 
 
 class _Printer:
-    """Writes bytes as text, and counts them."""
+    """Writes bytes as printable text, and counts them."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -77,20 +77,20 @@ class _Printer:
         self.offset = 0
 
     def begin(self) -> None:
-        """A console begins."""
+        """Start a console, the first or that of a repeated boot."""
         if self._is_anew:
-            self.end("the guest is booted anew")
+            self.end("the boot is repeated")
         self._is_anew = True
         self._decoder.reset()
         self.offset = 0
 
     def write(self, piece: bytes) -> None:
-        """More of it."""
+        """Write more of the console."""
         self.offset += len(piece)
         self._out.write(printable(self._decoder.decode(piece)))
         self._out.flush()
 
     def end(self, words: str) -> None:
-        """Say what is not the guest's own word, on a line of its own."""
+        """Write a message of our own, on a separate line."""
         self._out.write(f"\n-- {words}\n")
         self._out.flush()

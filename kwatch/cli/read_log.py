@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""read-log: what a console or a build log says, for people and for programs.
+"""``kwatch read-log``: the findings of a console or build log, as text or JSON.
 
-Apart from the other verbs, because it needs nothing of what the daemon is made of: it starts at
-once, and thousands of logs can be read in a loop.
+Imports nothing of the daemon, so that thousands of logs can be read in a loop.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -22,6 +20,7 @@ from kwatch.domain.log.console import ConsoleReader
 from kwatch.errors import ConfigError, InfraError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from kwatch.domain.log.scan import Reading
@@ -29,13 +28,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 20
 SYMBOLIZE = 120.0
 WHOLE = 4 << 20
-"""Bytes of a line of JSON that is loaded as a whole; the log in a longer one is streamed."""
+"""Bytes of a JSON line up to which it is loaded whole; the log of a longer one is streamed."""
 
-DESCRIPTION = (
-    "Read a kernel's console or build log, and tell what went wrong in it: what kind of trouble,"
-    " its title, the function and file to blame, and a fingerprint that stays the same over tags,"
-    " hosts and addresses."
-)
 _LOG = re.compile(rb'"log"\s*:\s*"')
 _BACKSLASH = ord("\\")
 # An escape that is not complete, a high surrogate without its low one, a part of UTF-8.
@@ -45,49 +39,8 @@ _UNFINISHED = re.compile(
 )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
-    parser.add_argument(
-        "--kind", choices=("console", "build"), default="console",
-        help="what the log is of (default: console)",
-    )  # fmt: skip
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print what was read as JSON")
-    form.add_argument(
-        "--jsonl", action="store_true",
-        help="read lines of JSON with id, kind and log, and print lines with id and findings",
-    )  # fmt: skip
-    form.add_argument("--explain", action="store_true", help="print which rule matched which line")
-    parser.add_argument(
-        "--against", metavar="OLDER", help="tell only what another log of the same kind does not"
-    )
-    parser.add_argument(
-        "--vmlinux", metavar="IMAGE",
-        help="tell file and line from the debug information of the kernel that wrote the console",
-    )  # fmt: skip
-    parser.add_argument(
-        "--llvm", metavar="SUFFIX", default="",
-        help="what the names of LLVM's tools end in, as in -22 (default: nothing); 18 or newer",
-    )  # fmt: skip
-    parser.add_argument("file", nargs="?", metavar="FILE", help="the log (default: standard input)")
-
-
-def main(arguments: list[str]) -> int:
-    """Run the verb by itself; its exit status."""
-    parser = argparse.ArgumentParser(prog="kwatch read-log", description=DESCRIPTION)
-    add_options(parser)
-    try:
-        return run(parser.parse_args(arguments))
-    except ConfigError as error:
-        print(f"kwatch: {error}", file=sys.stderr)
-        return 2
-    except (BrokenPipeError, KeyboardInterrupt):
-        sys.stderr.close()
-        return 1
-
-
 def run(words: argparse.Namespace) -> int:
-    """Read what ``words`` name, and print it."""
+    """Read the log that ``words`` name, and print its findings."""
     if words.file is None or words.file == "-":
         return _print(words, sys.stdin.buffer)
     with _open(words.file) as log:
@@ -131,16 +84,16 @@ def _print(words: argparse.Namespace, log: IO[bytes]) -> int:
     if reading.left_out:
         print(f"... and {reading.left_out} more")
     if not reading.findings:
-        print("nothing new" if words.against else "nothing went wrong")
+        print("no new finding" if words.against else "no finding")
     if reading.progress is not None and not words.against:
-        print(f"got as far as: {reading.progress.label}")
+        print(f"reached: {reading.progress.label}")
         print(f"last line: {reading.last_lines[-1] if reading.last_lines else 'none'}")
     return 0
 
 
 def _located(findings: tuple[Finding, ...], vmlinux: Path, suffix: str) -> tuple[Finding, ...]:
-    """The findings with file and line, as far as the image can tell them."""
-    # Only here are the daemon's parts needed, and they take longer to load than a log to read.
+    """Add file and line from the debug information of ``vmlinux``."""
+    # Imported here: loading these takes longer than reading a log.
     import asyncio  # noqa: PLC0415
 
     from kwatch.adapters import llvm, process  # noqa: PLC0415
@@ -154,7 +107,9 @@ def _located(findings: tuple[Finding, ...], vmlinux: Path, suffix: str) -> tuple
         answered = asyncio.run(process.run(command, timeout=SYMBOLIZE)) if wanted else None
         sources = llvm.read_places(answered.text()) if answered else ()
     except InfraError as error:
-        raise ConfigError(f"{vmlinux} cannot be asked ({error}): is --llvm right?") from error
+        raise ConfigError(
+            f"cannot read the debug information of {vmlinux} ({error}): check --llvm"
+        ) from error
     known = {id(one): source for one, source in zip(wanted, sources, strict=True) if source}
     return tuple(
         replace(one, file=known[id(one)][0], line=known[id(one)][1]) if id(one) in known else one
@@ -163,10 +118,10 @@ def _located(findings: tuple[Finding, ...], vmlinux: Path, suffix: str) -> tuple
 
 
 def _explain(finding: Finding) -> None:
-    """Which row of the grammar took which line, and what was read with it."""
+    """Print the rule and the lines that it matched."""
     print(f"    rule: {finding.rule}")
     for number, text in enumerate(finding.excerpt):
-        # What others said in between is not in the excerpt, so only the first has a number.
+        # Lines of other CPUs are left out of the excerpt, so only the first line has a number.
         print(f"    {'' if number else (finding.first_line or 0) + 1:>7}  {text}")
 
 
@@ -182,12 +137,12 @@ def _line(finding: Finding) -> str:
 
 
 def reader_of(kind: str) -> BuildReader | ConsoleReader:
-    """The reader for a kind of log; whatever is not of a build is a console."""
+    """The reader for a kind of log: ``build``, or anything else for a console."""
     return BuildReader() if kind == "build" else ConsoleReader()
 
 
 def as_json(finding: Finding) -> dict[str, Any]:
-    """A finding as programs get it."""
+    """A finding as JSON."""
     return {
         "title": finding.title,
         "type": finding.kind.value.replace(" ", "-"),
@@ -209,7 +164,7 @@ def as_json(finding: Finding) -> dict[str, Any]:
 
 
 def _as_json(reading: Reading) -> dict[str, Any]:
-    """A log's reading as programs get it."""
+    """All findings of a log as JSON."""
     answer: dict[str, Any] = {
         "findings": [as_json(one) for one in reading.findings],
         "left_out": reading.left_out,
@@ -254,7 +209,7 @@ def _one(line: bytes, stream: IO[bytes]) -> str | None:
 
 
 def _long(line: bytes, stream: IO[bytes]) -> tuple[object, BuildReader | ConsoleReader]:
-    """A line that is too long to be loaded: id and kind stand before the log."""
+    """Read a line that is too long to load: id and kind must precede the log."""
     rest = _Line(line, stream)
     try:
         return rest.read()
@@ -264,7 +219,7 @@ def _long(line: bytes, stream: IO[bytes]) -> tuple[object, BuildReader | Console
 
 
 class _Line:
-    """The rest of a long line, in pieces."""
+    """A long line, read in pieces."""
 
     def __init__(self, start: bytes, stream: IO[bytes]) -> None:
         self._block = start
@@ -308,13 +263,13 @@ class _Line:
 
 
 def _seam(text: bytes) -> int:
-    """Where a JSON string can be cut: not in an escape, nor in a character."""
+    """Where a JSON string can be split: not inside an escape or a character."""
     cut = len(text)
     if unfinished := _UNFINISHED.search(text, max(0, cut - 12)):
         start = unfinished.start()
         if text[start] != _BACKSLASH or _is_escape(text, start):
             return start
-        # The backslash is itself escaped: what follows it is plain text.
+        # The backslash is itself escaped: plain text follows.
     return cut
 
 

@@ -1,129 +1,241 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the command line prints: for people as lines, for programs as the HTTP API's documents."""
+"""What the listings print: a table for people, the HTTP API's documents for programs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from kwatch.cli.layout import document, moment, section, table
 from kwatch.domain.lab.job import JobKind
-from kwatch.errors import ConfigError, KwatchError
+from kwatch.domain.mail.story import DeliveryState, MailState
 from kwatch.store import hosts as hosts_store
-from kwatch.store import problems, versions
+from kwatch.store import versions
 from kwatch.views import counts, overview
 from kwatch.views import reading as stories
 from kwatch.web import documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from kwatch.domain.coverage.figures import Totals
+    from kwatch.domain.lab.host import HostFacts, Slot
+    from kwatch.domain.source.series import Series
     from kwatch.store.database import Transaction
     from kwatch.store.hosts import SeenHost
-    from kwatch.views.overview import ObservationLine
+    from kwatch.views.overview import MailLine, ObservationLine, TagLine
+    from kwatch.views.reading import Front, JobLine, RegressionLine
 
 MAILS = 50
-SHORTEST_KEY = 6
+SHOWN_RECIPIENTS = 2
+SHORT = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """One answer in both forms."""
 
-    lines: tuple[str, ...]
+    text: str
     document: Any
 
 
-class NotFoundError(KwatchError):
-    """There is nothing of that name."""
+# --- status ---------------------------------------------------------------------------------------
 
 
 def status(tx: Transaction) -> Listing:
-    """What the lab is at."""
+    """Trees, open regressions, jobs, failing sources, and what needs the operator."""
     front = stories.front(tx)
-    lines = []
-    for tree, tags in front.trees.items():
-        for tag in tags:
-            lines.append(f"{tree} {tag.revision.tag} {tag.revision.commit[:12]}")
-            lines += [f"  {line}" for line in _observations(tag.observations)]
-    for line in front.regressions:
-        regression = line.regression
-        lines.append(
-            f"regression {regression.id} ({regression.state}): {regression.finding.title},"
-            f" {regression.good.tag}..{regression.bad.tag}; {line.progress}"
-        )
-    lines += [
-        f"{item.job.state} {item.job.kind}"
-        f"{f' {item.job.key[:12]}' if item.job.kind == JobKind.BOOT else ''} {item.subject}"
-        + (f": {item.job.error.splitlines()[0]}" if item.job.error else "")
-        for item in front.jobs
-    ]
-    lines += [f"{source.name}: {source.error}" for source in front.sources if source.error]
-    lines += [
-        f"{host.name}: {name.upper()}: unproven" for host in front.hosts for name in unproven(host)
-    ]
-    return Listing(
-        lines=tuple(lines or ["nothing yet"]), document=documents.counts(counts.figures(tx))
+    text = document(
+        *(section(tree, _tags(tags, front.failures)) for tree, tags in front.trees.items()),
+        section("Open regressions", regressions(front.regressions)),
+        section("Jobs", _jobs(front.jobs, front.more_jobs)),
+        section("Failing sources", _sources(front)),
+        section("For the operator", "\n".join(_needs(front))),
     )
+    return Listing(
+        text=text or "no tree was looked at yet", document=documents.counts(counts.figures(tx))
+    )
+
+
+def _tags(tags: Sequence[TagLine], failures: Mapping[int, str]) -> str:
+    rows: list[Sequence[object]] = []
+    for tag in tags:
+        name = tag.revision.tag
+        for line in tag.observations:
+            rows.append((name, variant(line), result(line), reached(line), finding(line, failures)))
+            name = ""
+        if not tag.observations:
+            rows.append((name, "", "not planned", "", ""))
+    headings = ("TAG", "VARIANT", "RESULT", "REACHED", "FINDING")
+    return table(headings, rows, empty="no tag was seen yet")
+
+
+def regressions(lines: Sequence[RegressionLine]) -> str:
+    """Regressions, a row each."""
+    rows = [
+        (
+            line.regression.id,
+            line.regression.state,
+            line.regression.tree,
+            line.regression.variant_name,
+            line.regression.good.tag,
+            line.regression.bad.tag,
+            line.progress,
+            line.regression.finding.title,
+        )
+        for line in lines
+    ]
+    headings = (
+        "NUMBER", "STATE", "TREE", "VARIANT", "LAST GOOD", "FIRST BAD", "INVESTIGATION", "FINDING",
+    )  # fmt: skip
+    return table(headings, rows)
+
+
+def _jobs(lines: Sequence[JobLine], more: int) -> str:
+    rows = [
+        (
+            line.job.state,
+            line.job.kind,
+            line.job.key[:SHORT] if line.job.kind == JobKind.BOOT else "",
+            line.subject,
+            line.job.host,
+            line.job.error.splitlines()[0] if line.job.error else "",
+        )
+        for line in lines
+    ]
+    text = table(("STATE", "KIND", "KEY", "SUBJECT", "HOST", "LAST ERROR"), rows)
+    return f"{text}\n... and {more} more" if more else text
+
+
+def _sources(front: Front) -> str:
+    rows = [(source.name, source.error) for source in front.sources if source.error]
+    return table(("SOURCE", "ERROR"), rows)
+
+
+def _needs(front: Front) -> list[str]:
+    """What only the operator can do, a line each, with the command."""
+    held = front.mail_states.get(MailState.HELD, 0)
+    needs = [f"{_counted(held, 'mail')} held: see 'kwatch report list'"] if held else []
+    needs += [
+        f"series {one.name} {one.digest[:SHORT]} is not accepted: see 'kwatch series list'"
+        for one in front.series
+        if one.accepted_by is None
+    ]
+    needs += [
+        f"{host.name}: {name} is unproven: run 'kwatch hosts prove {host.name}'"
+        for host in front.hosts
+        for name in unproven(host)
+    ]
+    return needs
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+# --- an observation -------------------------------------------------------------------------------
+
+
+def variant(line: ObservationLine) -> str:
+    """The variant; a control is marked as such."""
+    return f"{line.variant_name}{' (control)' if line.is_control else ''}"
+
+
+def result(line: ObservationLine) -> str:
+    """The outcome, or the next step and whether it runs."""
+    if line.outcome:
+        return line.outcome
+    return f"{line.step or 'step'} {'running' if line.is_running else 'queued'}"
+
+
+def reached(line: ObservationLine) -> str:
+    """The last milestone, once the outcome is known."""
+    return line.milestone.label if line.outcome else ""
+
+
+def finding(line: ObservationLine, failures: Mapping[int, str]) -> str:
+    """The title of the finding, or the failure of the lab."""
+    return line.finding.title if line.finding else failures.get(line.id, "")
+
+
+# --- hosts ----------------------------------------------------------------------------------------
 
 
 def hosts(tx: Transaction) -> Listing:
-    """The hosts as they were last seen."""
+    """The hosts with their load, and what is known of their accelerators."""
     found = hosts_store.seen(tx)
-    return Listing(
-        lines=tuple(line for host in found for line in _host(host)),
-        document=[documents.host(host) for host in found],
+    headings = ("NAME", "HEALTH", "BUILDS", "BOOTS", "MEMORY", "CACHE", "CHECKED", "REASON")
+    listed = table(headings, map(_host, found), empty="no host was checked yet")
+    guests = table(
+        ("HOST", "ACCELERATOR", "STATE", "DETAIL"),
+        [row for host in found for row in _accelerators(host)],
     )
+    return Listing(text=document(listed, guests), document=[documents.host(host) for host in found])
 
 
 def unproven(host: SeenHost) -> list[str]:
-    """The accelerators that run guests there, of which it is not proven how these end."""
+    """The accelerators that run guests, without a proof that verdicts are right there."""
     guests = host.facts.guests if host.facts else {}
     return [name for name, trouble in guests.items() if trouble is None and name not in host.proven]
 
 
-def _host(host: SeenHost) -> list[str]:
-    lines = [f"{host.name}: {host.state.health.value} {host.state.reason}".rstrip()]
+def _host(host: SeenHost) -> Sequence[object]:
     facts = host.facts
-    if facts is None:
-        return lines
-    used = [
-        f"{slot.value}s {facts.load.slots.get(slot, 0)}/{total}"
-        for slot, total in facts.slots.items()
-        if total
-    ]
-    if facts.memory is not None:
-        used.append(f"memory of guests {_gib(facts.load.memory)} of {_gib(facts.memory)} GiB")
-    if facts.cache is not None:
-        used.append(f"cache {_gib(facts.cache)} of {_gib(facts.cache_budget)} GiB")
-    looked = "not looked over yet" if facts.looked_at is None else _time(facts.looked_at)
-    used.append(looked if facts.looked_at is None else f"looked over {looked}")
-    lines.append(f"  {', '.join(used)}")
-    for accelerator, trouble in facts.guests.items():
+    return (
+        host.name,
+        host.state.health.value,
+        *((_slots(facts, "build"), _slots(facts, "boot")) if facts else ("", "")),
+        _gib(facts.load.memory, facts.memory) if facts and facts.memory is not None else "",
+        _gib(facts.cache, facts.cache_budget) if facts and facts.cache is not None else "",
+        moment(facts.looked_at) if facts and facts.looked_at is not None else "never",
+        host.state.reason,
+    )
+
+
+def _slots(facts: HostFacts, kind: str) -> str:
+    used: Mapping[Slot, int] = facts.load.slots
+    return "".join(
+        f"{used.get(slot, 0)}/{total}" for slot, total in facts.slots.items() if slot.value == kind
+    )
+
+
+def _accelerators(host: SeenHost) -> list[Sequence[object]]:
+    rows: list[Sequence[object]] = []
+    for name, trouble in (host.facts.guests if host.facts else {}).items():
         if trouble is not None:
-            lines.append(f"  {accelerator.upper()}: no guest runs ({trouble})")
-        elif accelerator in host.proven:
-            lines.append(f"  {accelerator.upper()}: proven {_time(host.proven[accelerator].at)}")
+            rows.append((host.name, name, "fails", trouble))
+        elif name in host.proven:
+            rows.append((host.name, name, "proven", f"at {moment(host.proven[name].at)}"))
         else:
-            lines.append(f"  {accelerator.upper()}: unproven, see 'kwatch hosts accept'")
-    return lines
+            rows.append((host.name, name, "unproven", f"run 'kwatch hosts prove {host.name}'"))
+    return rows
 
 
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.1f}"
+def _gib(used: int, total: int) -> str:
+    return f"{used / (1 << 30):.1f}/{total / (1 << 30):.1f} GiB"
+
+
+# --- series and mails -----------------------------------------------------------------------------
 
 
 def series(tx: Transaction) -> Listing:
     """The postings of the watched series, newest first."""
     found = versions.newest_first(tx)
+    headings = ("DIGEST", "NAME", "POSTED", "PATCHES", "ACCEPTED", "ORIGIN", "TITLE")
     return Listing(
-        lines=tuple(
-            f"{one.digest[:12]} {one.name}: {one.title} ({one.patches} patches,"
-            f" {f'accepted by {one.accepted_by}' if one.accepted_by else 'waits for acceptance'})"
-            for one in found
-        ),
+        text=table(headings, map(_posting, found), empty="no series was seen yet"),
         document=[documents.series(one) for one in found],
+    )
+
+
+def _posting(one: Series) -> Sequence[object]:
+    return (
+        one.digest[:SHORT],
+        one.name,
+        moment(one.posted_at),
+        one.patches,
+        f"by {one.accepted_by}" if one.accepted_by else "no",
+        one.origin,
+        one.title,
     )
 
 
@@ -131,134 +243,23 @@ def mails(tx: Transaction) -> Listing:
     """The newest mails of the outbox."""
     found = overview.mails(tx, limit=MAILS)
     return Listing(
-        lines=tuple(f"{one.id} {one.state} {_time(one.created_at)} {one.subject}" for one in found),
+        text=outbox(found) or "no mail was written yet",
         document=[documents.mail(one) for one in found],
     )
 
 
-def mail(tx: Transaction, number: str) -> Listing:
-    """One mail as it goes out."""
-    raw = overview.mail_text(tx, _number(number, "mail"))
-    letter = stories.letter(tx, int(number))
-    if raw is None or letter is None:
-        raise NotFoundError(f"there is no mail {number}: see 'kwatch report'")
-    return Listing(
-        lines=tuple(raw.decode("utf-8", "replace").splitlines()),
-        document=documents.letter(letter),
-    )
+def outbox(lines: Sequence[MailLine]) -> str:
+    """Mails, a row each."""
+    rows = [(one.id, one.state, one.kind, _recipients(one), one.subject) for one in lines]
+    return table(("NUMBER", "STATE", "KIND", "TO", "SUBJECT"), rows)
 
 
-def revision(tx: Transaction, tree: str, tag: str) -> Listing:
-    """What was observed of a tag."""
-    found = stories.revision_stories(tx, tree, tag)
-    if not found:
-        raise NotFoundError(f"{tree} {tag} was never seen: see 'kwatch status'")
-    lines = []
-    for story in found:
-        lines.append(f"{tree} {tag} {story.revision.commit}, seen {_time(story.revision.seen_at)}")
-        lines += [f"  {line}" for line in _observations(story.observations)]
-    return Listing(
-        lines=tuple(lines), document=[documents.revision_story(story) for story in found]
-    )
-
-
-def regression(tx: Transaction, number: str) -> Listing:
-    """The timeline of a regression, and its mails."""
-    story = stories.regression_story(tx, _number(number, "regression"))
-    if story is None:
-        raise NotFoundError(f"there is no regression {number}: see 'kwatch status'")
-    known = problems.regression(tx, int(number))
-    lines = [
-        f"regression {known.id} ({known.state}): {known.finding.title}",
-        f"  {known.tree} {known.good.tag}..{known.bad.tag}, variant {known.variant_name}",
-        *(f"  {_time(event.at)} {event.kind}" for event in story.timeline),
-        *(f"  mail {letter.line.id} {letter.line.state}: {letter.line.subject}"
-          for letter in story.letters),
-    ]  # fmt: skip
-    return Listing(lines=tuple(lines), document=documents.regression_story(story))
-
-
-def boot(tx: Transaction, name: str) -> Listing:
-    """How a boot went, by the beginning of its key."""
-    key = boot_key(tx, name)
-    story = stories.boot_story(tx, key)
-    if story is None:
-        line = f"boot {key[:12]} is not over: 'kwatch show boot {key[:12]} --follow' shows it"
-        return Listing(lines=(line,), document={"key": key, "end": None})
-    found = story.boot
-    return Listing(
-        lines=(
-            (
-                f"boot {key[:12]} ended {_time(story.at)}: {found.end}, got as far as"
-                f" {found.milestone.label}, on {found.host} ({found.accelerator}),"
-                f" {found.took:.1f} s"
-            ),
-            *(f"  tests, {status.value}: {count}" for status, count in found.tests.items()),
-            *(f"  {line}" for line in _observations(story.observations)),
-            *(
-                f"  {name}: blobs/{digest[:2]}/{digest}.zst"
-                for name, digest in sorted(found.artifacts.items())
-            ),
-            *(f"  {line}" for line in (found.finding.evidence if found.finding else ())),
-            *(f"  | {line}" for line in (found.finding.excerpt if found.finding else ())),
-        ),
-        document=documents.boot_story(story),
-    )
-
-
-def boot_key(tx: Transaction, name: str) -> str:
-    """The key of the one boot whose key begins with ``name``."""
-    found = overview.boots(tx, name, limit=2) if len(name) >= SHORTEST_KEY else ()
-    if len(found) == 1:
-        return found[0]
-    few = f"{name} is the beginning of several boots' keys" if found else f"there is no boot {name}"
-    raise NotFoundError(f"{few}: give {SHORTEST_KEY} characters or more; see 'kwatch status'")
-
-
-SHOWN: Mapping[str, Callable[..., Listing]] = {
-    "boot": boot,
-    "regression": regression,
-    "revision": revision,
-}
-# What names one of them.
-NAMED_BY: Mapping[str, tuple[str, ...]] = {
-    "boot": ("KEY",),
-    "regression": ("NUMBER",),
-    "revision": ("TREE", "TAG"),
-}
-
-
-def _observations(lines: Sequence[ObservationLine]) -> list[str]:
-    return [
-        f"{line.variant_name}{' (control)' if line.is_control else ''}:"
-        f" {line.outcome or 'under way'}, {line.milestone.label}{_figures(line.totals)}"
-        + (f": {line.finding.title}" if line.finding else "")
-        for line in lines
-    ]
-
-
-def _figures(totals: Totals | None) -> str:
-    if totals is None:
-        return ""
-    named = {
-        "lines": totals.lines,
-        "functions": totals.functions,
-        "branches": totals.branches,
-        "MC/DC": totals.mcdc,
-    }
+def _recipients(line: MailLine) -> str:
+    """The first recipients; refused ones come first and are marked."""
+    ordered = sorted(line.deliveries, key=lambda one: one.state is not DeliveryState.REFUSED)
     shown = [
-        f"{name} {count.percent:.1f} %"
-        for name, count in named.items()
-        if count.percent is not None
+        f"{one.address}{' (refused)' if one.state is DeliveryState.REFUSED else ''}"
+        for one in ordered[:SHOWN_RECIPIENTS]
     ]
-    return f" ({', '.join(shown)})"
-
-
-def _number(text: str, what: str) -> int:
-    if not text.isdecimal() or len(text) > 18:
-        raise ConfigError(f"{text!r} is not the number of a {what}")
-    return int(text)
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    more = len(ordered) - SHOWN_RECIPIENTS
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

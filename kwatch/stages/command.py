@@ -73,17 +73,17 @@ async def run(
             answer = f"{argument} gets no more work" if argument in hosts else None
         case Verb.RESUME_HOST:
             refusal = _no_host(argument, hosts)
-            unknown = HostState(health=Health.UNREACHABLE, reason="not looked over yet")
+            unknown = HostState(health=Health.UNREACHABLE, reason="not checked yet")
             if argument in hosts:
                 await database.write(host_states.note, argument, unknown, now=clock())
                 pool.release(argument)
-            answer = f"{argument} is looked over" if argument in hosts else None
+            answer = f"{argument} will be checked" if argument in hosts else None
         case Verb.ACCEPT_HOST:
             proof = _proof(argument, hosts)
             if proof is not None:
                 await database.write(host_states.prove, *proof, now=clock())
             answer = proof and f"{proof[0]}: {proof[1].upper()} is proven"
-            refusal = "that proves nothing about a host of the configuration"
+            refusal = "invalid proof: unknown host or malformed JSON"
         case _:
             assert_never(stored.command.verb)
     return Answered(

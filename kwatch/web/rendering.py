@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Values as the pages show them. Everything that comes out is still to be escaped."""
+"""Filters of the templates. The results are not escaped yet."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from kwatch.domain.coverage.figures import Count
 
 TAIL_BYTES = 256 << 10
+_PAST = {"confirm": "confirmed", "bisect": "bisected", "fix": "fixed", "retract": "retracted"}
 
 
 def tail(octets: bytes) -> str:
-    """The end of a console or a log, at most TAIL_BYTES, from the start of a line on."""
+    """The end of a console or log, at most TAIL_BYTES, from the start of a line."""
     if len(octets) > TAIL_BYTES:
         octets = octets[-TAIL_BYTES:]
         octets = octets[octets.find(b"\n") + 1 :]
@@ -25,7 +26,7 @@ def tail(octets: bytes) -> str:
 
 
 def duration(seconds: float) -> str:
-    """About how long, in one unit."""
+    """A duration, rounded to one unit."""
     for limit, size, unit in ((100, 1, "s"), (100 * 60, 60, "min"), (48 * 3600, 3600, "h")):
         if seconds < limit:
             return f"{max(seconds, 0) / size:.0f} {unit}"
@@ -33,7 +34,7 @@ def duration(seconds: float) -> str:
 
 
 def took(seconds: float) -> str:
-    """How long exactly: ``4.2 s``, ``3:07 min``, ``1:02:09 h``."""
+    """An exact duration: ``4.2 s``, ``3:07 min``, ``1:02:09 h``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -42,27 +43,32 @@ def took(seconds: float) -> str:
 
 
 def utc(at: float) -> str:
-    """A moment, to the second."""
+    """A time in UTC, to the second."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def iso(at: float) -> str:
-    """The same for machines."""
+    """A time in ISO 8601."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def percent(count: Count) -> str:
-    """One figure of coverage; nothing to cover is told from nothing covered."""
+    """A percentage of coverage; a dash if there is nothing to cover."""
     return "\N{EN DASH}" if count.percent is None else f"{count.percent:.1f}"
 
 
 def points(change: float) -> str:
-    """A gain or loss in percentage points."""
+    """A difference in percentage points."""
     return f"{change:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def past(event: str) -> str:
+    """An event of a timeline as a past participle: ``confirm`` is ``confirmed``."""
+    return _PAST.get(event, event)
+
+
 def short(commit: str) -> str:
-    """A commit or a digest as people quote it."""
+    """The first 12 characters of a commit or digest."""
     return commit[:12]
 
 
@@ -76,4 +82,5 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "percent": percent,
     "points": points,
     "short": short,
+    "past": past,
 }

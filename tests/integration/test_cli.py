@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kwatch import __version__
-from kwatch.cli.main import DONE, FAILED, USAGE, main
+from kwatch.cli.main import DONE, FAILED, USAGE, function, main
+from kwatch.cli.parser import ACTS, make_parser
 from kwatch.store import lock, versions
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database, connect, transaction
@@ -26,6 +28,7 @@ from tests.integration.web_history import BLOBS, NOW, fill
 from tests.lab.toy.history import git as run_git
 from tests.unit.domain.trials import MBOX, SERIES
 from tests.unit.test_config import GOOD
+from tests.unit.test_documents import DOCUMENTS, commands, inline_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,30 +121,34 @@ def test_a_boot_is_named_by_the_beginning_of_its_key(shell: Shell) -> None:
         key = connection.execute("SELECT key FROM boot WHERE took > 0").fetchone()["key"]
     found = shell("show", "boot", key[:8])
     assert found.status == DONE
-    assert found.out.startswith(f"boot {key[:12]} ended ")
+    assert found.out.startswith(f"Boot {key[:12]}\n")
     assert shell.json("show", "boot", key)["key"] == key
-    for name in (key[:5], "123456", "%"):
+    for name, text in (
+        (key[:5], "give 6 characters or more"), ("123456", "no boot has a key that begins with"),
+        ("%", "is too short"),
+    ):  # fmt: skip
         missing = shell("show", "boot", name)
         assert missing.status == FAILED
-        assert "give 6 characters or more" in missing.err
+        assert text in missing.err
         assert shell("show", "boot", name, "--follow").status == FAILED
 
 
 # --- hosts ----------------------------------------------------------------------------------------
 
 
-def test_what_a_host_is_accepted_with_is_asked_for(shell: Shell) -> None:
+def test_the_host_and_the_image_for_a_proof(shell: Shell) -> None:
     shell.history()
-    assert "name the host to accept" in shell("hosts", "accept").err
-    answer = shell("hosts", "accept", "kvm9")
+    assert "required: HOST" in shell("hosts", "prove").err
+    answer = shell("hosts", "prove", "kvm9")
     assert answer.status == USAGE
-    assert "no host is called 'kvm9'; there are" in answer.err
+    assert "there is no host kvm9; known: local, remote" in answer.err
+    assert "there is no host kvm9" in shell("hosts", "check", "local", "kvm9").err
     with sqlite3.connect(shell.state / "history.sqlite") as connection:
         connection.execute("DELETE FROM blob_ref WHERE name = 'image'")
-    answer = shell("hosts", "accept", "remote")
+    answer = shell("hosts", "prove", "remote")
     assert answer.status == USAGE
-    assert "name a good image with --kernel" in answer.err
-    answer = shell("hosts", "accept", "remote", "--kernel", "/no/such/image")
+    assert "give one with --kernel FILE" in answer.err
+    answer = shell("hosts", "prove", "remote", "--kernel", "/no/such/image")
     assert answer.status == USAGE
     assert "/no/such/image cannot be read" in answer.err
 
@@ -152,26 +159,29 @@ def test_what_a_host_is_accepted_with_is_asked_for(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ((), "argument VERB"),
+        ((), "required: VERB"),
         (("dance",), "invalid choice: 'dance'"),
         (("once", "--patience", "long"), "invalid float value: 'long'"),
-        (("show",), "required: what, NAME"),
+        (("show",), "required: ACTION"),
         (("show", "everything", "7"), "invalid choice: 'everything'"),
-        (("show", "regression"), "required: NAME"),
-        (("show", "regression", "1", "2"), "regression"),
+        (("show", "regression"), "required: NUMBER"),
+        (("show", "regression", "1", "2"), "unrecognized arguments: 2"),
         (("show", "regression", "first"), "'first' is not the number of a regression"),
         (("show", "regression", "9" * 30), "is not the number of a regression"),
-        (("show", "regression", "1", "--follow"), "only a boot can be followed"),
-        (("show", "revision", "linux-next"), "revision"),
-        (("show", "revision", "linux-next", "next-20261119", "x"), "revision"),
-        (("report", "show"), "is not the number of a mail"),
-        (("report", "release"), "name the number of the mail"),
+        (("show", "regression", "1", "--follow"), "unrecognized arguments: --follow"),
+        (("show", "revision", "linux-next"), "required: TAG"),
+        (("show", "revision", "linux-next", "next-20261119", "x"), "unrecognized arguments: x"),
+        (("report", "show"), "required: NUMBER"),
+        (("report", "show", "\u0661"), "is not the number of a mail"),
+        (("report", "release"), "required: NUMBER"),
         (("report", "burn"), "invalid choice: 'burn'"),
-        (("series", "accept"), "name the digest of the series"),
+        (("series", "accept"), "required: DIGEST"),
         (("hosts", "reboot"), "invalid choice: 'reboot'"),
-        (("look",), "required: tree:NAME|list:NAME"),
+        (("hosts", "accept", "remote"), "invalid choice: 'accept'"),
+        (("hosts", "drain", "remote", "--json"), "unrecognized arguments: --json"),
+        (("look",), "required: SOURCE"),
         (("trees", "seed", "next"), "required: --from"),
-        (("trees", "seed", "gone", "--from", "/tmp"), "there is no tree gone"),
+        (("trees", "seed", "gone", "--from", "/tmp"), "there is no tree gone; known: next"),
         (("trees", "seed", "next", "--from", "/no/such"), "/no/such does not exist"),
         (("status", "--colour"), "unrecognized arguments: --colour"),
     ],
@@ -193,6 +203,79 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert text in capsys.readouterr().out
 
 
+def test_every_verb_has_its_function(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, name in ACTS.items():
+        assert callable(function(name))
+        with pytest.raises(SystemExit):
+            main([*words.split(), "--help"])
+        assert f"usage: kwatch {words}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("status",), ("hosts",), ("show", "regression", "1")])
+def test_listings_load_nothing_of_the_daemon(shell: Shell, words: tuple[str, ...]) -> None:
+    shell.history()
+    command = [sys.executable, "-X", "importtime", "-m", "kwatch", *words]
+    for argv in ([*command, "--help"], [*command, "--config", str(shell.config)]):
+        done = subprocess.run(
+            argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+        )
+        loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "kwatch.cli.parser" in loaded
+        assert not loaded & {
+            "asyncssh", "aiohttp", "aiohttp.web", "apscheduler", "kwatch.app", "kwatch.daemon",
+        }  # fmt: skip
+        assert not [name for name in loaded if name.startswith("kwatch.stages.")]
+
+
+DOCUMENTED = [
+    words[1:]
+    for document in DOCUMENTS
+    for words in (*commands(document), *inline_commands(document))
+    if words[0] == "kwatch"
+]
+# These connect to hosts, or work until they are stopped: tests/lab runs them.
+ELSEWHERE = {"run", "once", "hosts check", "hosts prove", "read-log"}
+
+
+@pytest.mark.parametrize("words", DOCUMENTED, ids=" ".join)
+def test_the_commands_of_the_documents_run(shell: Shell, words: list[str]) -> None:
+    shell.history()
+    parsed = make_parser().parse_args(words)
+    if f"{parsed.verb} {parsed.action or ''}".strip() in ELSEWHERE:
+        return
+    if parsed.verb == "trees":
+        run_git(shell.folder, "init", "-q", "--bare", "linux.git")
+        words = [str(shell.folder / "linux.git") if "/" in word else word for word in words]
+    if parsed.verb == "check-config":
+        words = words[:1]
+    answer = shell(*words)
+    # What the document names need not be in this history.
+    assert answer.status in {DONE, FAILED}
+    assert answer.out or answer.err.startswith("kwatch: ")
+
+
+def test_options_may_stand_before_the_verb(shell: Shell) -> None:
+    shell.history()
+    assert main(["--config", str(shell.config), "hosts"]) == DONE
+    assert main(["hosts", "--config", str(shell.config), "list"]) == DONE
+    assert main(["--verbose", "hosts", "--json", "list", "--config", str(shell.config)]) == DONE
+
+
+def test_no_permission_is_no_traceback(shell: Shell) -> None:
+    """As a user outside the group kwatch; for root, without its capabilities."""
+    shell.history()
+    shell.state.chmod(0)
+    argv = [sys.executable, "-m", "kwatch", "status", "--config", str(shell.config)]
+    if os.geteuid() == 0:
+        argv = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *argv]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    shell.state.chmod(0o755)
+    assert done.returncode == FAILED
+    assert done.stderr.startswith("kwatch: ")
+    assert "permission denied: run this as root or as a member of the group" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_as_a_program(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "kwatch", "status", "--config", tmp_path / "none"],
@@ -209,7 +292,7 @@ def test_as_a_program(tmp_path: Path) -> None:
 def test_a_good_configuration(shell: Shell) -> None:
     answer = shell("check-config")
     assert answer == Answer(
-        status=DONE, out=f"{shell.config}: good: 1 trees, 2 variants, 2 hosts\n", err=""
+        status=DONE, out=f"{shell.config}: valid: 1 tree, 2 variants, 2 hosts\n", err=""
     )
     assert not shell.state.exists()
     # The file may be named without an option too.
@@ -267,35 +350,84 @@ def test_a_history_that_is_none(shell: Shell) -> None:
     assert answer.err.startswith("kwatch: ")
 
 
-def test_what_the_lab_is_at(shell: Shell) -> None:
+def headings(text: str) -> list[list[str]]:
+    """The words of each line of headings."""
+    return [line.split() for line in text.splitlines() if re.fullmatch(r"[A-Z/]{2}[A-Z /]*", line)]
+
+
+def test_status_is_tables_with_headings(shell: Shell) -> None:
     shell.history()
     answer = shell("status")
     assert (answer.status, answer.err) == (DONE, "")
-    assert "linux-next next-20261119" in answer.out
-    assert "regression 1 " in answer.out
+    tags = ["TAG", "VARIANT", "RESULT", "REACHED", "FINDING"]
+    assert headings(answer.out) == [
+        tags,
+        ["NUMBER", "STATE", "TREE", "VARIANT", "LAST", "GOOD", "FIRST", "BAD", "INVESTIGATION",
+         "FINDING"],
+        ["STATE", "KIND", "KEY", "SUBJECT", "HOST", "LAST", "ERROR"],
+        ["SOURCE", "ERROR"],
+    ]  # fmt: skip
+    lines = answer.out.splitlines()
+    assert lines[0] == "linux-next"
+    assert lines[1].split() == tags
+    (regression,) = [line for line in lines if re.match("1 +bisected", line)]
+    assert regression.split()[2:4] == ["linux-next", "x86_64"]
+    assert "tree:mainline  the git server does not answer" in lines
+    assert "1 mail held: see 'kwatch report list'" in lines
+    assert any(line.endswith("is not accepted: see 'kwatch series list'") for line in lines)
+    assert lines[-1] == "The daemon is not running."
     assert isinstance(shell.json("status"), dict)
 
 
-@pytest.mark.parametrize("words", [("hosts",), ("series",), ("report",), ("hosts", "list")])
-def test_every_listing_for_people_and_for_programs(shell: Shell, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "columns"),
+    [
+        (("hosts",), "NAME HEALTH BUILDS BOOTS MEMORY CACHE CHECKED REASON"),
+        (("hosts", "list"), "NAME HEALTH BUILDS BOOTS MEMORY CACHE CHECKED REASON"),
+        (("series",), "DIGEST NAME POSTED PATCHES ACCEPTED ORIGIN TITLE"),
+        (("report",), "NUMBER STATE KIND TO SUBJECT"),
+        (("report", "list"), "NUMBER STATE KIND TO SUBJECT"),
+    ],
+)
+def test_every_listing_for_people_and_for_programs(
+    shell: Shell, words: tuple[str, ...], columns: str
+) -> None:
     shell.history()
     answer = shell(*words)
     assert (answer.status, answer.err) == (DONE, "")
+    assert headings(answer.out) == [columns.split()]
     document = shell.json(*words)
     assert isinstance(document, list)
-    assert len(document) == len(answer.out.splitlines()) > 0
+    assert len(document) == len(answer.out.splitlines()) - 1 > 0
+
+
+def test_a_refused_recipient_is_shown(shell: Shell) -> None:
+    shell.history()
+    with sqlite3.connect(shell.state / "history.sqlite") as connection:
+        connection.execute(
+            "UPDATE recipient SET state = 'refused' WHERE address = 'linux-kernel@example.org'"
+        )
+    assert "linux-kernel@example.org (refused), author@example.org" in shell("report").out
 
 
 def test_one_thing(shell: Shell) -> None:
     shell.history()
     regression = shell("show", "regression", "1")
     assert (regression.status, regression.err) == (DONE, "")
-    assert regression.out.startswith("regression 1 (")
-    assert "opened" in regression.out
-    assert isinstance(shell.json("show", "regression", "1"), dict)
+    assert regression.out.startswith("Regression 1: bisected\n")
+    document = shell.json("show", "regression", "1")
+    assert re.search(rf"^  culprit +{document['commits'][0]}$", regression.out, re.MULTILINE)
+    assert re.search(r"^  blame +series$", regression.out, re.MULTILINE)
+    events = re.findall(r"^\d{4}-\d\d-\d\d [\d:]{8}Z  (\w+)", regression.out, re.MULTILINE)
+    assert events == ["opened", "confirmed", "bisected"]
+    assert [one["kind"] for one in document["timeline"]] == ["opened", "confirm", "bisect"]
     revision = shell("show", "revision", "linux-next", "next-20261119")
-    assert revision.out.startswith("linux-next next-20261119 ")
-    assert isinstance(shell.json("show", "revision", "linux-next", "next-20261119"), list)
+    assert revision.out.startswith("linux-next next-20261119\n")
+    (found,) = shell.json("show", "revision", "linux-next", "next-20261119")
+    for observation in found["observations"]:
+        if observation["boot"]:
+            assert observation["boot"][:12] in revision.out
+            assert shell("show", "boot", observation["boot"][:12]).status == DONE
     mail = shell("report", "show", "1")
     assert mail.status == DONE
     assert isinstance(shell.json("report", "show", "1"), dict)
@@ -305,8 +437,8 @@ def test_one_thing(shell: Shell) -> None:
     ("words", "text"),
     [
         (("show", "regression", "999"), "there is no regression 999: see 'kwatch status'"),
-        (("show", "revision", "linux-next", "v0"), "linux-next v0 was never seen"),
-        (("report", "show", "999"), "there is no mail 999: see 'kwatch report'"),
+        (("show", "revision", "linux-next", "v0"), "there is no tag v0 in linux-next"),
+        (("report", "show", "999"), "there is no mail 999: see 'kwatch report list'"),
     ],
 )
 def test_what_is_not_there(shell: Shell, words: tuple[str, ...], text: str) -> None:
@@ -388,13 +520,15 @@ def test_a_series_is_accepted(shell: Shell) -> None:
     with transaction(connection):
         versions.put(connection, series, MBOX)
     connection.close()
-    assert "waits for acceptance" in shell("series").out
+    (line,) = [line for line in shell("series").out.splitlines() if line.startswith(held[:12])]
+    assert "  no  " in line
     refused = shell("series", "accept", "ab")
     assert refused.status == FAILED
     assert "no single series starts with 'ab'" in refused.out
     answer = shell("series", "accept", held[:12])
     assert (answer.status, answer.out) == (DONE, "accepted: a new version\n")
-    assert "a new version (1 patches, accepted by the command line)" in shell("series").out
+    (line,) = [line for line in shell("series").out.splitlines() if line.startswith(held[:12])]
+    assert "by the command line" in line
 
 
 def test_an_order_while_somebody_else_has_the_state(shell: Shell) -> None:

@@ -23,7 +23,7 @@ from tests.integration.web_history import BLOBS, CONSOLE, NOW, History, fill
 if TYPE_CHECKING:
     from pathlib import Path
 
-ANEW = "the guest is booted anew"
+ANEW = "the boot is repeated"
 OVER = "the boot ended: "
 
 
@@ -116,6 +116,6 @@ async def test_a_boot_is_waited_for_as_long_as_somebody_wants_it(tmp_path: Path)
     assert not following.done()
     with sqlite3.connect(tmp_path / "history.sqlite") as connection:
         connection.execute("UPDATE observation SET waits_kind = NULL, waits_key = NULL")
-    with pytest.raises(KwatchError, match="nobody wants the boot abcdef"):
+    with pytest.raises(KwatchError, match="boot abcdef was cancelled"):
         await following
     assert out.getvalue() == ""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import platform
+import re
 import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -49,22 +50,25 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def lines(database: Database) -> list[str]:
-    return list((await database.read(tables.hosts)).lines)
+    return (await database.read(tables.hosts)).text.splitlines()
 
 
 async def test_a_host_is_listed_with_what_is_in_use(database: Database) -> None:
     assert not await database.write(hosts.tell, "kvm1", FACTS), "it was never looked at"
     await database.write(hosts.note, "kvm1", HostState(), now=5.0)
-    assert await lines(database) == ["kvm1: ok"]
+    (_heading, line) = await lines(database)
+    assert line.split() == ["kvm1", "ok", "never"]
     assert await database.write(hosts.tell, "kvm1", FACTS)
     assert await lines(database) == [
-        "kvm1: ok",
         (
-            "  boots 2/4, memory of guests 6.0 of 64.0 GiB, cache 3.0 of 20.0 GiB,"
-            " looked over 1970-01-12 13:46:40Z"
+            "NAME    HEALTH    BUILDS    BOOTS    MEMORY        CACHE         CHECKED"
+            "               REASON"
         ),
-        "  KVM: unproven, see 'kwatch hosts accept'",
-        "  TCG: unproven, see 'kwatch hosts accept'",
+        "kvm1    ok        0/0       2/4      6.0/64.0 GiB  3.0/20.0 GiB  1970-01-12 13:46:40Z",
+        "",
+        "HOST    ACCELERATOR    STATE     DETAIL",
+        "kvm1    kvm            unproven  run 'kwatch hosts prove kvm1'",
+        "kvm1    tcg            unproven  run 'kwatch hosts prove kvm1'",
     ]
     (seen,) = await database.read(hosts.seen)
     assert seen.facts == FACTS
@@ -79,10 +83,12 @@ async def test_what_was_proven_stays_until_it_fails(database: Database) -> None:
         hosts.note, "kvm1", HostState(health=Health.DRAINED, reason="for repair"), now=6.0
     )
     shown = await lines(database)
-    assert shown[0] == "kvm1: drained for repair"
-    assert shown[2:] == [
-        "  KVM: proven 1970-01-12 13:46:40Z", "  TCG: unproven, see 'kwatch hosts accept'",
-    ]  # fmt: skip
+    assert shown[1].startswith("kvm1    drained ")
+    assert shown[1].endswith("  for repair")
+    assert shown[4:] == [
+        "kvm1    kvm            proven    at 1970-01-12 13:46:40Z",
+        "kvm1    tcg            unproven  run 'kwatch hosts prove kvm1'",
+    ]
     (document,) = (await database.read(tables.hosts)).document
     assert document["proven"] == {"kvm": {"at": 1_000_000.0, "seconds": SECONDS}}
     assert document["slots"]["boot"] == {"used": 2, "total": 4}
@@ -113,24 +119,24 @@ async def test_the_daemon_publishes_the_state_of_its_hosts(
 
         async def until(wanted: str) -> None:
             async with asyncio.timeout(20):
-                while wanted not in "\n".join(await lines(database)):
+                while not re.search(wanted, "\n".join(await lines(database)), re.MULTILINE):
                     await asyncio.sleep(0.02)
 
         await database.write(hosts.note, "here", HostState(), now=5.0)
-        await until("builds 0/1, boots 0/1, not looked over yet")
+        await until("^here +ok +0/1 +0/1 +never")
         await host.cache.put_bytes(b"x" * (GIB >> 4))
         await inspect(host, now=1_000_000.0)
         await pool.admit("here")
-        await until("builds 0/1, boots 0/1, cache 0.1 of 20.0 GiB, looked over 1970-01-12")
+        await until("^here +ok +0/1 +0/1 +0.1/20.0 GiB +1970-01-12")
         await accelerators.tried(host, BootProfile(name="preflight"))
-        await until("TCG: unproven, see 'kwatch hosts accept'")
-        assert "KVM" not in "\n".join(await lines(database)), "it may not use it"
+        await until("^here +tcg +unproven +run 'kwatch hosts prove here'")
+        assert "kvm" not in "\n".join(await lines(database)), "it may not use it"
         async with pool.lease(Need(slot=Slot.BUILD, arch=spec.arch)):
-            await until("builds 1/1, boots 0/1")
+            await until("^here +ok +1/1 +0/1")
             telling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await telling
-        await until("builds 0/1, boots 0/1")
+        await until("^here +ok +0/1 +0/1")
 
 
 def test_one_machine_that_works_is_enough_to_say_that_an_accelerator_does() -> None:

@@ -55,13 +55,13 @@ def test_people_get_a_line_for_each_finding(tmp_path: Path) -> None:
     assert first.endswith("WARNING in thing_put  fs/thing.c:42  line 3")
     assert "kernel BUG in thing_free" in second
     assert reached == [
-        "got as far as: init",
+        "reached: init",
         "last line: [    1.300000] RIP: 0010:thing_free+0x3/0x20",
     ]
     assert read_log("--kind", "console", stdin="all is well\n").stdout == (
-        "nothing went wrong\ngot as far as: nothing\nlast line: all is well\n"
+        "no finding\nreached: nothing\nlast line: all is well\n"
     )
-    assert read_log("--kind", "build", stdin="  CC a.o\n").stdout == "nothing went wrong\n"
+    assert read_log("--kind", "build", stdin="  CC a.o\n").stdout == "no finding\n"
 
 
 def test_programs_get_json() -> None:
@@ -101,7 +101,7 @@ def test_only_what_is_new_against_another_log_is_told(tmp_path: Path) -> None:
     told = read_log("--kind", "build", "--against", str(old), str(new)).stdout
     assert len(told.splitlines()) == 1
     assert "unused 'b'" in told
-    assert read_log("--kind", "build", "--against", str(old), str(old)).stdout == "nothing new\n"
+    assert read_log("--kind", "build", "--against", str(old), str(old)).stdout == "no new finding\n"
 
 
 def test_a_batch_is_answered_line_by_line() -> None:
@@ -183,7 +183,7 @@ def test_an_image_with_debug_information_tells_file_and_line(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [(("--vmlinux", "/nowhere"), "/nowhere cannot be read: No such file or directory"),
-     (("--vmlinux", __file__, "--llvm=-99"), "is --llvm right?")],
+     (("--vmlinux", __file__, "--llvm=-99"), "check --llvm")],
 )  # fmt: skip
 def test_an_image_that_cannot_be_asked_is_said(words: tuple[str, ...], said: str) -> None:
     done = read_log(*words, stdin=FAULT)
