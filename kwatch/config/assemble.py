@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From checked sections to settings: files are found and read, names are put in their places."""
+"""Build the settings from validated sections: resolve names, find and read files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from kwatch.config.read import Document
 
 MAX_SHOWN = 5
-"""Bad lines of one kernel configuration that are told."""
+"""Reported bad lines of one kernel configuration."""
 
 LONGEST_STATE_DIRECTORY = 107 - len("/control.sock")
 """Bytes; see unix(7)."""
@@ -54,7 +54,7 @@ LONGEST_STATE_DIRECTORY = 107 - len("/control.sock")
 def assemble(
     document: Document, folder: Path, problems: ProblemList, secrets: Secrets
 ) -> Settings | None:
-    """The settings; mistakes that only show now are added, and None comes if there are any."""
+    """The settings, or None if ``problems`` is not empty; adds problems with files and paths."""
     files = Files(folder, problems, secrets)
     kconfigs = {
         section.name: _kconfig(f"kconfig[{index}]", section, files, problems)
@@ -98,7 +98,7 @@ def assemble(
 
 
 def _web(section: Web) -> WebSettings:
-    """The public URL's host name is accepted as well: a proxy may pass it on."""
+    """The settings of [web]; the host name of ``url`` counts as one of ``host_names``."""
     public = urlsplit(section.url).hostname if section.url else None
     names = (*section.host_names, *([public] if public else []))
     return WebSettings(
@@ -110,7 +110,7 @@ def _web(section: Web) -> WebSettings:
 
 
 def _busybox(document: Document, files: Files) -> Mapping[str, Path]:
-    """A file for each architecture that a variant is for."""
+    """The busybox of each architecture that a variant uses."""
     written = document.lab.busybox.model_dump() if document.lab else {}
     wanted = {variant.arch for _, variant in document.variants}
     found = {arch: path for arch, path in written.items() if path and arch in wanted}
@@ -122,7 +122,9 @@ def _state_directory(lab: model.Lab | None, files: Files, problems: ProblemList)
         path = files.path(lab.state_directory)
         length = len(os.fsencode(path))
         if length > LONGEST_STATE_DIRECTORY:
-            expected = f"a path of at most {LONGEST_STATE_DIRECTORY} bytes, for a socket's sake"
+            expected = (
+                f"a path of at most {LONGEST_STATE_DIRECTORY} bytes (unix(7): control.sock in it)"
+            )
             problems.add("lab.state_directory", expected=expected, found=f"one of {length}")
         return path
     # systemd lists several with colons; the first is ours.
@@ -130,7 +132,7 @@ def _state_directory(lab: model.Lab | None, files: Files, problems: ProblemList)
     if lab is not None and not given:
         problems.add(
             "lab.state_directory",
-            expected="the folder for the database and all results",
+            expected="the directory for the database and all results",
             found="nothing, and no $STATE_DIRECTORY from systemd",
             hint='such as state_directory = "/var/lib/kwatch"',
         )

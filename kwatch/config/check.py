@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What must hold between the sections of the configuration file."""
+"""Checks across sections of the configuration file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEY = re.compile(r"(?:\S+\s+)?((?:ssh|ecdsa|sk)-[a-z0-9@.-]+)\s+(\S+)(?:\s.*)?"
 
 
 def check(document: Document, problems: ProblemList) -> None:
-    """Note what does not fit together, of the sections that are well-formed by themselves."""
+    """Add problems between sections, of those that are well-formed on their own."""
     for section, names in document.names.items():
         _unique(section, names, problems)
     _references(document, problems)
@@ -41,14 +41,14 @@ def check(document: Document, problems: ProblemList) -> None:
 def _unique(section: str, names: Sequence[tuple[int, str]], problems: ProblemList) -> None:
     first: dict[str, int] = {}
     for index, name in names:
-        # Names become folders and refs, and not every file system tells A from a.
+        # Names become directories and refs; file systems may ignore case.
         earlier = first.setdefault(name.casefold(), index)
         if earlier != index:
             problems.add(
                 f"{section}[{index}].name",
-                expected="a name of its own",
+                expected="a unique name",
                 found=shown(name),
-                hint=f"{section}[{earlier}] has it",
+                hint=f"{section}[{earlier}] has this name",
             )
 
 
@@ -88,13 +88,13 @@ def _series_source(key: str, series: model.Series, problems: ProblemList) -> Non
     if (series.mailing_list is None) == (not series.patches):
         problems.add(
             key,
-            expected="either list (watched for the series) or patches (files that you keep)",
+            expected="either list (to watch for the series) or patches (local files)",
             found="both" if series.patches else "neither",
         )
     elif series.mailing_list is not None and not (series.titles or series.creates):
         problems.add(
             key,
-            expected="titles or creates, to know the series by",
+            expected="titles or creates, to identify the series",
             found="neither",
             hint='such as creates = ["kernel/llvm-cov/fs.c"]',
         )
@@ -155,7 +155,7 @@ def _pinned_keys(key: str, host: model.Host, problems: ProblemList) -> None:
 
 
 def _is_public_key(line: str) -> bool:
-    """Whether a line has a whole key: its text names the same kind as its bytes (RFC 4253, 6.6)."""
+    """Whether a line has a complete key whose type matches its data (RFC 4253, 6.6)."""
     found = _KEY.fullmatch(line)
     if found is None:
         return False
@@ -174,7 +174,7 @@ def _is_public_key(line: str) -> bool:
 
 
 def _placement(document: Document, problems: ProblemList) -> None:
-    """Each variant needs a host that can build it and one that can boot it."""
+    """Each variant needs a host that builds it and one that boots it."""
     if len(document.hosts) < len(document.names["host"]):
         return
     builders = [host for _, host in document.hosts if host.slots.build]
@@ -209,7 +209,7 @@ def _placement(document: Document, problems: ProblemList) -> None:
 
 
 def _guests(document: Document, problems: ProblemList) -> None:
-    """Each variant's guests need a busybox."""
+    """The guests of each variant need a busybox."""
     if document.lab is None:
         return
     files = document.lab.busybox.model_dump()
@@ -238,7 +238,7 @@ def _labels(
     hosts: Sequence[model.Host],
     problems: ProblemList,
 ) -> None:
-    """A label that no host has would wait for ever."""
+    """A label that no host has would block its jobs for ever."""
     known = sorted({label for host in hosts for label in host.labels})
     for position, label in enumerate(labels):
         if label not in known:
@@ -251,7 +251,7 @@ def _labels(
 
 
 def _known(labels: Sequence[str], hosts: Sequence[model.Host]) -> set[str]:
-    """Those that some host has: of the others the message above is enough."""
+    """The labels that some host has; unknown ones are reported by _labels()."""
     return {label for label in labels if any(label in host.labels for host in hosts)}
 
 
@@ -268,7 +268,7 @@ def _smtp(smtp: model.Smtp, problems: ProblemList) -> None:
     if smtp.user is not None and smtp.security == "plain" and not _is_loopback(smtp.host):
         problems.add(
             "mail.smtp.security",
-            expected='"starttls" or "tls", for the password would go in clear',
+            expected='"starttls" or "tls", since the password would be sent in clear',
             found='"plain"',
         )
 

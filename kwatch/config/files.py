@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The files that a configuration names: found, readable, and secrets only where they are used."""
+"""Files named by a configuration: find and read them; secrets only if they are used."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from kwatch.config.problem import ProblemList
 
 MAX_TEXT = 4 << 20
-"""Bytes of a kernel configuration; a whole one has about 200,000."""
+"""Bytes of a kernel configuration; a full one has about 200,000."""
 
 
 class Secrets(Enum):
-    """Whether this process is about to log in anywhere."""
+    """Whether this process logs in to hosts or the mail server."""
 
-    USED = "read, so they must be there"
-    UNUSED = "left alone: they are the daemon's, and who asks for its state cannot read them"
+    USED = "read"
+    UNUSED = "not read"
 
 
 class Files:
-    """Finds and reads the files that the configuration names, from the folder it lies in on."""
+    """Finds and reads files; relative paths start at ``folder``."""
 
     def __init__(self, folder: Path, problems: ProblemList, secrets: Secrets) -> None:
         self._folder = folder.absolute()
@@ -34,7 +34,7 @@ class Files:
         self._secrets = secrets
 
     def path(self, written: str) -> Path:
-        """The absolute path of what is written as a path."""
+        """The absolute path."""
         return self._folder / written
 
     def readable(self, key: str, written: str) -> Path:
@@ -49,7 +49,7 @@ class Files:
         return path
 
     def secret(self, key: str, written: str) -> Path | None:
-        """As readable(), for what systemd may hand over as a credential; None if it did not."""
+        """Like readable(), for a file or a systemd credential; None without credentials."""
         path = self._secret_path(key, written)
         if path is None or self._secrets is Secrets.USED:
             return self.readable(key, str(path)) if path else None
@@ -62,14 +62,14 @@ class Files:
         return path
 
     def password(self, key: str, written: str) -> str:
-        """The first line of a secret file; nothing where secrets are unused."""
+        """The first line of a secret file; empty if secrets are unused."""
         path = self.secret(key, written)
         if path is None or self._secrets is Secrets.UNUSED:
             return ""
         return self.text(key, str(path)).partition("\n")[0].strip()
 
     def agent(self, key: str, written: str | None) -> Path | None:
-        """The socket of an SSH agent: as written, or that of our surroundings."""
+        """The socket of an SSH agent: as configured, or $SSH_AUTH_SOCK."""
         found = written or os.environ.get("SSH_AUTH_SOCK")
         if found:
             return self.path(found)

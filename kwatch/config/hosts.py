@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The hosts of a configuration, each with the one that it is reached through."""
+"""The hosts of a configuration with their jump hosts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def make_hosts(sections: Iterable[tuple[int, model.Host]], files: Files) -> tuple[HostSpec, ...]:
-    """The hosts in their order. That ``jump`` names one of them is checked apart."""
+    """The hosts in file order; check.py verifies that ``jump`` names one of them."""
     listed = list(sections)
     direct = {section.name: _host(f"host[{at}]", section, files) for at, section in listed}
     return tuple(

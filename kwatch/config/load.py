@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def load(path: Path, *, secrets: Secrets = Secrets.USED) -> Settings:
     """Read and check the configuration file.
 
-    Files that it names are looked for from its folder on, ``credential:NAME`` in
-    $CREDENTIALS_DIRECTORY; $STATE_DIRECTORY is the default for ``lab.state_directory``. Where
-    ``secrets`` are UNUSED, the password is empty and a key that is a credential may be None. Raises
-    ConfigProblems with everything that is wrong, and touches nothing.
+    Relative paths start at its directory, ``credential:NAME`` is a file in $CREDENTIALS_DIRECTORY;
+    $STATE_DIRECTORY is the default of ``lab.state_directory``. With secrets UNUSED the password is
+    empty and a key that is a credential may be None. Raises ConfigProblems with all problems;
+    changes nothing.
     """
     problems = ProblemList(path)
     document = read(path, problems)

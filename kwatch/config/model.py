@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The sections of the configuration file as TOML has them, before names and files are looked up.
+"""The sections of the configuration file, before names and files are resolved.
 
-Each field's description completes the sentence "expected ..."; docs/configuration.md says what a
-key means.
+The description of a field completes the message "expected ..."; docs/configuration.md explains the
+keys.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kwatch.domain.recipe.arch import ARCHES
 UNREACHABLE_DOMAINS = ("test", "local", "localhost", "invalid", "localdomain", "lan", "internal")
 CREDENTIAL = "credential:"
 RESERVED_REFS = ("keep", "seed", "have", "head", "checkout", "probe")
-"""Folders below refs/kwatch that are no tree's."""
+"""Names below refs/kwatch that are not trees."""
 
 _NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*")
 _TREE_URL = re.compile(r"(?:https?|git|ssh|file)://[^\s\x00-\x1f]+|\.{0,2}/[^\x00-\x1f]+")
@@ -32,11 +32,11 @@ _COMMAND = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./+-]*")
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
-def _matching(pattern: str | re.Pattern[str]) -> AfterValidator:
+def _matching(pattern: str | re.Pattern[str], *, longest: int = 4096) -> AfterValidator:
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
-        if len(text) > 4096 or compiled.fullmatch(text) is None:
+        if len(text) > longest or compiled.fullmatch(text) is None:
             raise ValueError
         return text
 
@@ -59,7 +59,7 @@ def _address(text: str) -> str:
 
 def _tree_name(name: str) -> str:
     if name in RESERVED_REFS or name.endswith(".lock"):
-        raise ValueError("git's refs of kwatch have this name already: take another")
+        raise ValueError("kwatch uses refs of this name itself: take another")
     return name
 
 
@@ -67,7 +67,7 @@ def _tree_url(text: str) -> str:
     if _TREE_URL.fullmatch(text) is None:
         raise ValueError("a path starts with /, ./ or ../, and SSH is written ssh://user@host/path")
     if not text.startswith((".", "/")) and urlsplit(text).password is not None:
-        raise ValueError("reports show the URL, so keep the password in git's credential store")
+        raise ValueError("the URL is shown in reports: use git's credential store for the password")
     return text
 
 
@@ -104,8 +104,7 @@ Text = Annotated[
 ]
 Name = Annotated[
     str,
-    AfterValidator(lambda name: name[: None if len(name) <= 64 else 0]),
-    _matching(_NAME),
+    _matching(_NAME, longest=64),
     Field(description="a name of letters, digits, '.', '_' and '-', 64 at most"),
 ]
 TreeName = Annotated[
@@ -116,7 +115,7 @@ TreeName = Annotated[
 FilePath = Annotated[
     str,
     _matching(r"[^\x00-\x1f]+"),
-    Field(description="the path of a file, absolute or from the folder of this file on"),
+    Field(description="the path of a file, absolute or relative to this file"),
 ]
 SecretFile = Annotated[
     str,
@@ -166,7 +165,7 @@ Accelerator = Annotated[Literal["kvm", "tcg"], Field(description='"kvm" or "tcg"
 QemuWord = Annotated[
     str,
     _matching(r"[A-Za-z0-9_][A-Za-z0-9_.,=+-]*"),
-    Field(description="a word of QEMU's, without blanks"),
+    Field(description="a QEMU option value without blanks"),
 ]
 KernelText = Annotated[
     str, _matching(r"[\x20-\x7e]{0,1024}"), Field(description="kernel parameters on one line")
@@ -189,7 +188,7 @@ class _Section(BaseModel):
 
 
 class Busybox(_Section):
-    """The files of [lab] busybox by architecture; a path alone is that for x86_64."""
+    """The files of [lab] busybox by architecture; a plain path is for x86_64."""
 
     x86_64: FilePath = "/bin/busybox"
     arm64: FilePath | None = None

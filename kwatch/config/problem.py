@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Mistakes in the configuration file, all of them at once, each on a line of its own."""
+"""Problems of the configuration file: all at once, one line each."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_FOUND = 80
+_PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/\s]*@")
 _ENTRY = re.compile(r"([a-z]+\[\d+\])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One mistake. ``key`` is where it stands, entries counted from 0 (``tree[1].url``).
+    """One problem. ``key`` is its place, with entries counted from 0 (``tree[1].url``).
 
-    ``entry`` names the entry for those who do not count, ``hint`` is what to do about it where that
-    does not follow from ``expected``.
+    ``entry`` is the name of the entry, ``hint`` the remedy if it does not follow from ``expected``.
     """
 
     file: str
@@ -42,7 +42,7 @@ class Problem:
 
 
 class ConfigProblems(ConfigError):  # noqa: N818 - they are many
-    """Everything that is wrong with a configuration file; its text is a line for each."""
+    """All problems of a configuration file; the text has one line for each."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -50,7 +50,7 @@ class ConfigProblems(ConfigError):  # noqa: N818 - they are many
 
 
 class ProblemList:
-    """Collects the mistakes of one file; ``names`` are those of its entries (``tree[1]``)."""
+    """Collects the problems of one file; ``names`` maps entries (``tree[1]``) to their names."""
 
     def __init__(self, file: Path) -> None:
         self._file = str(file)
@@ -58,7 +58,7 @@ class ProblemList:
         self.problems: list[Problem] = []
 
     def add(self, key: str, *, expected: str, found: str, hint: str = "") -> None:
-        """Note a mistake."""
+        """Add a problem."""
         at = _ENTRY.match(key)
         name = self.names.get(at[1]) if at else None
         entry = f"{key.partition('[')[0]} {shown(name)}" if name else ""
@@ -70,26 +70,26 @@ class ProblemList:
 
 
 def shown(value: object) -> str:
-    """A value as TOML writes it, on one line and not too long."""
+    """A value in TOML syntax on one line, shortened, without the password of a URL."""
     match value:
         case None:
             return "nothing"
         case dict():
             return "a table"
         case str() | bool() | list() | tuple():
-            text = json.dumps(value, default=str)
+            text = _PASSWORD.sub(r"\1***@", json.dumps(value, default=str))
         case _:
             text = str(value)
     return text if len(text) <= _MAX_FOUND else f"{text[:_MAX_FOUND]}..."
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A hint to the nearest known word, or to all of them where none is near.
+    """A hint: the most similar known word, or all known words.
 
-    What cannot be shown as it is was told to be wrong already.
+    Unprintable words are left out; they are problems of their own.
     """
     known = [name for name in known if name.isprintable()]
     near = difflib.get_close_matches(word, known, n=1)
     if near:
         return f"did you mean {near[0]}?"
-    return f"there are {', '.join(known)}" if known else "there are none"
+    return f"known: {', '.join(known)}" if known else "there are none"

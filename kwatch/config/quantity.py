@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sizes, times and factors as people write them; all raise ValueError for what is none."""
+"""Parse sizes, times and factors; ValueError for anything else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _quantity(value: object, units: dict[str, int], *, most: float) -> float:
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise ValueError  # noqa: TRY004 - pydantic takes ValueError only
     if not 0 < number <= most / unit:
-        raise ValueError("it must be more than 0, and not absurdly much")
+        raise ValueError(f"it must be more than 0 and at most {most:.0f} {next(iter(units))}")
     return number * unit
 
 
@@ -43,7 +43,7 @@ def factor(value: object) -> float:
 
 
 def share(value: object) -> float:
-    """A part of a whole."""
+    """A share, 0.05 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.05 <= value <= 1:
         raise ValueError
     return float(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The configuration file from bytes to validated sections, whatever else is wrong with it."""
+"""Read the configuration file into validated sections, and report all problems of form."""
 
 from __future__ import annotations
 
@@ -52,10 +52,9 @@ _POSITION = re.compile(r"(.*) \(at (line \d+, column \d+|end of document)\)", re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """The sections that are well-formed, entries of arrays with their index in the file.
+    """The well-formed sections; entries of arrays have their index in the file.
 
-    ``names`` are those of all entries of a section, ill-formed ones too, so that one mistake does
-    not show as two.
+    ``names`` includes the names of ill-formed entries, so that one problem is not reported twice.
     """
 
     lab: model.Lab | None
@@ -75,7 +74,7 @@ class Document:
 
 
 def read(path: Path, problems: ProblemList) -> Document | None:
-    """The sections of the file at ``path``; None if it is no TOML at all."""
+    """The sections of the file at ``path``; None if it is not TOML."""
     raw = _toml(path, problems)
     if raw is None:
         return None
@@ -86,7 +85,7 @@ def read(path: Path, problems: ProblemList) -> Document | None:
         if section not in TABLES and section not in ARRAYS:
             problems.add(
                 _key(section),
-                expected="a section that kwatch knows",
+                expected="a known section",
                 found=f"[{_key(section)}]",
                 hint=did_you_mean(section, [*TABLES, *ARRAYS]),
             )
@@ -114,7 +113,7 @@ def read(path: Path, problems: ProblemList) -> Document | None:
 
 
 def fields_of(section: type[BaseModel]) -> Mapping[str, FieldInfo]:
-    """The fields of a section by the keys that TOML has for them."""
+    """The fields of a section by their TOML keys."""
     return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
@@ -130,17 +129,27 @@ def _toml(path: Path, problems: ProblemList) -> dict[str, Any] | None:
         problems.add("", expected=f"at most {MAX_BYTES} bytes", found="more")
         return None
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         problems.add(f"line {line}", expected="UTF-8", found=f"the byte {data[error.start]:#04x}")
     except ValueError as error:
         at = _POSITION.fullmatch(str(error))
         text, where = (at[1], at[2]) if at else (str(error), "")
-        problems.add(where, expected="TOML", found=f"a mistake: {text.splitlines()[0][:200]}")
+        text = text.splitlines()[0][:200]
+        problems.add(where, expected="TOML", found=f"an error: {text}", hint=_toml_hint(text))
     except RecursionError:
-        problems.add("", expected="TOML", found="values within values without end")
+        problems.add("", expected="TOML", found="values nested too deeply")
     return None
+
+
+def _toml_hint(text: str) -> str:
+    """What a message of tomllib means, where it is obscure."""
+    if text == "Cannot overwrite a value" or re.fullmatch("Cannot declare .* twice", text):
+        return (
+            "a key or section occurs twice; sections that may repeat are all written [[like this]]"
+        )
+    return ""
 
 
 def _table(raw: Mapping[str, Any], section: str, problems: ProblemList) -> BaseModel | None:
@@ -178,7 +187,7 @@ def _validated(
         details = error.errors(include_url=False)
         places = [detail["loc"][:-1] for detail in details]
         for detail in details:
-            # A list with a bad entry is not too short as well.
+            # A list with a bad entry is not reported as too short as well.
             if detail["type"] != "too_short" or detail["loc"] not in places:
                 _report(section, detail, where, problems)
         return None
@@ -187,7 +196,7 @@ def _validated(
 def _report(
     section: type[BaseModel], detail: ErrorDetails, where: str, problems: ProblemList
 ) -> None:
-    """Say in the operator's words what pydantic found."""
+    """Add a problem for an error of pydantic."""
     place = detail["loc"]
     key = where + "".join(
         f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in place
@@ -197,7 +206,7 @@ def _report(
         owner = _section_at(section, parents)
         problems.add(
             key,
-            expected="a key that kwatch knows",
+            expected="a known key",
             found=_key(str(word)),
             hint=did_you_mean(str(word), list(fields_of(owner))),
         )
@@ -222,7 +231,7 @@ def _section_at(section: type[BaseModel], place: Sequence[int | str]) -> type[Ba
 
 
 def _expected(section: type[BaseModel], place: Sequence[int | str]) -> str:
-    """The description of what belongs at ``place`` of a section."""
+    """The description of the field at ``place`` of a section."""
     keys = [part for part in place if isinstance(part, str)]
     if not keys:
         return "a table"
@@ -233,7 +242,7 @@ def _expected(section: type[BaseModel], place: Sequence[int | str]) -> str:
 
 
 def _described(annotation: object) -> str | None:
-    """The description that a type carries itself, or that one of its alternatives carries."""
+    """The description of a type, or of one of its alternatives."""
     if typing.get_origin(annotation) is typing.Annotated:
         fields = (one for one in typing.get_args(annotation) if isinstance(one, FieldInfo))
         return next((field.description for field in fields if field.description), None)
@@ -244,7 +253,7 @@ def _described(annotation: object) -> str | None:
 
 
 def _frozen(value: object) -> object:
-    """The same with tuples for lists, as a strict model wants them."""
+    """The same with tuples for lists, as strict models require."""
     if isinstance(value, dict):
         return {key: _frozen(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -263,7 +272,7 @@ def _names(entries: object) -> tuple[tuple[int, str], ...]:
 
 
 def _key(part: str) -> str:
-    """A key as TOML writes it."""
+    """A key in TOML syntax."""
     return part if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", part) else shown(part)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The lab as its operator described it: frozen values, nothing of the file's format left."""
+"""The configuration as frozen values, independent of the file format."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from kwatch.state import StateDirectory
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Seconds between two looks at each tree and each list, by name.
+    """Polling periods of trees and lists in seconds, by name.
 
-    ``bisections`` is the part of the slots that investigations have while tags wait.
+    ``bisections`` is the share of slots for investigations while tags are queued.
     """
 
     tree_poll: Mapping[str, float]
@@ -30,7 +30,7 @@ class Schedule:
 
     @property
     def sources(self) -> Mapping[str, float]:
-        """Both, under the names that people and the history use: ``tree:NAME``, ``list:NAME``."""
+        """All periods by source name: ``tree:NAME``, ``list:NAME``."""
         return {
             **{f"tree:{name}": every for name, every in self.tree_poll.items()},
             **{f"list:{name}": every for name, every in self.list_poll.items()},
@@ -39,7 +39,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedSeries:
-    """A series to test with: watched for on ``list``, or the operator's ``files``, in order."""
+    """A series to apply: watched for on ``list``, or local ``files`` in order."""
 
     rule: SeriesRule
     list: str | None
@@ -65,8 +65,7 @@ class WebSettings:
 class Wishes:
     """The labels that a host must have, by the name of the toolchain or boot profile.
 
-    Where something is built or booted is no part of what it is, so they are no part of a variant:
-    a label that moves makes nothing incomparable.
+    Not part of a variant: results stay comparable when labels change.
     """
 
     toolchains: Mapping[str, frozenset[str]]
@@ -75,12 +74,11 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of the configuration. Paths are absolute, names refer to what is there.
+    """The whole configuration. Paths are absolute, names are resolved.
 
-    ``contact`` goes into the User-Agent. ``checkouts`` and ``collections`` are how many run at a
-    time. ``correspondence`` has no recipients of trees and series yet: those stand at each tree
-    and series as ``mail_to``. ``busybox`` has a file for each architecture. ``blobs_budget`` is
-    in bytes.
+    ``contact`` is part of the User-Agent. ``checkouts`` and ``collections`` are the numbers of
+    concurrent jobs. ``correspondence`` lacks the recipients of trees and series, see their
+    ``mail_to``. ``busybox`` has a file for each architecture in use. ``blobs_budget`` is in bytes.
     """
 
     name: str

@@ -146,6 +146,10 @@ def changed(old: str, new: str) -> str:
     return GOOD.replace(old, new)
 
 
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    assert load(written(tmp_path, f"\ufeff{GOOD}")).name == "lab"
+
+
 def test_values(tmp_path: Path) -> None:
     found = load(written(tmp_path, GOOD))
     assert found.name == "lab"
@@ -328,7 +332,7 @@ MISTAKES = [
     ('["next-*"]', '["--exec=x"]', "tree[0].tags[0]", "a pattern for tags"),
     ('["cov", "control"]', '["covv"]', "tree[0].variants[0]", "did you mean cov?"),
     ('["cov", "control"]', '["cov", "cov"]', "tree[0].variants", '"cov" more than once'),
-    ('name = "control"', 'name = "COV"', "variant[1].name", "variant[0] has it"),
+    ('name = "control"', 'name = "COV"', "variant[1].name", "variant[0] has this name"),
     ('name = "next"', 'name = "../next"', "tree[0].name", "a name of letters"),
     ('name = "next"', 'name = "keep"', "tree[0].name", "take another"),
     ('name = "next"', 'name = ""', "tree[0].name", "a name of letters"),
@@ -378,6 +382,8 @@ MISTAKES = [
     ('"password"', '"password"\nsecurity = "plain"', "mail.smtp.security", "in clear"),
     ('"password"', '"credential:../x"', "mail.smtp.password_file", "the name of a credential"),
     ('host = "smtp.example.org"', "", "mail.smtp.host", "found nothing"),
+    ('"./next.git"', '"https://me:pw@example.org/x"', "tree[0].url",
+     'found "https://me:***@example.org/x"'),
     ("[blobs]", "[blob]", "blob", "did you mean blobs?"),
     ("[blobs]", '[web]\nhost_names = ["a:80"]\n[blobs]', "web.host_names[0]", "the name or IP"),
     ("[blobs]", "[[blobs]]", "blobs", "expected a table"),
@@ -429,6 +435,9 @@ def test_a_section_is_missing(tmp_path: Path, section: str) -> None:
     [
         (b"a = 1\nb = \n", "line 2, column 5: expected TOML"),
         (b"a = 1\na = 2\n", "line 2, column 6: expected TOML"),
+        (b"a = 1\na = 2\n", "a key or section occurs twice"),
+        (b"[[tree]]\n[tree]\n", "all written [[like this]]"),
+        (b"[tree]\n[[tree]]\n", "all written [[like this]]"),
         (b"[lab\n", "line 1, column 5: expected TOML"),
         (b'a = """', "end of document: expected TOML"),
         (b"# \xff\n", "line 1: expected UTF-8, found the byte 0xff"),
