@@ -20,7 +20,7 @@ CONFIG = Path("/etc/kwatch/config.toml")
 ACTS: Mapping[str, str] = {
     "run": "kwatch.cli.service:run",
     "once": "kwatch.cli.service:once",
-    "check-config": "kwatch.cli.setup:check_config",
+    "check-config": "kwatch.cli.preparation:check_config",
     "status": "kwatch.cli.show:status",
     "show boot": "kwatch.cli.show:boot",
     "show regression": "kwatch.cli.show:regression",
@@ -36,7 +36,7 @@ ACTS: Mapping[str, str] = {
     "report show": "kwatch.cli.show:report",
     "report release": "kwatch.cli.orders:release",
     "look": "kwatch.cli.orders:look",
-    "trees seed": "kwatch.cli.setup:seed",
+    "trees seed": "kwatch.cli.preparation:seed",
     "read-log": "kwatch.cli.read_log:run",
 }
 """Module and function by verb and action; the function takes the namespace."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The JSON API: docs/http-api.md says what stands where, and these names stay."""
+"""The JSON API, as documented in docs/http-api.md; names are stable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROUTES = web.RouteTableDef()
 
 @ROUTES.get("/api/v1/status")
 async def status(request: web.Request) -> web.Response:
-    """Whether the lab is well, and counts."""
+    """Health and counts."""
     checked(request)
     now, liveness = request.app[CLOCK](), request.app[LIVENESS]()
     reasons = await unready(request)
@@ -51,7 +51,7 @@ async def status(request: web.Request) -> web.Response:
 
 @ROUTES.get("/api/v1/trees")
 async def trees(request: web.Request) -> web.Response:
-    """Every tree with its newest tag, and how the last look at it went."""
+    """Every tree with its newest tag and the result of the last look."""
     checked(request)
 
     def read(tx: Transaction) -> list[documents.Document]:
@@ -75,17 +75,17 @@ async def revisions(request: web.Request) -> web.Response:
 
 @ROUTES.get(r"/api/v1/boot/{key:[0-9a-f]{64}}")
 async def boot(request: web.Request) -> web.Response:
-    """A boot that is over."""
+    """A boot that has ended."""
     checked(request)
     story = await request.app[DATABASE].read(reading.boot_story, request.match_info["key"])
     if story is None:
-        raise web.HTTPNotFound(text="there is no boot with this key that is over")
+        raise web.HTTPNotFound(text="there is no boot with this key that has ended")
     return web.json_response(documents.boot_story(story))
 
 
 @ROUTES.get(r"/api/v1/revision/{tree}/{tag:.+}")
 async def revision(request: web.Request) -> web.Response:
-    """A tag at every commit that it stood at, newest first."""
+    """A tag at every commit that it pointed to, newest first."""
     checked(request)
     tree, tag = path_text(request, "tree"), path_text(request, "tag")
     stories = await request.app[DATABASE].read(reading.revision_stories, tree, tag)
@@ -131,7 +131,7 @@ async def regressions(request: web.Request) -> web.Response:
 
 @ROUTES.get(r"/api/v1/regression/{number:[0-9]{1,9}}")
 async def regression(request: web.Request) -> web.Response:
-    """A regression with timeline, proof and mails."""
+    """A regression with timeline, investigations and mails."""
     checked(request)
     number = path_number(request)
     story = await request.app[DATABASE].read(reading.regression_story, number)
@@ -167,7 +167,7 @@ async def mail(request: web.Request) -> web.Response:
 
 @ROUTES.get("/api/v1/queue")
 async def jobs(request: web.Request) -> web.Response:
-    """Jobs that run or wait, the running ones first."""
+    """Running and queued jobs, running ones first."""
     given = checked(request, "state", "limit")
     state, count = choice(JobState, given, "state"), limit(given)
 
@@ -180,7 +180,7 @@ async def jobs(request: web.Request) -> web.Response:
 
 @ROUTES.get("/api/v1/hosts")
 async def hosts(request: web.Request) -> web.Response:
-    """Hosts as they were last probed."""
+    """Hosts in their last known state."""
     checked(request)
     found = await request.app[DATABASE].read(host_store.seen)
     return web.json_response({"hosts": [documents.host(line) for line in found]})

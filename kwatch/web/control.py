@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The control socket: commands from this machine, answered when they are carried out.
+"""The control socket: commands from this machine, answered once they are executed.
 
-A unix socket that its folder's permissions protect. Nothing is ever written over TCP.
+A unix socket, protected by the permissions of its directory. There are no commands over TCP.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def make_control(
             order = Command(
                 sender=_peer(request), verb=Verb(body["verb"]), argument=str(body["argument"])
             )
-            # JSON can spell text that is none, and that no database takes.
+            # JSON can contain lone surrogates, which cannot be stored.
             order.argument.encode()
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             return web.json_response({"error": f"not a command: {error}"}, status=400)
@@ -51,7 +51,9 @@ def make_control(
             if stored.state is not CommandState.ASKED:
                 return web.json_response({"state": stored.state, "answer": stored.answer})
             await asyncio.sleep(0.05)
-        return web.json_response({"error": "no answer yet; it stays in the queue"}, status=504)
+        return web.json_response(
+            {"error": "no answer within a minute; the command stays in the queue"}, status=504
+        )
 
     application = web.Application(client_max_size=64 * 1024)
     application.router.add_post("/command", command)
@@ -59,7 +61,7 @@ def make_control(
 
 
 def _peer(request: web.Request) -> str:
-    """Who is at the other end (SO_PEERCRED)."""
+    """The peer's user (SO_PEERCRED)."""
     transport = request.transport
     connection = transport.get_extra_info("socket") if transport else None
     if connection is None:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Values as JSON documents. Written out name by name, so that a change inside kwatch cannot
-change what others read.
+"""Values as JSON documents, written out name by name: internal renames do not change the API.
 
-Times are seconds since the epoch, durations seconds, absent things null. Milestones go out as
+Times are seconds since the epoch, durations are seconds, absent values are null. Milestones are
 their names in lower case.
 """
 
@@ -41,7 +40,7 @@ Document = dict[str, Any]
 
 
 def counts(figures: Figures) -> Document:
-    """The figures of ``status``."""
+    """The counts of ``status``."""
     alive = (JobState.QUEUED, JobState.RUNNING)
     return {
         "jobs": {
@@ -57,7 +56,7 @@ def counts(figures: Figures) -> Document:
 
 
 def source(value: Source) -> Document:
-    """A source as it stands."""
+    """A source and its last look."""
     return {"name": value.name, "looked_at": value.looked_at, "error": value.error}
 
 
@@ -95,7 +94,7 @@ def revision_story(story: RevisionStory) -> Document:
 
 
 def checkout(value: CheckoutResult) -> Document:
-    """What became of the patches."""
+    """The result of applying the patches."""
     return {
         "key": value.key,
         "patches": [{"subject": one.subject, "fate": one.fate} for one in value.patches],
@@ -131,7 +130,7 @@ def observation(line: ObservationLine) -> Document:
 
 
 def finding(value: Finding | None) -> Document | None:
-    """What a log told."""
+    """A finding."""
     if value is None:
         return None
     return {
@@ -145,12 +144,12 @@ def finding(value: Finding | None) -> Document | None:
 
 
 def milestone(value: Milestone) -> str:
-    """How far it got."""
+    """The last milestone reached."""
     return value.name.lower()
 
 
 def totals(value: Totals | None) -> Document | None:
-    """Coverage; ``percent`` is null where there is nothing to cover."""
+    """Coverage; ``percent`` is null if there is nothing to cover."""
     if value is None:
         return None
     figures = {metric: getattr(value, metric) for metric in Metric}
@@ -161,7 +160,7 @@ def totals(value: Totals | None) -> Document | None:
 
 
 def regression(line: RegressionLine) -> Document:
-    """A regression as a line of a list."""
+    """A regression in a list."""
     value = line.regression
     return {
         "id": value.id,
@@ -181,7 +180,7 @@ def regression(line: RegressionLine) -> Document:
 
 
 def tag_result(value: TagResult) -> Document:
-    """One end of a regression."""
+    """The good or bad tag of a regression."""
     return {
         "tag": value.tag,
         "commit": value.commit,
@@ -211,7 +210,7 @@ def boot_story(story: BootStory) -> Document:
 
 
 def regression_story(story: RegressionStory) -> Document:
-    """A regression with all that is known of it."""
+    """A regression with timeline, investigations and mails."""
     return {
         **regression(story.line),
         "timeline": [event(one) for one in story.timeline],
@@ -287,7 +286,7 @@ def job(line: JobLine) -> Document:
 
 
 def host(line: SeenHost) -> Document:
-    """A host; what is known beside its health is null until the daemon looked."""
+    """A host; everything but its health is null until the first check."""
     facts = line.facts
     return {
         "name": line.name,
@@ -312,7 +311,7 @@ def host(line: SeenHost) -> Document:
 
 
 def series(value: Series) -> Document:
-    """A posting of a series; ``accepted_by`` is null while it waits."""
+    """A posting of a series; ``accepted_by`` is null until it is accepted."""
     return {
         "name": value.name,
         "digest": value.digest,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Is the daemon alive, and does it see what it is to watch? Two answers, kept apart.
+"""Liveness and readiness of the daemon.
 
-Not alive means: restart it. Not ready means: an operator should look, and a restart will not help.
+Not alive: restart the daemon. Not ready: the operator must act, a restart does not help.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ if TYPE_CHECKING:
 
     from kwatch.store.cursors import Source
 
-# The worker looks at its queue at least every 30 s, whatever its jobs do.
+# The worker polls its queue at least every 30 s, whatever its jobs do.
 LONGEST_BEAT = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Liveness:
-    """What the running daemon says of itself.
+    """Times of the running daemon, in seconds since the epoch.
 
-    Times are seconds since the epoch: ``started_at`` of the daemon, ``beat`` when the worker last
-    went round. ``periods`` holds the seconds between two looks at each source (``tree:NAME``,
-    ``list:NAME``) that is configured.
+    ``beat`` is the last round of the worker's loop. ``periods`` is the configured polling period in
+    seconds of each source (``tree:NAME``, ``list:NAME``).
     """
 
     started_at: float
@@ -34,16 +33,16 @@ class Liveness:
 
 
 def is_alive(liveness: Liveness, *, now: float) -> bool:
-    """Whether the worker goes round."""
+    """Whether the worker's loop runs."""
     return now - liveness.beat < LONGEST_BEAT
 
 
 def source_troubles(
     liveness: Liveness, sources: Sequence[Source], *, now: float
 ) -> tuple[str, ...]:
-    """What is wrong with the configured sources, a sentence each.
+    """What is wrong with the configured sources, one sentence each.
 
-    A look is late once two periods have gone by: one to wait, one to look.
+    A look is late after two periods: one between looks, one for the look itself.
     """
     known = {source.name: source for source in sources}
     found = []

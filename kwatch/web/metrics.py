@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Health for supervisors and figures for Prometheus.
+"""Health checks, and metrics for Prometheus.
 
-No label ever holds a commit, a key or a number of a job: labels are what the operator named, and
-closed choices.
+Labels are names from the configuration and enumerations only, never commits, keys or job numbers.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ FRESH = {"Cache-Control": "no-store"}
 
 @ROUTES.get("/healthz")
 async def healthz(request: web.Request) -> web.Response:
-    """200 while the loop turns and the worker goes round: touches nothing else."""
+    """200 while the event loop and the worker run; does not touch the database."""
     now = request.app[CLOCK]()
     liveness = request.app[LIVENESS]()
     alive = is_alive(liveness, now=now)
@@ -52,7 +51,7 @@ async def healthz(request: web.Request) -> web.Response:
 
 @ROUTES.get("/readyz")
 async def readyz(request: web.Request) -> web.Response:
-    """200 if the database answers with the schema we know and every source is looked at."""
+    """200 if the database has the current schema and no source is late or failing."""
     reasons = await unready(request)
     return web.json_response(
         {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200, headers=FRESH
@@ -61,7 +60,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 @ROUTES.get("/metrics")
 async def metrics(request: web.Request) -> web.Response:
-    """The figures, in the format that the client asks for."""
+    """All metrics, in the format of the Accept header."""
     snapshot = _Snapshot(
         await request.app[DATABASE].read(figures),
         request.app[LIVENESS](),
@@ -72,13 +71,13 @@ async def metrics(request: web.Request) -> web.Response:
     try:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     except (ValueError, TypeError):
-        # The client names a version that is no version.
+        # A malformed version in the Accept header.
         encode, content_type = choose_encoder("")
     return web.Response(body=encode(registry), headers={**FRESH, "Content-Type": content_type})
 
 
 async def unready(request: web.Request) -> list[str]:
-    """What keeps the daemon from being ready, a sentence each."""
+    """Why the daemon is not ready, one sentence each."""
     now = request.app[CLOCK]()
     try:
         is_current, sources = await request.app[DATABASE].read(_readiness)
@@ -86,7 +85,9 @@ async def unready(request: web.Request) -> list[str]:
         return [str(error)]
     reasons = list(source_troubles(request.app[LIVENESS](), sources, now=now))
     if not is_current:
-        reasons.insert(0, "the database's schema is not that of this kwatch: restart the daemon")
+        reasons.insert(
+            0, "the schema of the database is not that of this version: restart the daemon"
+        )
     return reasons
 
 
@@ -95,7 +96,7 @@ def _readiness(tx: Transaction) -> tuple[bool, tuple[Source, ...]]:
 
 
 class _Snapshot:
-    """A collector over figures that were read before: prometheus-client cannot await."""
+    """A collector over figures read beforehand, since prometheus-client is synchronous."""
 
     def __init__(self, figures: Figures, liveness: Liveness, now: float) -> None:
         self._figures = figures

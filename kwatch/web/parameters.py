@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What clients put into paths and queries: bounded, and refused with a sentence where it is wrong.
-
-Everything raises 400 (or 404 for a path) and nothing else.
-"""
+"""Validation of paths and query parameters: 400 (404 for a path) with an explanation."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _NUMBER = re.compile(r"[0-9]{1,4}")
 
 
 def checked(request: web.Request, *names: str) -> Mapping[str, str]:
-    """The query's parameters, none of them unknown, repeated, long or unprintable."""
+    """The query parameters; 400 for unknown, repeated, long or unprintable ones."""
     given: dict[str, str] = {}
     for name, value in request.query.items():
         if name not in names:
@@ -39,7 +36,7 @@ def checked(request: web.Request, *names: str) -> Mapping[str, str]:
 
 
 def limit(given: Mapping[str, str]) -> int:
-    """How many entries are asked for: 1 to MAX_LIMIT."""
+    """The requested number of entries, 1 to MAX_LIMIT."""
     text = given.get("limit", str(DEFAULT_LIMIT))
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= MAX_LIMIT:
         raise bad_request(f"limit must be a number from 1 to {MAX_LIMIT}")
@@ -47,7 +44,7 @@ def limit(given: Mapping[str, str]) -> int:
 
 
 def choice(kind: type[E], given: Mapping[str, str], name: str) -> E | None:
-    """A member of an enumeration by its value, or None if it is not given."""
+    """A member of an enumeration by its value; None if the parameter is absent."""
     text = given.get(name)
     if text is None:
         return None
@@ -59,7 +56,7 @@ def choice(kind: type[E], given: Mapping[str, str], name: str) -> E | None:
 
 
 def path_text(request: web.Request, name: str) -> str:
-    """A part of the path that may hold anything; what cannot be a name is not found."""
+    """A free-form part of the path; 404 for what cannot be a name."""
     text = request.match_info[name]
     if len(text) > MAX_TEXT or not text.isprintable():
         raise web.HTTPNotFound(text="there is no such name")
@@ -67,10 +64,10 @@ def path_text(request: web.Request, name: str) -> str:
 
 
 def path_number(request: web.Request) -> int:
-    """The number that the route's pattern already bounded."""
+    """The number in the path; the route bounds its length."""
     return int(request.match_info["number"])
 
 
 def bad_request(message: str) -> web.HTTPBadRequest:
-    """A 400 that says what is wrong."""
+    """A 400 with an explanation."""
     return web.HTTPBadRequest(text=message)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pages: one snapshot of the history each, put into a template."""
+"""The HTML pages: each renders one snapshot of the history."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROUTES = web.RouteTableDef()
 
 @ROUTES.get("/")
 async def overview(request: web.Request) -> web.Response:
-    """What a lab operator needs in one look."""
+    """The overview of the lab."""
     front = await request.app[DATABASE].read(reading.front)
     now, liveness = request.app[CLOCK](), request.app[LIVENESS]()
     return _page(
@@ -41,7 +41,7 @@ async def overview(request: web.Request) -> web.Response:
 
 @ROUTES.get(r"/regression/{number:[0-9]{1,9}}")
 async def regression(request: web.Request) -> web.Response:
-    """A regression: timeline, proof, mails."""
+    """A regression: timeline, trials, mails."""
     number = parameters.path_number(request)
     story = await request.app[DATABASE].read(reading.regression_story, number)
     if story is None:
@@ -51,7 +51,7 @@ async def regression(request: web.Request) -> web.Response:
 
 @ROUTES.get(r"/revision/{tree}/{tag:.+}")
 async def revision(request: web.Request) -> web.Response:
-    """A tag: everything that was observed of it."""
+    """A tag with all its trials."""
     tree, tag = parameters.path_text(request, "tree"), parameters.path_text(request, "tag")
     stories = await request.app[DATABASE].read(reading.revision_stories, tree, tag)
     if not stories:
@@ -61,7 +61,7 @@ async def revision(request: web.Request) -> web.Response:
 
 @ROUTES.get(r"/boot/{key:[0-9a-f]{64}}")
 async def boot(request: web.Request) -> web.Response:
-    """A boot: how it ended, its coverage, its console; or its console while it runs."""
+    """A boot: result, coverage and the end of its console; the console only while it runs."""
     key = request.match_info["key"]
     live = await asyncio.to_thread(request.app[READ_LIVE], key)
     story = await request.app[DATABASE].read(reading.boot_story, key)
@@ -76,7 +76,7 @@ async def boot(request: web.Request) -> web.Response:
 
 @ROUTES.get(r"/build/{key:[0-9a-f]{64}}")
 async def build(request: web.Request) -> web.Response:
-    """A build: what Kconfig dropped, and the end of the log."""
+    """A build: dropped options and the end of its log."""
     story = await request.app[DATABASE].read(reading.build_story, request.match_info["key"])
     if story is None:
         raise web.HTTPNotFound(text="there is no build with this key")
@@ -92,10 +92,10 @@ def _page(request: web.Request, template: str, **context: Any) -> web.Response: 
 async def _text(
     request: web.Request, artifacts: Mapping[str, str], name: str
 ) -> tuple[str, str | None]:
-    """The end of an artifact, and why there is none."""
+    """The end of an artifact, or the reason why there is none."""
     digest = artifacts.get(name)
     if digest is None:
-        return "", f"no {name} was kept"
+        return "", f"no {name} was stored"
     try:
         return tail(await request.app[READ_TAIL](digest)), None
     except InfraError as error:

@@ -163,7 +163,10 @@ async def test_without_an_answer_the_command_stays(
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
     status, answer = await lab.post(LOOK)
-    assert (status, answer) == (504, {"error": "no answer yet; it stays in the queue"})
+    assert (status, answer) == (
+        504,
+        {"error": "no answer within a minute; the command stays in the queue"},
+    )
     assert lab.woken.is_set()
     async with lab.at_work():
         async with asyncio.timeout(5):
