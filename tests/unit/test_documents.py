@@ -146,7 +146,7 @@ def sentences() -> str:
 
 def test_messages_that_are_explained_exist() -> None:
     text = (PROJECT / "docs" / "operations.md").read_text()
-    _, _, table = text.partition("## What messages mean")
+    _, _, table = text.partition("## Messages")
     known = sentences()
     explained = [
         part.strip(" :,")
