@@ -109,7 +109,7 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
             database=lab.database,
             liveness=liveness,
             clock=time.time,
-            read_tail=partial(lab.blobs.tail, limit=TAIL_BYTES + 1),
+            read_tail=lab.blobs.tail,
             read_live=partial(live.tail, settings.state.scratch, limit=TAIL_BYTES),
             name=settings.name,
             host_names=settings.web.host_names,

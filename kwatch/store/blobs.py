@@ -82,7 +82,7 @@ class Blobs:
         self._note_use(digest)
         return await self._database.read(_is_known, digest)
 
-    async def tail(self, digest: str, *, limit: int) -> bytes:
+    async def tail(self, digest: str, limit: int) -> bytes:
         """The last ``limit`` bytes of a blob, without a write to the database.
 
         Reads the end of the file only; blobs stored before the seekable format are decompressed as

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kwatch.web.health import Liveness
 
 Clock = Callable[[], float]
-ReadTail = Callable[[str], Awaitable[bytes]]
+ReadTail = Callable[[str, int], Awaitable[bytes]]
 ReadLive = Callable[[str], bytes | None]
 
 DATABASE = web.AppKey("database", Database)

@@ -72,10 +72,10 @@ def make_application(
 ) -> web.Application:
     """The application, ready for an ``AppRunner``.
 
-    ``name`` is the title of the pages. ``read_tail`` returns the end of a blob by its digest, or
-    raises InfraError if the blob is gone; ``read_live`` returns the end of the console of a running
-    boot by its key, or None. Neither may write to the database. ``host_names`` are accepted in
-    ``Host:`` in addition to ``localhost`` and IP addresses, for example that of a reverse proxy.
+    ``name`` is the title of the pages. ``read_tail`` returns the end of a blob by digest and size
+    in bytes, or raises InfraError if the blob is gone; ``read_live`` returns the end of the console
+    of a running boot by its key, or None. Neither may write to the database. ``host_names`` are
+    accepted in ``Host:`` besides ``localhost`` and IP addresses, for example that of a proxy.
     """
     names = frozenset(name.lower() for name in (*host_names, "localhost"))
     application = web.Application(

@@ -16,7 +16,7 @@ from kwatch.web import parameters
 from kwatch.web.health import is_alive
 from kwatch.web.metrics import unready
 from kwatch.web.ports import CLOCK, DATABASE, LIVENESS, NAME, READ_LIVE, READ_TAIL
-from kwatch.web.rendering import tail
+from kwatch.web.rendering import TAIL_BYTES, tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,6 +97,6 @@ async def _text(
     if digest is None:
         return "", f"no {name} was stored"
     try:
-        return tail(await request.app[READ_TAIL](digest)), None
+        return tail(await request.app[READ_TAIL](digest, TAIL_BYTES + 1)), None
     except InfraError as error:
         return "", str(error)

@@ -25,7 +25,6 @@ from kwatch.store import live
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database, connect
 from kwatch.web.health import Liveness
-from kwatch.web.rendering import TAIL_BYTES
 from kwatch.web.server import make_application
 from tests.integration.web_history import (
     BLOBS,
@@ -68,7 +67,7 @@ async def serving(
             database=database,
             liveness=lambda: liveness,
             clock=lambda: now,
-            read_tail=partial(blobs.tail, limit=TAIL_BYTES + 1),
+            read_tail=blobs.tail,
             read_live=partial(live.tail, path / "scratch", limit=1000),
             name="example lab",
             host_names=["lab.example.org"],
@@ -87,7 +86,7 @@ async def serving_nothing(path: Path) -> AsyncIterator[Client]:
             database=database,
             liveness=lambda: LIVENESS,
             clock=lambda: NOW,
-            read_tail=partial(keep_blobs(path, database).tail, limit=TAIL_BYTES + 1),
+            read_tail=keep_blobs(path, database).tail,
             read_live=partial(live.tail, path / "scratch", limit=1000),
             name="new lab",
         )
@@ -281,7 +280,7 @@ async def test_readiness_sees_a_foreign_schema(tmp_path: Path) -> None:
             database=database,
             liveness=lambda: replace(LIVENESS, periods={}),
             clock=lambda: NOW,
-            read_tail=partial(keep_blobs(tmp_path, database).tail, limit=TAIL_BYTES + 1),
+            read_tail=keep_blobs(tmp_path, database).tail,
             read_live=partial(live.tail, tmp_path / "scratch", limit=1000),
             name="lab",
         )
