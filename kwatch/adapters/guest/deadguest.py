@@ -98,8 +98,10 @@ async def examine_guest(
     )
     moved = found["moved_by"] or 0
     vcpus = [
-        await _vcpu(arch, sample, words, stack, image=image, moved=moved)
-        for sample, words, stack in zip(in_kernel.values(), stacks, found["stacks"], strict=True)
+        await _vcpu(arch, cpu, sample, words, stack, image=image, moved=moved)
+        for (cpu, sample), words, stack in zip(
+            in_kernel.items(), stacks, found["stacks"], strict=True
+        )
     ]
     messages = await _messages(memory, found["symbols"])
     return Remains(
@@ -110,6 +112,7 @@ async def examine_guest(
 
 async def _vcpu(
     arch: str,
+    cpu: int,
     sample: VcpuSample,
     words: Sequence[int],
     stack: Mapping[str, Any],
@@ -131,6 +134,7 @@ async def _vcpu(
     there = await _find(image, trap.pointer, moved) if trap else here
     has_code = not (sample.halted and sample.interrupts_enabled) and not (trap and trap.is_wild)
     return VcpuState(
+        cpu=cpu,
         rip=sample.rip,
         place=here.place,
         is_halted=sample.halted,

@@ -20,12 +20,14 @@ from kwatch.domain.deadguest.exception_frame import (
     access,
     fault_of,
     faulty_address,
+    is_canonical,
+    operands,
 )
 from kwatch.domain.log.stack import PASSED_OVER, Frame, blamed
 from kwatch.domain.recipe.arch import X86_64
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 STACK_BYTES = 8192
 CODE_BYTES = 32
@@ -65,6 +67,7 @@ class VcpuState:
     exception if there is a ``trap``, else that of the vCPU itself.
     """
 
+    cpu: int = 0
     rip: int
     place: Place | None
     is_halted: bool
@@ -98,21 +101,35 @@ class VcpuState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autopsy:
-    """What the guest died of. ``cause`` is the end of a title, ``text`` a paragraph for people.
+    """What the guest died of. ``cause`` is the end of a title.
 
-    ``function`` is who is to blame. ``is_final``: it does not go on from where it is, and may be
-    named by that place.
-    ``lines`` are the evidence, ``messages`` the newest that the kernel had written into its log,
-    whether or not they reached a console. ``stopped`` is a sentence on what was to come next.
+    ``function`` is the function to blame. ``is_final``: it does not go on from where it is, and may
+    be named by that place. ``lines`` are the state of the CPUs for a report: where each one is, the
+    exception, the call trace under :data:`CALL_TRACE`. ``messages`` are the newest in the kernel
+    log buffer, printed or not. ``stopped`` is a sentence on what would have run next.
     """
 
     cause: str
-    text: str
     function: str | None
     is_final: bool
     lines: tuple[str, ...]
     messages: tuple[str, ...]
     stopped: str = ""
+
+
+CALL_TRACE = "Call trace:"
+LOG_BUFFER = "End of the kernel log buffer:"
+
+
+def state_of_guest(autopsy: Autopsy, shown_messages: int) -> tuple[str, ...]:
+    """The block of a report that shows how a guest was found.
+
+    The boot progress is left out where a call trace says more.
+    """
+    has_trace = CALL_TRACE in autopsy.lines
+    progress = () if has_trace or not autopsy.stopped else (autopsy.stopped,)
+    messages = tuple(f"  {line}" for line in autopsy.messages[-shown_messages:])
+    return (*autopsy.lines, *progress, *((LOG_BUFFER, *messages) if messages else ()))
 
 
 def conclude(
@@ -125,10 +142,9 @@ def conclude(
     cause, function = _cause(arch, dead, machine)
     return Autopsy(
         cause=cause,
-        text=_told(dead, machine),
         function=function,
         is_final=_is_final(arch, dead),
-        lines=(*map(_state, vcpus), *(f"  {place}" for place in dead.trace[:SHOWN_FRAMES])),
+        lines=(*map(_state, vcpus), *_exception(dead), *_call_trace(dead)),
         messages=tuple(messages[-KEPT_MESSAGES:]),
     )
 
@@ -202,46 +218,48 @@ def _before_the_kernel(arch: str, rip: int) -> str:
 
 
 def _state(vcpu: VcpuState) -> str:
-    where = vcpu.place or f"{vcpu.rip:#x}, which is not in the image"
-    doing = "halted" if vcpu.is_halted else "running"
+    where = vcpu.place or f"{vcpu.rip:#x} (not in vmlinux)"
+    doing = "idle" if vcpu.has_nothing_to_do else "halted" if vcpu.is_halted else "running"
     interrupts = "on" if vcpu.has_interrupts else "off"
-    fault = "" if vcpu.cr2 is None else f", CR2 {vcpu.cr2:#x}"
-    return f"vCPU {doing} at {where}, interrupts {interrupts}{fault}"
+    return f"CPU {vcpu.cpu}: {doing} at {where}, interrupts {interrupts}"
 
 
-def _told(vcpu: VcpuState, machine: Machine) -> str:
-    interrupts = "on" if vcpu.has_interrupts else "off"
-    doing = "is halted" if vcpu.is_halted else "runs"
-    if machine is Machine.OFF:
-        doing = "ended"
-    where = f"in {vcpu.place}" if vcpu.place else f"at {vcpu.rip:#x}"
-    parts = [f"The processor {doing} {where} with interrupts {interrupts}."]
-    if vcpu.has_nothing_to_do and machine is Machine.SILENT:
-        parts.append("It has nothing to do: what the boot waits for did not come.")
-    if vcpu.trap is not None:
-        parts.append(_told_of_trap(vcpu, vcpu.trap))
-    elif vcpu.instruction:
-        parts.append(f"The instruction there is `{vcpu.instruction}`.")
-    return " ".join(parts)
-
-
-def _told_of_trap(vcpu: VcpuState, trap: Trap) -> str:
-    frame = f"Its stack holds the frame of an exception at {vcpu.trap_place or hex(trap.pointer)}"
-    if trap.is_wild:
-        caller = f", called from {vcpu.callers[0]}" if vcpu.callers else ""
-        return f"{frame}, where no code is{caller}."
-    parts = [f"{frame}."]
-    if vcpu.instruction:
-        parts.append(f"The instruction there is `{vcpu.instruction}`.")
+def _exception(vcpu: VcpuState) -> Iterator[str]:
+    """The exception, and the instruction that raised it, or what a running CPU executes."""
+    trap = vcpu.trap
+    if trap is None:
+        if vcpu.instruction:
+            yield f"{'':7}{vcpu.instruction}"
+        return
     fault = fault_of(trap, vcpu.instruction, vcpu.cr2)
+    is_access = fault in {Fault.LOST_COUNTER, Fault.NULL_ACCESS}
+    name = Fault.PAGE_FAULT if is_access else fault
+    yield f"Exception: {name.value} at {vcpu.trap_place or hex(trap.pointer)}"
+    if vcpu.instruction:
+        values = [
+            f"{register} = {value:#x}{'' if is_canonical(value) else ' (non-canonical)'}"
+            for register, value in operands(trap, vcpu.instruction)
+        ]
+        shown = f"{vcpu.instruction}   with {', '.join(values)}" if values else vcpu.instruction
+        yield f"{'':11}{shown}"
     address = faulty_address(trap, vcpu.instruction, vcpu.cr2)
-    if address is not None and fault is Fault.PROTECTION:
-        parts.append(f"It is a {fault.value}: {address:#x} is no canonical address.")
-    elif address is not None:
-        parts.append(f"It is a page fault: {access(trap, address)}.")
+    if address is not None and not trap.is_wild and is_canonical(address):
+        yield f"{'':11}{access(trap, address)}"
     if fault is Fault.LOST_COUNTER:
-        parts.append(
-            "Such an instruction counts for a coverage profile, and its counter is nowhere: the"
-            " linker lost it."
-        )
-    return " ".join(parts)
+        yield f"{'':11}this instruction updates a coverage counter that has no address in vmlinux"
+
+
+def _call_trace(vcpu: VcpuState) -> Iterator[str]:
+    """The callers of the faulting function, or of the function that the CPU is in.
+
+    The head code below start_kernel() is the same in every trace, and that of an idle CPU says
+    nothing.
+    """
+    frames = vcpu.callers if vcpu.trap else vcpu.trace
+    if vcpu.has_nothing_to_do or not frames:
+        return
+    yield CALL_TRACE
+    for place in frames[:SHOWN_FRAMES]:
+        yield f"  {place}"
+        if place.function == "start_kernel":
+            return

@@ -232,11 +232,33 @@ def _addressed(trap: Trap, instruction: Instruction) -> Iterator[int]:
         yield trap.stack
 
 
+def is_canonical(address: int) -> bool:
+    """Whether x86-64 can translate the address at all (four levels of page tables)."""
+    return address not in _NOT_CANONICAL
+
+
+def operands(trap: Trap, instruction: Instruction) -> tuple[tuple[str, int], ...]:
+    """The registers that form the addresses in an instruction, with their saved values."""
+    registers = {**trap.registers, "rsp": trap.stack}
+    named = [
+        found[part]
+        for found in _MEMORY.finditer(instruction.operands)
+        for part in ("base", "index")
+        if found[part]
+    ]
+    return tuple(
+        (name, registers[name.lstrip("%")])
+        for name in dict.fromkeys(named)
+        if name.lstrip("%") in registers
+    )
+
+
 def access(trap: Trap, address: int) -> str:
-    """What a page fault was about, in the words of its error code."""
+    """The access that raised a page fault, from its error code."""
     if trap.error_code is None:
-        return f"an access to {address:#x}"
+        return f"access to {address:#x}"
     code = trap.error_code
-    kind = "fetch" if code & _FETCH else "write" if code & _WRITE else "read"
-    page = "protected" if code & _PRESENT else "not present"
-    return f"a {kind} at {address:#x}, a page that is {page}"
+    kind = "instruction fetch" if code & _FETCH else "write" if code & _WRITE else "read"
+    at = "from" if kind == "read" else "to" if kind == "write" else "at"
+    page = "protection violation" if code & _PRESENT else "page not present"
+    return f"{kind} {at} {address:#x}: {page}"

@@ -39,13 +39,12 @@ class Whereabouts:
     once: int
 
     def __str__(self) -> str:
-        """A sentence for a report."""
-        *callers, last = map(_name, self.entered)
-        where = f" in {callers[-1]}" if callers else ""
+        """One line for a report."""
+        *_, last = map(_name, self.entered)
         return (
-            f"Of {self.once} functions that run once in the last good boot it had entered"
-            f" {self.done}, the last of them {last}{where}; {_name(self.missing)} in"
-            f" {_name(self.caller)}, which comes next there, it never entered."
+            f"Boot progress from the coverage counters: last function reached {last}(), next"
+            f" expected {_name(self.missing)}() (in {_name(self.caller)}()), {self.done} of"
+            f" {self.once}."
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.deadguest.autopsy import state_of_guest
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log.console import read_console
 from kwatch.domain.log.ktap import CaseStatus, CaseUse
@@ -127,11 +128,7 @@ def _examined(found: Finding, autopsy: Autopsy | None) -> Finding:
     """The finding with the evidence of an autopsy, if there was one."""
     if autopsy is None:
         return found
-    written = autopsy.messages[-SHOWN_MESSAGES:]
-    if written:
-        written = ("The kernel's log in its memory ends with:", *written)
-    text = f"{autopsy.text} {autopsy.stopped}".rstrip()
-    return replace(found, evidence=(text, *autopsy.lines, *written))
+    return replace(found, evidence=state_of_guest(autopsy, SHOWN_MESSAGES))
 
 
 def _tests(statuses: Mapping[int, int], console: Reading, test_results: CaseUse) -> Finding | None:

@@ -8,10 +8,13 @@ from dataclasses import replace
 import pytest
 
 from kwatch.domain.deadguest.autopsy import (
+    CALL_TRACE,
+    LOG_BUFFER,
     Machine,
     Place,
     VcpuState,
     conclude,
+    state_of_guest,
 )
 from kwatch.domain.deadguest.exception_frame import Instruction, Trap
 
@@ -33,7 +36,7 @@ SEED = VcpuState(
     instruction=COUNT,
 )  # fmt: skip
 # One that the kernel has not started: it waits in the firmware.
-WAITING = VcpuState(rip=0xFD09A, place=None, is_halted=True, has_interrupts=False, cr2=0)
+WAITING = VcpuState(cpu=1, rip=0xFD09A, place=None, is_halted=True, has_interrupts=False, cr2=0)
 IDLE = VcpuState(
     rip=0xFFFFFFFF81000010, place=Place(function="default_idle", offset=9), is_halted=True,
     has_interrupts=True, cr2=0,
@@ -41,11 +44,11 @@ IDLE = VcpuState(
 
 
 def test_what_is_not_known_of_an_architecture_is_not_guessed() -> None:
-    early = replace(WAITING, rip=0x40210000, cr2=None)
+    early = replace(WAITING, cpu=0, rip=0x40210000, cr2=None)
     autopsy = conclude("arm64", [early], [], Machine.SILENT)
     assert autopsy is not None
     assert autopsy.cause == "stopped outside of the kernel's own address space"
-    assert "CR2" not in "".join(autopsy.lines)
+    assert autopsy.lines == ("CPU 0: halted at 0x40210000 (not in vmlinux), interrupts off",)
 
 
 def test_a_lost_counter_is_told_as_such() -> None:
@@ -56,10 +59,14 @@ def test_a_lost_counter_is_told_as_such() -> None:
     assert autopsy.cause == "a lost profile counter in start_kernel"
     assert autopsy.function == "start_kernel"
     assert autopsy.is_final
-    assert "halted in early_fixup_exception+0x6f with interrupts off" in autopsy.text
-    assert "`incq 0x7e590c7b(%rip)`" in autopsy.text
-    assert "a write at 0x0, a page that is not present" in autopsy.text
-    assert "the linker lost it" in autopsy.text
+    assert autopsy.lines == (
+        "CPU 0: halted at early_fixup_exception+0x6f, interrupts off",
+        "CPU 1: halted at 0xfd09a (not in vmlinux), interrupts off",
+        "Exception: page fault at start_kernel+0xe",
+        "           incq 0x7e590c7b(%rip)",
+        "           write to 0x0: page not present",
+        "           this instruction updates a coverage counter that has no address in vmlinux",
+    )
     assert autopsy.messages == ("[    0.000000] Linux version 6.12",)
 
 
@@ -113,8 +120,10 @@ def test_who_jumped_into_nowhere_is_named() -> None:
     )  # fmt: skip
     autopsy = conclude("x86_64", [wild], [], Machine.SILENT)
     assert autopsy is not None
-    assert autopsy.text.endswith(
-        "an exception at 0x0, where no code is, called from start_kernel+0xe."
+    assert autopsy.lines[1:] == (
+        "Exception: jump to a null address at 0x0",
+        CALL_TRACE,
+        "  start_kernel+0xe",
     )
     assert autopsy.is_final
 
@@ -152,7 +161,8 @@ def test_a_guest_that_idles_has_no_cause_to_be_named_by(vcpus: list[VcpuState]) 
     assert autopsy is not None
     assert not autopsy.is_final
     assert autopsy.function is None
-    assert "nothing to do" in autopsy.text
+    assert autopsy.lines[0] == "CPU 0: idle at default_idle+0x9, interrupts on"
+    assert CALL_TRACE not in autopsy.lines
     assert autopsy.messages == ("the last words",)
     reset = conclude("x86_64", vcpus, [], Machine.OFF)
     assert reset is not None
@@ -176,3 +186,44 @@ def test_a_kernel_idles_in_one_place_only() -> None:
 
 def test_nobody_is_in_the_kernel() -> None:
     assert conclude("x86_64", [], [], Machine.SILENT) is None
+
+
+def test_the_operands_of_a_protection_fault_are_shown() -> None:
+    callers = tuple(
+        Place(function=name, offset=offset)
+        for name, offset in (
+            ("sort_r", 0x322),
+            ("setup_arch", 0x53),
+            ("start_kernel", 0x71),
+            ("x86_64_start_kernel", 0x94),
+        )
+    )
+    dead = replace(
+        SEED,
+        trap=replace(TRAP, registers={"rdi": 0x7FFFFFFF8145BC5B}),
+        trap_place=Place(function="static_call_site_swap", offset=8),
+        instruction=Instruction(mnemonic="movl", operands="(%rdi), %edx"),
+        callers=callers,
+        # Left by an earlier fault.
+        cr2=0xFFFF888000014F78,
+    )
+    autopsy = conclude("x86_64", [dead], ["[    0.000000] last message"], Machine.SILENT)
+    assert autopsy is not None
+    told = replace(autopsy, stopped="Boot progress from the coverage counters: ...")
+    block = (
+        "CPU 0: halted at early_fixup_exception+0x6f, interrupts off",
+        "Exception: general protection fault at static_call_site_swap+0x8",
+        "           movl (%rdi), %edx   with %rdi = 0x7fffffff8145bc5b (non-canonical)",
+        CALL_TRACE,
+        "  sort_r+0x322",
+        "  setup_arch+0x53",
+        "  start_kernel+0x71",
+        LOG_BUFFER,
+        "  [    0.000000] last message",
+    )
+    assert state_of_guest(told, 12) == block
+    # Without a trace the counters say how far the boot came.
+    assert state_of_guest(replace(told, lines=block[:1], messages=()), 12) == (
+        block[0],
+        told.stopped,
+    )

@@ -131,10 +131,10 @@ def test_segments_whose_base_is_not_known_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(0, "a read at 0x8, a page that is not present"),
-     (2, "a write at 0x8, a page that is not present"),
-     (3, "a write at 0x8, a page that is protected"),
-     (0x10, "a fetch at 0x8, a page that is not present"), (None, "an access to 0x8")],
+    [(0, "read from 0x8: page not present"),
+     (2, "write to 0x8: page not present"),
+     (3, "write to 0x8: protection violation"),
+     (0x10, "instruction fetch at 0x8: page not present"), (None, "access to 0x8")],
 )  # fmt: skip
 def test_an_error_code_in_words(code: int | None, words: str) -> None:
     assert access(replace(TRAP, error_code=code), 8) == words
