@@ -236,11 +236,14 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             trees=trees,
             correspondence=partial(_correspondence, settings),
             git=git,
+            blobs=ports.blobs,
             database=database,
             token=partial(secrets.token_hex, 4),
             status_url=settings.web.url,
         ),
-        JobKind.SEND: partial(send.run, smtp=Smtp(settings.smtp), database=database),
+        JobKind.SEND: partial(
+            send.run, smtp=Smtp(settings.smtp), database=database, clock=time.time
+        ),
         JobKind.COMMAND: partial(
             command.run,
             sources=settings.schedule.sources.keys(),

@@ -7,6 +7,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class FindingKind(StrEnum):
@@ -45,6 +49,30 @@ class FindingKind(StrEnum):
     """The build host was in the way: nothing that says anything about a kernel."""
 
 
+class Area(StrEnum):
+    """The part of a test that failed, in the word that a subject line has for it."""
+
+    APPLY = "apply"
+    CONFIG = "config"
+    BUILD = "build"
+    BOOT = "boot"
+    TEST = "test"
+    COVERAGE = "coverage"
+
+
+AREA: Mapping[FindingKind, Area] = {
+    **dict.fromkeys(FindingKind, Area.BOOT),
+    FindingKind.APPLY: Area.APPLY,
+    FindingKind.KCONFIG: Area.CONFIG,
+    FindingKind.COMPILE: Area.BUILD,
+    FindingKind.LINK: Area.BUILD,
+    FindingKind.HOST: Area.BUILD,
+    FindingKind.TEST: Area.TEST,
+    FindingKind.COVERAGE: Area.COVERAGE,
+}
+"""What is not named here is seen in a guest, while it boots."""
+
+
 class Severity(StrEnum):
     """What a finding means for the verdict on a kernel."""
 
@@ -64,7 +92,7 @@ class Finding:
     ``first_line`` and ``last_line`` count from 0 in the log. ``is_corrupted``: the report is cut
     off or mixed up, and the title says less than it could. ``rule`` names the row of the grammar
     that it was found by, and ``count`` is how many lines of a build log say it. ``evidence`` is
-    what a machine told of a guest that said nothing: a paragraph, then lines.
+    the state of a guest that ended silently, as lines of text for a report.
     """
 
     kind: FindingKind

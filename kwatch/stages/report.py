@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""report: write the mails that a regression's events are worth."""
+"""report: write the mails for the events of a regression."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -11,21 +12,29 @@ from kwatch.adapters.guest import qemu
 from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.coverage.figures import Totals
 from kwatch.domain.facts import Written
+from kwatch.domain.finding import AREA
+from kwatch.domain.mail.grading import grade
 from kwatch.domain.mail.letter import compose
+from kwatch.domain.mail.reproducer import INITRAMFS, Reproducer, Subject, reproducer
 from kwatch.domain.mail.story import (
     BisectionStep,
+    CommitInfo,
     Configuration,
+    Mark,
     Proof,
     ReportKind,
     Story,
     ThreadMail,
 )
-from kwatch.domain.recipe.arch import ARCHES, X86_64
+from kwatch.domain.mail.tables import CLOSING
+from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.recipe.variant import Variant
-from kwatch.domain.trial.observation import BuildResult, Trial
+from kwatch.domain.trial.observation import BuildResult, Outcome, Trial
+from kwatch.domain.verdict.bisect.commits import ancestors
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.regression import Regression, RegressionEvent
-from kwatch.store import coverage, history, mail, problems
+from kwatch.errors import InfraError
+from kwatch.store import coverage, history, mail, problems, versions
 from kwatch.store.history import StoredObservation
 from kwatch.store.problems import Investigation, StoredEvent
 
@@ -37,9 +46,14 @@ if TYPE_CHECKING:
     from kwatch.domain.mail.story import Correspondence, Letter
     from kwatch.domain.source.revision import Tree
     from kwatch.domain.verdict.investigation import Answer
+    from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
 
-# What an event is worth. The others are for the timeline only.
+log = logging.getLogger(__name__)
+
+CONFIG_LIMIT = 8 << 20
+
+# The events that get a mail. The others are for the timeline only.
 _KINDS: Mapping[RegressionEvent, ReportKind] = {
     RegressionEvent.CONFIRM: ReportKind.NEW,
     RegressionEvent.BISECT: ReportKind.BISECTED,
@@ -51,7 +65,10 @@ _KINDS: Mapping[RegressionEvent, ReportKind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """All that the history holds about a regression."""
+    """What the history holds about a regression. ``build`` is that of the first bad tag.
+
+    ``mbox`` is the series, ``config`` the .config of the build, ``config_url`` the public link.
+    """
 
     regression: Regression
     variant: Variant
@@ -63,6 +80,9 @@ class _Case:
     thread: tuple[mail.StoredMail, ...]
     coverage_before: Totals | None
     coverage_after: Totals | None
+    mbox: bytes | None
+    config: bytes | None = None
+    config_url: str | None = None
 
 
 async def run(
@@ -71,33 +91,39 @@ async def run(
     trees: Mapping[str, Tree],
     correspondence: Callable[[str, str | None], Correspondence],
     git: Git,
+    blobs: Blobs,
     database: Database,
     token: Callable[[], str],
     status_url: str | None,
 ) -> Written:
-    """Write what is to be told of the regression that ``job.key`` numbers."""
+    """Write the mails about the regression with the number ``job.key``.
+
+    Mails about a tree that is not configured any more go to the operator only.
+    """
     number = int(job.key)
     case = await database.read(_case, number)
+    case = await _with_config(case, blobs, status_url)
     series = case.variant.series.name if case.variant.series else None
     rules = correspondence(case.regression.tree, series)
+    tree = trees.get(case.regression.tree)
+    page = f"{status_url.rstrip('/')}/regression/{number}" if status_url else None
     letters: list[Letter] = []
     silent: list[int] = []
     pending = [event for event in case.events if event.reported_at is None]
     is_withdrawn = any(event.kind is RegressionEvent.RETRACT for event in pending)
     for event in pending:
         kind = _KINDS.get(event.kind)
-        # What nobody was told of needs no retraction.
-        if kind is None or (is_withdrawn and not case.thread):
+        # Without an earlier mail in the thread there is nothing to retract or to call fixed.
+        is_first = not case.thread and not letters
+        if kind is None or (is_first and (is_withdrawn or kind in CLOSING)):
             silent.append(event.id)
             continue
-        story = await _story(case, event, kind, trees[case.regression.tree], git)
         story = replace(
-            story,
-            status_url=f"{status_url.rstrip('/')}/regression/{number}" if status_url else None,
-            thread=(*story.thread, *(_as_thread_mail(letter) for letter in letters)),
-            told=tuple(dict.fromkeys(
-                (*story.told, *(one for letter in letters for one in letter.recipients)))),
-        )  # fmt: skip
+            await _story(case, event, kind, tree=tree, rules=rules, git=git),
+            status_url=page,
+            thread=_thread(case, letters),
+            told=_told(case, letters),
+        )
         letters.append(compose(story, rules, token=token()))
     return Written(
         regression=number,
@@ -105,6 +131,9 @@ async def run(
         silent_events=tuple(silent),
         release=rules.release,
     )
+
+
+# What is read from the history
 
 
 def _case(tx: Transaction, number: int) -> _Case:
@@ -127,6 +156,7 @@ def _case(tx: Transaction, number: int) -> _Case:
         thread=mail.thread(tx, f"regression:{number}"),
         coverage_before=_totals(tx, regression.good.commit, regression.variant),
         coverage_after=_totals(tx, fixed.commit, regression.variant) if fixed else None,
+        mbox=versions.mbox(tx, variant.series.digest) if variant.series else None,
     )
 
 
@@ -137,54 +167,85 @@ def _totals(tx: Transaction, commit: str, variant: str) -> Totals | None:
     return coverage.totals(tx, observation.boot_key)
 
 
-async def _story(case: _Case, event: StoredEvent, kind: ReportKind, tree: Tree, git: Git) -> Story:
+async def _with_config(case: _Case, blobs: Blobs, status_url: str | None) -> _Case:
+    """The case with the .config of its build, or a link to it where pages are public."""
+    digest = case.build.artifacts.get("config") if case.build else None
+    if case.build is None or digest is None:
+        return case
+    if status_url:
+        url = f"{status_url.rstrip('/')}/build/{case.build.key}/config"
+        return replace(case, config_url=url)
+    try:
+        return replace(case, config=await blobs.read(digest, limit=CONFIG_LIMIT))
+    except InfraError as error:
+        log.warning("the report is written without the .config: %s", error)
+        return case
+
+
+def _is_tagged(trial: Trial) -> bool:
+    """Whether this is the first test of a commit."""
+    return trial.rebuild == 0 and trial.repeat == 0
+
+
+def _mark(regression: Regression, seen: StoredObservation) -> Mark:
+    """What a test says of this regression. A failure further on proves its absence."""
+    if seen.outcome is Outcome.PASS:
+        return Mark.GOOD
+    if seen.outcome is not Outcome.FAIL or seen.finding is None:
+        return Mark.SKIP
+    if seen.finding.fingerprint == regression.fingerprint:
+        return Mark.BAD
+    return Mark.GOOD if seen.milestone > regression.milestone else Mark.SKIP
+
+
+def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Proof, ...]:
+    """All tests of the commits in ``labels`` that say something about a kernel."""
     regression = case.regression
-    investigation = next(
-        (one for one in case.investigations if one.id == event.detail.get("investigation")), None
-    )
-    answer = investigation.answer if investigation else None
-    if kind is ReportKind.NEW:
-        # What the search finds later belongs into the mails that tell of it.
-        answer = None
-    commits = answer.commits if answer else ()
-    infos = [await git.commit_info(commit) for commit in commits]
-    is_one = kind is ReportKind.BISECTED and len(infos) == 1
-    culprit = infos[0] if is_one else None
-    suspects = await git.suspects(regression.bad.commit, [regression.good.commit])
-    fixed = investigation.fixed if investigation else None
-    return Story(
-        event=event.id,
-        kind=kind,
-        at=event.at,
-        regression=regression,
-        arch=case.variant.arch,
-        tree_url=tree.url,
-        blame=_blame(case, answer),
-        verdict=answer.verdict if answer else None,
-        culprit=culprit,
-        candidates=() if culprit else tuple(infos),
-        proof=_proof(
-            case, culprit.parents if culprit else (), commits, fixed.commit if fixed else None
-        ),
-        suspects=len(suspects),
-        steps=await _steps(case, git, suspects) if kind is not ReportKind.NEW else (),
-        fixed=fixed,
-        series=case.variant.series,
-        configuration=_configuration(case),
-        toolchain=(case.build.environment,) if case.build else (),
-        excerpt=regression.finding.excerpt,
-        coverage_before=case.coverage_before,
-        coverage_after=case.coverage_after if kind is ReportKind.FIXED else None,
-        reproduce=_reproduce(case, tree, culprit.commit if culprit else regression.bad.commit),
-        thread=tuple(
-            ThreadMail(message_id=sent.message_id, subject=sent.subject) for sent in case.thread
-        ),
-        told=tuple(dict.fromkeys(one for sent in case.thread for one in sent.recipients)),
+    order = list(labels)
+    shown = [
+        one
+        for one in case.observations
+        if one.trial.commit in labels and one.outcome in {Outcome.PASS, Outcome.FAIL}
+    ]
+    return tuple(
+        Proof(
+            what=labels[one.trial.commit],
+            commit=one.trial.commit,
+            is_control=one.trial.variant != case.variant.digest,
+            is_clean=one.trial.rebuild > 0,
+            mark=_mark(regression, one),
+            other=one.finding.title
+            if one.finding and one.finding.fingerprint != regression.fingerprint
+            else None,
+        )
+        for one in sorted(shown, key=lambda one: (order.index(one.trial.commit), one.id))
     )
 
 
-def _as_thread_mail(letter: Letter) -> ThreadMail:
-    return ThreadMail(message_id=letter.message_id, subject=letter.subject)
+async def _steps(
+    case: _Case, git: Git, suspects: Mapping[str, Sequence[str]]
+) -> tuple[BisectionStep, ...]:
+    """The tests that narrowed down this regression, in their order.
+
+    Commits that were out of question already were tested for another one.
+    """
+    steps = []
+    left = ancestors(suspects, case.regression.bad.commit) - {case.regression.bad.commit}
+    for one in case.observations:
+        trial = one.trial
+        if trial.variant != case.variant.digest or not _is_tagged(trial):
+            continue
+        if trial.commit not in left:
+            continue
+        mark = _mark(case.regression, one)
+        behind = ancestors(suspects, trial.commit)
+        if mark is Mark.BAD:
+            left &= behind
+        elif mark is Mark.GOOD:
+            left -= behind
+        info = await git.commit_info(trial.commit)
+        steps.append(BisectionStep(commit=trial.commit, subject=info.subject, mark=mark))
+    return tuple(steps)
 
 
 def _blame(case: _Case, answer: Answer | None) -> Blame | None:
@@ -196,88 +257,129 @@ def _blame(case: _Case, answer: Answer | None) -> Blame | None:
     return None
 
 
-def _proof(
-    case: _Case, parents: Sequence[str], commits: Sequence[str], fixed: str | None
-) -> tuple[Proof, ...]:
-    """The trials of the tags, of the control, and of the culprit and its parents."""
+# What is made of it
+
+
+async def _story(
+    case: _Case,
+    event: StoredEvent,
+    kind: ReportKind,
+    *,
+    tree: Tree | None,
+    rules: Correspondence,
+    git: Git,
+) -> Story:
     regression = case.regression
+    investigation = next(
+        (one for one in case.investigations if one.id == event.detail.get("investigation")), None
+    )
+    # The result of the bisection belongs into the mails about it, not into the first one.
+    is_new = kind is ReportKind.NEW
+    answer = investigation.answer if investigation and not is_new else None
+    infos = [await git.commit_info(commit) for commit in (answer.commits if answer else ())]
+    culprit = infos[0] if kind is ReportKind.BISECTED and len(infos) == 1 else None
+    fixed = investigation.fixed if investigation else None
+    proof = _proof(case, _labels(regression, culprit, fixed.commit if fixed else None))
+    suspects = (
+        await git.suspects(regression.bad.commit, [regression.good.commit])
+        if kind not in CLOSING
+        else {}
+    )
+    blame = _blame(case, answer)
+    made = _reproducer(case, tree, rules, culprit.commit if culprit else None, blame)
+    story = Story(
+        event=event.id,
+        kind=kind,
+        at=event.at,
+        regression=regression,
+        arch=case.variant.arch,
+        tree_url=tree.url if tree else None,
+        blame=blame,
+        verdict=answer.verdict if answer else None,
+        candidates=() if culprit else tuple(infos),
+        proof=proof,
+        suspects=len(suspects) or None,
+        steps=() if is_new else await _steps(case, git, suspects),
+        fixed=fixed,
+        series=case.variant.series,
+        configuration=_configuration(case, made.config),
+        toolchain=(case.build.environment,) if case.build else (),
+        excerpt=regression.finding.excerpt,
+        coverage_before=case.coverage_before,
+        coverage_after=case.coverage_after if kind is ReportKind.FIXED else None,
+        reproduce=made.lines,
+        attachments=() if kind in CLOSING else made.attachments,
+    )
+    return _graded(story, culprit, proof)
+
+
+def _graded(story: Story, culprit: CommitInfo | None, proof: Sequence[Proof]) -> Story:
+    """The story with its culprit, and how sure that is. The only place where a mail is graded."""
+    if culprit is None:
+        return story
+    sure, doubts, clean = grade(culprit, proof, story.arch)
+    return replace(story, culprit=culprit, grade=sure, doubts=doubts, clean=clean)
+
+
+def _thread(case: _Case, letters: Sequence[Letter]) -> tuple[ThreadMail, ...]:
+    before = [ThreadMail(message_id=one.message_id, subject=one.subject) for one in case.thread]
+    now = [ThreadMail(message_id=one.message_id, subject=one.subject) for one in letters]
+    return (*before, *now)
+
+
+def _told(case: _Case, letters: Sequence[Letter]) -> tuple[str, ...]:
+    """All recipients of the thread so far, in order."""
+    before = [address for one in case.thread for address in one.recipients]
+    now = [address for one in letters for address in one.recipients]
+    return tuple(dict.fromkeys((*before, *now)))
+
+
+def _labels(
+    regression: Regression, culprit: CommitInfo | None, fixed: str | None
+) -> Mapping[str, str]:
+    """The commits whose tests are shown, and what they are called."""
     labels = {regression.good.commit: "last good tag", regression.bad.commit: "first bad tag"}
     if fixed:
         labels[fixed] = "fixed tag"
-    if len(commits) == 1:
-        labels[commits[0]] = "first bad commit"
-        labels.update(dict.fromkeys(parents, "its parent"))
-    shown = [one for one in case.observations if one.trial.commit in labels and one.outcome]
-    order = list(labels)
-    return tuple(
-        Proof(
-            what=labels[one.trial.commit],
-            commit=one.trial.commit,
-            variant_name=case.variant.name,
-            is_control=one.trial.variant != case.variant.digest,
-            rebuild=one.trial.rebuild,
-            repeat=one.trial.repeat,
-            outcome=one.outcome,
-            milestone=one.milestone,
-            title=one.finding.title if one.finding else None,
-        )
-        for one in sorted(shown, key=lambda one: (order.index(one.trial.commit), one.id))
-        if one.outcome
-    )
+    if culprit:
+        labels[culprit.commit] = "first bad commit"
+        labels.update(dict.fromkeys(culprit.parents, "its parent"))
+    return labels
 
 
-async def _steps(
-    case: _Case, git: Git, suspects: Mapping[str, Sequence[str]]
-) -> tuple[BisectionStep, ...]:
-    """The suspects that were tested, in the order of testing."""
-    steps = []
-    for one in case.observations:
-        trial = one.trial
-        is_step = trial.variant == case.variant.digest and trial.rebuild == 0 and trial.repeat == 0
-        if not is_step or trial.commit not in suspects or one.outcome is None:
-            continue
-        if trial.commit == case.regression.bad.commit:
-            continue
-        info = await git.commit_info(trial.commit)
-        steps.append(BisectionStep(commit=trial.commit, subject=info.subject, outcome=one.outcome))
-    return tuple(steps)
-
-
-def _configuration(case: _Case) -> Configuration:
+def _configuration(case: _Case, where: str | None) -> Configuration:
     recipe = case.variant.kconfig
     return Configuration(
         base=recipe.base if isinstance(recipe.base, str) else PurePath(recipe.base.name).name,
         fragments=tuple(PurePath(fragment.name).name for fragment in recipe.fragments),
         digest=case.build.config_digest if case.build else None,
         dropped=case.build.dropped if case.build else (),
+        where=where,
     )
 
 
-def _boot_command(case: _Case) -> str | None:
-    if case.accelerator is None:
-        return None
-    return qemu.command_for_people(
-        case.variant.profile,
-        Accelerator(case.accelerator),
-        kernel=ARCHES[case.variant.arch].image,
-    )
-
-
-def _reproduce(case: _Case, tree: Tree, commit: str) -> tuple[str, ...]:
-    """Shell lines from a clone of the tree to the failure."""
+def _reproducer(
+    case: _Case, tree: Tree | None, rules: Correspondence, culprit: str | None, blame: Blame | None
+) -> Reproducer:
+    """The commands for the first bad commit, or for the first bad tag."""
     variant = case.variant
-    lines = [f"git fetch {tree.url} tag {case.regression.bad.tag}", f"git checkout {commit}"]
-    if variant.series and _blame(case, None) is not Blame.TREE:
-        lines.append(f"b4 shazam {variant.series.origin}")
-    base = variant.kconfig.base
-    # Who reads this is likely at an x86 machine: any other architecture has to be named.
-    arch = "" if variant.arch == X86_64.name else f"ARCH={variant.arch} "
-    make = f"make {arch}LLVM={variant.toolchain.llvm_suffix or 1}"
-    lines += [
-        f"{make} {base}" if isinstance(base, str) else f"cp {PurePath(base.name).name} .config",
-        *(f"cat {PurePath(one.name).name} >>.config" for one in variant.kconfig.fragments),
-        f"{make} olddefconfig",
-        f"{make} -j$(nproc) {ARCHES[variant.arch].target}",
-    ]
-    command = _boot_command(case)
-    return (*lines, *([command] if command else []))
+    boots = case.accelerator and qemu.command_for_people(
+        variant.profile,
+        Accelerator(case.accelerator),
+        kernel=ARCHES[variant.arch].image,
+        initramfs=INITRAMFS,
+    )
+    return reproducer(
+        Subject(
+            variant=variant,
+            area=AREA[case.regression.finding.kind],
+            url=tree.url if tree else None,
+            tag=case.regression.bad.tag,
+            commit=culprit or case.regression.bad.commit,
+            mbox=None if blame is Blame.TREE else case.mbox,
+            archive=rules.series_archive,
+            config=case.config,
+            config_url=case.config_url,
+            qemu=boots or None,
+        )
+    )

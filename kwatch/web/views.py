@@ -84,6 +84,20 @@ async def build(request: web.Request) -> web.Response:
     return _page(request, "build.html", story=story, log=log, problem=problem)
 
 
+@ROUTES.get(r"/build/{key:[0-9a-f]{64}}/config")
+async def config(request: web.Request) -> web.Response:
+    """The .config of a build, for the reproducer of a report."""
+    story = await request.app[DATABASE].read(reading.build_story, request.match_info["key"])
+    digest = story.build.artifacts.get("config") if story else None
+    if digest is None:
+        raise web.HTTPNotFound(text="there is no build with this key, or it has no .config")
+    try:
+        content = await request.app[READ_BLOB](digest)
+    except InfraError as error:
+        raise web.HTTPNotFound(text=str(error)) from None
+    return web.Response(body=content, content_type="text/plain", charset="utf-8")
+
+
 def _page(request: web.Request, template: str, **context: Any) -> web.Response:  # noqa: ANN401
     context.update(lab=request.app[NAME], now=request.app[CLOCK]())
     return aiohttp_jinja2.render_template(template, request, context)

@@ -28,6 +28,7 @@ from kwatch.web.health import Liveness
 from kwatch.web.server import make_application
 from tests.integration.web_history import (
     BLOBS,
+    CONFIG,
     NOW,
     PANIC,
     History,
@@ -338,6 +339,15 @@ async def test_metrics_come_in_the_format_that_is_asked_for(tmp_path: Path) -> N
             assert response.status == 200
 
 
+async def test_the_config_of_a_build_can_be_fetched(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (client, history):
+        response = await client.get(f"/build/{history.build}/config")
+        assert (response.status, response.content_type) == (200, "text/plain")
+        assert await response.read() == CONFIG
+        response = await client.get(f"/build/{'0' * 64}/config")
+        assert response.status == 404
+
+
 # The API
 
 
@@ -345,7 +355,9 @@ async def test_every_endpoint_answers(tmp_path: Path) -> None:
     async with serving(tmp_path) as (client, history):
         status = await document(client, "/api/v1/status")
         assert status["name"] == "example lab"
-        assert status["mails"] == {"held": 1, "ready": 0, "sending": 0, "sent": 1, "failed": 0}
+        assert status["mails"] == {
+            "held": 1, "ready": 0, "sending": 0, "sent": 1, "failed": 0, "rejected": 0
+        }  # fmt: skip
         trees = await document(client, "/api/v1/trees")
         assert [tree["name"] for tree in trees["trees"]] == ["linux-next", "mainline"]  # type: ignore[attr-defined]
         newest = await document(client, "/api/v1/revisions?tree=linux-next&limit=1")

@@ -40,7 +40,7 @@ from kwatch.domain.trial.observation import (
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.investigation import Answer, Ask, Phase, Verdict
 from kwatch.domain.verdict.regression import TagResult, Worse, judge_key
-from kwatch.store import cursors, history, hosts, problems, queue, record
+from kwatch.store import cursors, history, hosts, mail, problems, queue, record
 
 if TYPE_CHECKING:
     from kwatch.domain.facts import Facts
@@ -58,6 +58,7 @@ CONSOLE = (
     + b"\x1b[31mKernel panic - not syncing\x1b[0m: \xff\xfe\x00 in init\r\n"
     + b"end of the console\n"
 )
+CONFIG = b"CONFIG_X86_64=y\n# CONFIG_MODULES is not set\n"
 LOG = b"  CC      init/main.o\n  AR      built-in.a\n  LD      vmlinux\n"
 
 
@@ -69,7 +70,7 @@ def commit(name: str) -> str:
     return digest(name)[:40]
 
 
-BLOBS = (CONSOLE, LOG, b"image", b"profile")
+BLOBS = (CONSOLE, LOG, CONFIG, b"image", b"profile")
 
 SERIES = Series(
     name="llvm-cov",
@@ -276,7 +277,7 @@ def build(key: str) -> BuildResult:
         finding=None,
         config_digest=digest("config"),
         dropped=("CONFIG_MCDC: asked for y, got n", f"CONFIG_X: asked for {HOSTILE}, got n"),
-        artifacts={"log": digest(LOG), "image": digest(b"image")},
+        artifacts={"log": digest(LOG), "image": digest(b"image"), "config": digest(CONFIG)},
         host="build1",
         environment=f"clang version 22.1.0, LLD 22.1.0 {HOSTILE}",
         took=1873.0,
@@ -426,6 +427,7 @@ def _write(daemon: Daemon, number: int) -> None:
         Delivery(address=address, state=DeliveryState.ACCEPTED, answer="250 ok queued")
         for address in letters[0].recipients
     )
+    mail.start_sending(daemon.tx, 1, now=daemon.now)
     daemon.do(JobKind.SEND, "1", Sent(mail=1, deliveries=deliveries))
 
 

@@ -27,6 +27,7 @@ from tests.lab.process import LabError
 from tests.lab.progress import Progress, duration
 from tests.lab.sshd import ensure_user
 from tests.lab.story import Chapter, Outcome, tell
+from tests.lab.toytree import text_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -127,7 +128,7 @@ def check(box: Box, outcome: Outcome) -> list[str]:
 
 
 def _text(outcome: Outcome, number: int) -> str:
-    return str(outcome.mails[number].get_content()).replace("\r\n", "\n")
+    return text_of(outcome.mails[number])
 
 
 def _print_mails(outcome: Outcome) -> None:

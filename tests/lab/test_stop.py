@@ -179,7 +179,7 @@ async def test_once_works_to_the_end(tmp_path: Path, user: str) -> None:
         status, output = await box.command("once", "--patience", "5")
         assert status == 0, output
         assert [mail["X-Kwatch-Event"] for mail in letters(box)] == ["new", "bisected"]
-        assert culprit[:12] in str(letters(box)[1].get_content())
+        assert culprit[:12] in letters(box)[1].as_string()
         await nothing_left(box, user)
 
 

@@ -11,6 +11,7 @@ import pwd
 import time
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from tests.lab.toykernel import KERNEL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-    from email.message import EmailMessage
 
     from tests.lab.box import Kernel, LabHost
     from tests.lab.toy.history import Edits
@@ -214,7 +214,9 @@ def letters(box: Box) -> list[EmailMessage]:
 
 def text_of(letter: EmailMessage) -> str:
     """The body of a report."""
-    return str(letter.get_content()).replace("\r\n", "\n")
+    text = letter.get_body(("plain",))
+    assert isinstance(text, EmailMessage)
+    return str(text.get_content()).replace("\r\n", "\n")
 
 
 def left_behind(user: str) -> list[str]:

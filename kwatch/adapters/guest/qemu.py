@@ -72,7 +72,9 @@ def command(
     )  # fmt: skip
 
 
-def command_for_people(profile: BootProfile, accelerator: Accelerator, *, kernel: str) -> str:
+def command_for_people(
+    profile: BootProfile, accelerator: Accelerator, *, kernel: str, initramfs: str
+) -> str:
     """The same machine as a shell line for a report, with the console on the terminal."""
     words = machine(profile, accelerator, memory_mib=profile.memory_mib, cpus=profile.cpus)
     shown = [word for word in words[: words.index("-chardev")] if word not in CONFINED]
@@ -80,7 +82,7 @@ def command_for_people(profile: BootProfile, accelerator: Accelerator, *, kernel
     return shlex.join(
         (
             *(word.removesuffix(",dump-guest-core=off") for word in shown),
-            "-serial", "stdio", "-kernel", kernel, "-append",
+            "-serial", "stdio", "-kernel", kernel, "-initrd", initramfs, "-append",
             f"{_arch(profile).cmdline} {profile.cmdline}".rstrip(),
         )
     )  # fmt: skip

@@ -1,34 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The words of a report, in the order in which a maintainer needs them.
-
-What broke and since when; what was proven and whom it points to; the log; how to reproduce it;
-what was built. Everything that strangers wrote stands indented, so that no line of theirs can pass
-for one of ours.
-"""
+"""The text of a report: the statement, the commit, the proof, the log, the commands, the tags."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from kwatch.domain.finding import AREA, Area
 from kwatch.domain.mail import tables
-from kwatch.domain.mail.phrase import (
+from kwatch.domain.mail.story import ReportKind
+from kwatch.domain.mail.tables import (
+    CLOSING,
+    RUNS,
     WIDTH,
     archived,
-    area,
     label,
     listed,
     paragraph,
     reference,
     short_name,
 )
-from kwatch.domain.mail.story import Grade, ReportKind, doubts, grade
+from kwatch.domain.milestone import Milestone
 from kwatch.domain.text import one_line
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.investigation import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kwatch.domain.mail.story import Correspondence, Story
-    from kwatch.domain.verdict.regression import TagResult
 
 MAX_BODY = 38 << 10
 """Bytes: the lists take 40 KB with the header."""
@@ -40,200 +39,217 @@ _CUT_NOTE = "    [the rest was left out: lists refuse larger mails]"
 def body(story: Story, correspondence: Correspondence, message_id: str) -> str:
     """The whole text, with LF line ends, at most ``MAX_BODY`` bytes of UTF-8."""
     sections = [
-        _news(story),
-        _where(story),
-        _why(story),
+        _statement(story),
         _culprit(story),
         _candidates(story),
-        tables.proof(story),
+        _why(story),
+        tables.where(story),
+        tables.results(story),
         tables.bisection(story),
-        tables.elsewhere(story),
         tables.coverage(story),
-        tables.excerpt(story),
-        tables.evidence(story),
+        tables.symptoms(story),
+        tables.build_details(story, correspondence),
         tables.reproduction(story),
-        tables.built(story, correspondence),
     ]
-    closing = [*_trailers(story, correspondence, message_id), _signature(correspondence)]
+    closing = [*_tags(story, correspondence, message_id), _footer(correspondence)]
     end = "\n\n".join(closing)
     text = "\n\n".join(section for section in sections if section)
     text = "\n".join(_transportable(line) for line in text.split("\n"))
     return f"{_bounded(text, MAX_BODY - len(end.encode()) - 4)}\n\n{end}\n"
 
 
-_BROKEN = {
-    "apply": "no longer takes the series",
-    "config": "can no longer be configured",
-    "build": "no longer builds",
-    "boot": "no longer boots",
-    "test": "no longer passes the tests",
-    "coverage": "no longer yields its coverage",
-}
-_WORKING = {
-    "apply": "takes the series again",
-    "config": "can be configured again",
-    "build": "builds again",
-    "boot": "boots again",
-    "test": "passes the tests again",
-    "coverage": "yields its coverage again",
+# What is broken, and what works again. A guest that got further than the kernel itself did boot.
+_SENTENCES: Mapping[Area | Milestone, tuple[str, str]] = {
+    Area.APPLY: (
+        "The series does not apply to {tree} since {bad}; it applies to {good}.",
+        "The series applies to {tree} again",
+    ),
+    Area.CONFIG: (
+        "{tree} cannot be configured for {arch} since {bad}; {good} can.",
+        "{tree} can be configured for {arch} again",
+    ),
+    Area.BUILD: (
+        "{tree} does not build for {arch} since {bad}; {good} builds.",
+        "{tree} builds for {arch} again",
+    ),
+    Area.BOOT: (
+        "{tree} does not boot on {arch} since {bad}; {good} boots.",
+        "{tree} boots on {arch} again",
+    ),
+    Milestone.INIT: (
+        "{tree} boots on {arch}, but does not complete the tests since {bad}; {good} does.",
+        "{tree} completes the tests on {arch} again",
+    ),
+    Milestone.TESTED: (
+        "{tree} boots on {arch} with errors since {bad}; {good} boots without.",
+        "{tree} boots on {arch} without errors again",
+    ),
+    Area.TEST: (
+        "{tree} fails the tests on {arch} since {bad}; {good} passes.",
+        "{tree} passes the tests on {arch} again",
+    ),
+    Area.COVERAGE: (
+        "{tree} yields no coverage data on {arch} since {bad}; {good} does.",
+        "{tree} yields coverage data on {arch} again",
+    ),
 }
 
 
-def _news(story: Story) -> str:
+def _statement(story: Story) -> str:
     regression = story.regression
-    tree, arch = label(regression.tree), label(story.arch)
-    good, bad = label(regression.good.tag), label(regression.bad.tag)
-    what = area(regression.finding.kind)
+    names = {
+        "tree": label(regression.tree),
+        "arch": label(story.arch),
+        "good": label(regression.good.tag),
+        "bad": label(regression.bad.tag),
+    }
+    area = AREA[regression.finding.kind]
+    is_booted = area is Area.BOOT and regression.milestone >= Milestone.INIT
+    broken, working = _SENTENCES[min(regression.milestone, Milestone.TESTED) if is_booted else area]
     title = f"    {one_line(regression.finding.title, WIDTH - 4)}"
     match story.kind:
         case ReportKind.NEW | ReportKind.BISECTED | ReportKind.INCONCLUSIVE:
-            first = paragraph(f"Since {bad}, {tree} {_BROKEN[what]} on {arch}; {good} was good:")
-            return f"{first}\n\n{title}"
+            return f"{paragraph(broken.format(**names), WIDTH)}\n\n{title}"
         case ReportKind.FIXED:
             tag = label(story.fixed.tag) if story.fixed else "the newest tag"
-            first = paragraph(
-                f"With {tag}, {tree} {_WORKING[what]} on {arch}. Since {bad} it had failed:"
-            )
-            return f"{first}\n\n{title}"
+            first = f"{working.format(**names)} in {tag}. It had failed since {names['bad']}:"
+            return f"{paragraph(first, WIDTH)}\n\n{title}\n\nWe have not bisected the fix."
         case ReportKind.RETRACTED:
-            first = paragraph(f"Please ignore the report of this failure of {tree} on {arch}:")
-            return f"{first}\n\n{title}\n\n{paragraph(_retraction(story))}"
+            first = "Our report about {tree} {bad} on {arch} was wrong. Please ignore it:"
+            return f"{paragraph(first.format(**names), WIDTH)}\n\n{title}\n\n{_retraction(story)}"
         case _:
             assert_never(story.kind)
 
 
 def _retraction(story: Story) -> str:
     good, bad = label(story.regression.good.tag), label(story.regression.bad.tag)
-    match story.verdict:
-        case Verdict.NOT_REPRODUCED | Verdict.NOT_FIXED:
-            reason = f"It did not happen again when {bad} was tried once more."
-        case Verdict.BASELINE_FAILS:
-            reason = f"{good} fails as well when it is tried again, so {bad} did not break it."
-        case Verdict.CONTRADICTED:
-            reason = "Further tests contradict it."
-        case None | Verdict.FOUND | Verdict.AMBIGUOUS | Verdict.FIXED | Verdict.NO_EVIDENCE:
-            reason = "The operator of this lab has withdrawn it."
-        case _:
-            assert_never(story.verdict)
-    return f"{reason} Sorry for the noise."
-
-
-def _where(story: Story) -> str:
-    regression = story.regression
-    rows = [
-        f"  tree       {label(regression.tree)}, {one_line(story.tree_url, 200)}",
-        f"  last good  {_tag(regression.good)}",
-        f"  first bad  {_tag(regression.bad)}, got as far as {regression.milestone.label}",
-    ]
-    if story.fixed:
-        rows.append(f"  good again {_tag(story.fixed)}")
-    rows.append(f"  variant    {label(regression.variant_name)}")
-    return "\n".join(rows)
-
-
-def _tag(result: TagResult) -> str:
-    return f"{label(result.tag)} ({short_name(result.commit)})"
-
-
-def _why(story: Story) -> str:
-    if story.kind is ReportKind.FIXED:
-        return "Which commit repaired it has not been searched for."
-    if story.kind is ReportKind.RETRACTED:
-        return ""
-    match story.blame:
-        case Blame.TREE:
-            if story.series is None:
-                text = "The fault is in the tree: nothing was applied on top of it."
-            else:
-                text = (
-                    "The fault is in the tree. We test with a patch series on top of it, but the "
-                    "control, built without the series, fails as well."
-                )
-        case Blame.SERIES:
-            text = (
-                "The fault shows only together with the series: the control, built without it, "
-                "passes. Only the people of the series get this mail."
-            )
-        case Blame.TOOLCHAIN:
-            text = "The fault comes and goes with the toolchain."
-        case Blame.CONFIG:
-            text = "The fault comes and goes with a configuration option."
-        case Blame.HOST:
-            text = "The fault comes and goes with the host of the test."
-        case None:
-            text = "Where the fault lies is not known."
-        case _:
-            assert_never(story.blame)
-    if story.kind is ReportKind.NEW and story.suspects:
-        text += (
-            f" A bisection over {story.suspects} commits has begun; its result will follow in "
-            "this thread."
-        )
-    return paragraph(text)
+    reasons = {
+        Verdict.NOT_REPRODUCED: f"The failure did not occur again when we tested {bad} again.",
+        Verdict.BASELINE_FAILS: f"{good} fails as well when tested again: not a regression.",
+    }
+    reason = reasons.get(story.verdict) if story.verdict else None
+    return paragraph(f"{reason or 'Further tests do not confirm it.'} Sorry for the noise.")
 
 
 def _culprit(story: Story) -> str:
     if story.culprit is None or story.kind is not ReportKind.BISECTED:
         return ""
-    found = doubts(story.culprit, story)
-    if found:
-        claim = "The bisection ended at this commit. It is the likely cause, not a proven one:"
-        reason = f"Likely, but {' and '.join(found)}."
-    else:
-        claim = "The first bad commit is:"
-        reason = "Verified: rebuilt from nothing, this commit fails and its parent passes."
     author = label(story.culprit.author_name)
     address = label(story.culprit.author_address)
     return "\n".join(
         (
-            paragraph(claim),
+            "First bad commit:" if story.is_verified else "First bad commit (not confirmed):",
             "",
             f"  {reference(story.culprit)}",
             f"  Author: {author} <{address}>",
             "",
-            paragraph(reason),
+            paragraph(_confirmation(story)),
         )
     )
+
+
+def _confirmation(story: Story) -> str:
+    """The counts of the clean builds as given, and the doubts as given."""
+    runs = RUNS[AREA[story.regression.finding.kind]]
+    counts = ""
+    if clean := story.clean:
+        parents = "parents" if story.culprit and story.culprit.is_merge else "parent"
+        counts = (
+            f"{clean.failed} of {clean.runs} {runs} fail on this commit, {clean.parents_failed} of"
+            f" {clean.parents_runs} on its {parents}."
+        )
+    if story.is_verified:
+        return f"Confirmed with clean builds: {counts}"
+    doubts = f" ({'; '.join(story.doubts)})" if story.doubts else ""
+    told = f" With clean builds, {counts}" if counts else ""
+    return f"This commit is the likely cause, not a proven one{doubts}.{told}"
 
 
 def _candidates(story: Story) -> str:
     if story.kind is not ReportKind.INCONCLUSIVE:
         return ""
-    commits = story.candidates or ((story.culprit,) if story.culprit else ())
+    commits = story.candidates
     if not commits:
-        return paragraph("The bisection ended without naming a commit.")
+        return "The bisection did not find a commit."
     if story.verdict is Verdict.CONTRADICTED:
         claim = (
-            "The bisection ended here, but after a rebuild from nothing the results contradict it. "
-            "Please do not take this commit for the cause:"
+            "The bisection ended here, but clean builds contradict it. Please do not take this"
+            " commit for the cause:"
         )
     else:
         claim = (
-            f"The bisection could not name one commit. The cause is in this set of {len(commits)}, "
-            "which could not be told apart because not all of them could be tested:"
+            f"The first bad commit is one of these {len(commits)}; the bisection cannot tell them"
+            " apart, because not all of them can be tested:"
         )
     return "\n".join(
         (paragraph(claim), "", *listed([f"  {reference(commit)}" for commit in commits]))
     )
 
 
-def _trailers(story: Story, correspondence: Correspondence, message_id: str) -> list[str]:
-    """What a fix should carry, and what regzbot should know: of faults of the tree only."""
-    if story.blame is not Blame.TREE:
+_ONLY_THERE = {
+    Blame.TOOLCHAIN: "It occurs with this toolchain only.",
+    Blame.CONFIG: "It occurs with this configuration only.",
+    Blame.HOST: "It occurs on one of our hosts only.",
+}
+
+
+def _why(story: Story) -> str:
+    """Whether the series is at fault, and whom the mail goes to where that is not clear from it."""
+    sentences = []
+    if story.kind not in CLOSING:
+        sentences.append(_axis(story))
+        if story.kind is ReportKind.NEW and story.suspects:
+            sentences.append(
+                f"We are bisecting {story.suspects} commits; the result will follow in this thread."
+            )
+    if story.tree_url is None:
+        sentences.append(
+            f"{label(story.regression.tree)} has been removed from our configuration; this mail"
+            " goes to the operator only."
+        )
+    return paragraph(" ".join(sentences)) if sentences else ""
+
+
+def _axis(story: Story) -> str:
+    bad = label(story.regression.bad.tag)
+    match story.blame:
+        case Blame.TREE:
+            if story.series is None:
+                return "We test the tree as it is, without patches on top."
+            return (
+                "It is not caused by the out-of-tree series that we apply:"
+                f" {bad} without it fails in the same way."
+            )
+        case Blame.SERIES:
+            return (
+                f"It occurs only with the out-of-tree series that we apply: {bad} without it"
+                " passes. This mail goes to the authors of the series only."
+            )
+        case Blame.TOOLCHAIN | Blame.CONFIG | Blame.HOST:
+            return _ONLY_THERE[story.blame]
+        case None:
+            return "We do not know whether the tree or our setup is at fault."
+        case _:
+            assert_never(story.blame)
+
+
+def _tags(story: Story, correspondence: Correspondence, message_id: str) -> list[str]:
+    """The tags for a fix, and the commands to regzbot: only where the tree is at fault."""
+    if story.blame is not Blame.TREE or story.tree_url is None:
         return []
-    if story.kind in {ReportKind.FIXED, ReportKind.RETRACTED}:
+    if story.kind in CLOSING:
         order = _regzbot_end(story) if correspondence.regzbot and story.thread else None
         return [order] if order else []
     wanted = [f"  Reported-by: {correspondence.from_name} <{correspondence.from_address}>"]
     if correspondence.archive:
         root = story.thread[0].message_id if story.thread else message_id
         wanted.append(f"  Closes: {archived(correspondence.archive, root)}")
-    is_verified = grade(story) is Grade.VERIFIED and story.culprit
-    if story.culprit and is_verified:
-        wanted.insert(0, f"  Fixes: {reference(story.culprit)}")
-    found = ["\n".join(("If you fix it, please add to the commit:", "", *wanted))]
-    if correspondence.regzbot and story.culprit and is_verified:
-        found.append(f"#regzbot introduced: {short_name(story.culprit.commit)}")
+    culprit = story.culprit if story.is_verified else None
+    if culprit:
+        wanted.insert(0, f"  Fixes: {reference(culprit)}")
+    found = ["\n".join(("If you fix this, please add these tags:", "", *wanted))]
+    if correspondence.regzbot and culprit:
+        found.append(f"#regzbot introduced: {short_name(culprit.commit)}")
     elif correspondence.regzbot and not story.thread:
         good, bad = story.regression.good.tag, story.regression.bad.tag
         found.append(f"#regzbot introduced: {label(good)}..{label(bad)}")
@@ -246,8 +262,10 @@ def _regzbot_end(story: Story) -> str:
     return "#regzbot resolve: withdrawn by the reporter"
 
 
-def _signature(correspondence: Correspondence) -> str:
-    return f"-- \nSent by a program. Its operator: {correspondence.owner}"
+def _footer(correspondence: Correspondence) -> str:
+    return (
+        f"-- \nThis report was generated automatically by kwatch.\nOperator: {correspondence.owner}"
+    )
 
 
 def _transportable(line: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From a story to a mail: who gets it, its subject, its place in the thread, its bytes."""
+"""From a story to a mail: recipients, subject, threading, bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from email_validator import EmailNotValidError, validate_email
 
+from kwatch.domain.finding import AREA
 from kwatch.domain.mail import header
 from kwatch.domain.mail.body import body
 from kwatch.domain.mail.header import Mailbox
-from kwatch.domain.mail.phrase import area
-from kwatch.domain.mail.story import Grade, Letter, ReportKind, grade
+from kwatch.domain.mail.mime import multipart
+from kwatch.domain.mail.story import Letter, ReportKind
 from kwatch.domain.text import ascii_line
 from kwatch.domain.verdict.blame import Blame
 
@@ -34,7 +35,7 @@ _TOKEN = re.compile(r"[a-z0-9]{4,16}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressees:
-    """Who gets a mail, as its header says it."""
+    """The recipients of a mail, as in its header."""
 
     to: tuple[Mailbox, ...]
     cc: tuple[Mailbox, ...]
@@ -49,7 +50,7 @@ def compose(story: Story, correspondence: Correspondence, *, token: str) -> Lett
     """Write the mail.
 
     ``token`` (4 to 16 letters or digits) makes the Message-ID unique: draw it once for an event,
-    and store the letter before it is sent.
+    and store the letter before it is sent. There is no Date yet: see :func:`dated`.
     """
     if not _TOKEN.fullmatch(token):
         raise ValueError(f"not a token: {token!r}")
@@ -68,7 +69,6 @@ def compose(story: Story, correspondence: Correspondence, *, token: str) -> Lett
         header.mailboxes("To", people.to),
         header.mailboxes("Cc", people.cc) if people.cc else "",
         header.line("Subject", subject),
-        header.line("Date", format_datetime(at)),
         header.identifiers("Message-ID", [message_id]),
         header.identifiers("In-Reply-To", parents[-1:]) if parents else "",
         header.identifiers("References", _trimmed(parents)) if parents else "",
@@ -78,8 +78,6 @@ def compose(story: Story, correspondence: Correspondence, *, token: str) -> Lett
         header.line("X-Kwatch-Tag", ascii_line((story.fixed or regression.bad).tag, 60)),
         header.line("X-Kwatch-Event", story.kind.value),
         header.line("MIME-Version", "1.0"),
-        header.line("Content-Type", "text/plain; charset=utf-8"),
-        header.line("Content-Transfer-Encoding", "7bit" if text.isascii() else "8bit"),
     ]
     local, _, domain = correspondence.from_address.rpartition("@")
     return Letter(
@@ -91,8 +89,18 @@ def compose(story: Story, correspondence: Correspondence, *, token: str) -> Lett
         # The address that bounces come to tells which mail they are about.
         envelope_from=f"{local}+b-{story.event}@{domain}",
         recipients=people.addresses,
-        message=f"{''.join(lines)}\n{text}".encode(),
+        message="".join(lines).encode() + multipart(text, story.attachments, token),
     )
+
+
+def dated(message: bytes, at: float) -> bytes:
+    """The message with ``at`` as its Date, if it has none yet: retries are the same bytes."""
+    head, separator, rest = message.partition(b"\n\n")
+    if b"\nDate: " in head:
+        return message
+    line = header.line("Date", format_datetime(datetime.fromtimestamp(int(at), UTC))).encode()
+    before, name, after = head.partition(b"Message-ID:")
+    return b"".join((before, line, name, after, separator, rest))
 
 
 def subject_of(story: Story) -> str:
@@ -103,7 +111,7 @@ def subject_of(story: Story) -> str:
     regression = story.regression
     start = (
         f"[kwatch] {ascii_line(regression.bad.tag, 30)}: {ascii_line(story.arch, 12)} "
-        f"{area(regression.finding.kind)}: "
+        f"{AREA[regression.finding.kind]}: "
     )
     end = f" ({story.blame})" if story.blame else ""
     title = ascii_line(regression.finding.title, MAX_SUBJECT - len(start + end))
@@ -111,18 +119,21 @@ def subject_of(story: Story) -> str:
 
 
 def addressees(story: Story, correspondence: Correspondence) -> Addressees:
-    """Who is concerned, and nobody else.
+    """The people concerned, and nobody else.
 
-    A person gets mail only about a fault of the tree in a commit of theirs that is verified; the
-    tree's lists hear of faults of the tree, the people of the series of faults with the series,
-    and the owner of everything. What ends a thread goes to whom the thread went.
+    The author of a commit gets mail only if the commit is verified and the tree is at fault. The
+    tree's lists get faults of the tree, the people of the series faults of the series, and the
+    operator everything. The last mail of a thread goes to all recipients of the thread. If the
+    tree is not configured any more, only the operator gets mail.
     """
     to: list[Mailbox] = []
     cc: list[Mailbox] = []
-    if story.kind in {ReportKind.FIXED, ReportKind.RETRACTED}:
+    if story.tree_url is None:
+        pass
+    elif story.kind in {ReportKind.FIXED, ReportKind.RETRACTED}:
         cc += [("", address) for address in story.told]
     elif story.blame is Blame.TREE:
-        if story.culprit and grade(story) is Grade.VERIFIED:
+        if story.culprit and story.is_verified:
             author = (story.culprit.author_name, story.culprit.author_address)
             to += [person for person in (author,) if _is_address(person[1])]
             cc += [("", address) for address in correspondence.tree_mail_to]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reports: which mail an event is worth, and all that is needed to write it.
+"""The nouns of reports: the states of a mail, the contents of a report, the written mail.
 
 The stage gathers a :class:`Story`; :func:`kwatch.domain.mail.letter.compose` makes a
 :class:`Letter` of it. Message-IDs carry no angle brackets here.
@@ -12,10 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.coverage.figures import Totals
-from kwatch.domain.milestone import Milestone
-from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.source.series import Series
-from kwatch.domain.trial.observation import Outcome
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.investigation import Verdict
 from kwatch.domain.verdict.regression import Regression, TagResult
@@ -25,46 +22,55 @@ if TYPE_CHECKING:
 
 
 class MailState(StrEnum):
-    """How far a mail is. HELD waits for the operator; SENT and FAILED end it."""
+    """The state of a mail in the outbox.
+
+    HELD: not released by the operator yet. SENT, FAILED and REJECTED are final.
+    """
 
     HELD = "held"
     READY = "ready"
     SENDING = "sending"
     SENT = "sent"
     FAILED = "failed"
+    REJECTED = "rejected"
 
 
 class MailEvent(StrEnum):
     """What happens to a mail.
 
-    RETRY: the server did not take it from all recipients that are left, but may later. REFUSE:
-    nobody will ever get it.
+    RETRY: some recipients are deferred. REFUSE: all recipients are refused. ABANDON: the send job
+    is given up.
     """
 
     RELEASE = "release"
+    REJECT = "reject"
     START = "start"
     RETRY = "retry"
     DELIVER = "deliver"
     REFUSE = "refuse"
+    ABANDON = "abandon"
 
 
 _S, _E = MailState, MailEvent
 TRANSITIONS: Mapping[tuple[MailState, MailEvent], MailState] = {
     (_S.HELD, _E.RELEASE): _S.READY,
+    (_S.HELD, _E.REJECT): _S.REJECTED,
     (_S.READY, _E.START): _S.SENDING,
     # A kill in the middle leaves SENDING: the next attempt starts again, with the same Message-ID.
     (_S.SENDING, _E.START): _S.SENDING,
     (_S.SENDING, _E.RETRY): _S.READY,
     (_S.SENDING, _E.DELIVER): _S.SENT,
     (_S.SENDING, _E.REFUSE): _S.FAILED,
+    (_S.SENDING, _E.ABANDON): _S.FAILED,
+    (_S.READY, _E.ABANDON): _S.FAILED,
 }
 
 
 class ReportKind(StrEnum):
-    """What a mail has to tell.
+    """What a mail reports.
 
     NEW: confirmed by a repeat and by the control. BISECTED: one commit was found.
-    INCONCLUSIVE: the search ended with several commits, or with a contradiction.
+    INCONCLUSIVE: the bisection ended with several commits, or with a contradiction.
     """
 
     NEW = "new"
@@ -75,7 +81,7 @@ class ReportKind(StrEnum):
 
 
 class Release(StrEnum):
-    """Whether a mail waits for the operator before it goes out."""
+    """Whether the operator has to release each mail."""
 
     MODERATE = "moderate"
     AUTOMATIC = "automatic"
@@ -93,15 +99,25 @@ def first_state(release: Release) -> MailState:
 
 
 class Grade(StrEnum):
-    """How sure we are of a culprit, in the words of a report."""
+    """How sure an investigation is of the commit that it names."""
 
     VERIFIED = "verified"
     LIKELY = "likely"
-    SET = "set"
+
+
+class Mark(StrEnum):
+    """What one test says of the regression that a report is about, in the words of git bisect.
+
+    SKIP: it failed in another way, before it got as far as the regression.
+    """
+
+    GOOD = "good"
+    BAD = "bad"
+    SKIP = "skip"
 
 
 class DeliveryState(StrEnum):
-    """What the mail server said to one recipient. DEFERRED may be tried again."""
+    """The server's answer for one recipient. DEFERRED may be tried again."""
 
     ACCEPTED = "accepted"
     DEFERRED = "deferred"
@@ -110,7 +126,7 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """The server's word on one recipient; ``answer`` is its code and text."""
+    """The server's answer for one recipient; ``answer`` is its code and text."""
 
     address: str
     state: DeliveryState
@@ -121,9 +137,9 @@ class Delivery:
 class Letter:
     """One mail, ready to be stored and sent.
 
-    ``event`` is the regression event it tells of, ``thread`` the thread's key
+    ``event`` is the regression event that it reports, ``thread`` the thread's key
     (``regression:17``), ``recipients`` the envelope's (everybody of To and Cc). ``message`` is the
-    whole mail with LF line ends: whoever speaks SMTP makes them CRLF.
+    whole mail with LF line ends and without Date, which is added when it is sent first.
     """
 
     event: int
@@ -156,21 +172,29 @@ class CommitInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """One trial that the report rests on.
+    """One test that the report rests on.
 
-    ``what`` says which commit it is: ``first bad tag``, ``parent``. ``title`` is the finding's,
-    where it failed.
+    ``what`` names its commit: ``first bad tag``, ``parent``. ``is_control``: without the series.
+    ``is_clean``: built from scratch. ``other`` is the title of the finding, where it is not that
+    of the regression.
     """
 
     what: str
     commit: str
-    variant_name: str
     is_control: bool
-    rebuild: int
-    repeat: int
-    outcome: Outcome
-    milestone: Milestone
-    title: str | None = None
+    is_clean: bool
+    mark: Mark
+    other: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanBuilds:
+    """How many clean builds of the first bad commit and of its parents fail, of how many."""
+
+    failed: int
+    runs: int
+    parents_failed: int
+    parents_runs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,33 +203,34 @@ class BisectionStep:
 
     commit: str
     subject: str
-    outcome: Outcome
+    mark: Mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The kernel configuration: ``dropped`` are the lines asked for that Kconfig did not keep."""
+    """The kernel configuration: ``dropped`` are the lines asked for that Kconfig did not keep.
+
+    ``where`` is the name of the attached .config, or its URL.
+    """
 
     base: str
     fragments: tuple[str, ...]
     digest: str | None
     dropped: tuple[str, ...] = ()
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Elsewhere:
-    """The newest result of the same test in another tree or variant."""
+class Attachment:
+    """A file of a mail. ``name`` is one word of printable ASCII; ``.gz`` is gzip, else text."""
 
-    tree: str
-    tag: str
-    variant_name: str
-    outcome: Outcome
-    title: str | None = None
+    name: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadMail:
-    """A mail of the thread as it stands."""
+    """An earlier mail of the thread."""
 
     message_id: str
     subject: str
@@ -213,15 +238,17 @@ class ThreadMail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """All that a report tells, gathered by the stage.
+    """The contents of a report, gathered by the stage.
 
-    ``at`` is in seconds since the epoch. ``verdict`` is the investigation's, if one has ended.
-    ``candidates`` are the commits that an inconclusive search left. ``suspects`` is how many
-    commits the search started from. ``toolchain`` holds one line for each program as it was
-    probed, ``excerpt`` the lines of the console or the build log (empty: not a single byte came).
+    ``at`` is when the event happened, in seconds since the epoch. ``tree_url`` is None where the
+    tree is not configured any more: the mail then goes to the operator only. ``verdict`` is that
+    of the investigation, if one has ended. ``candidates`` are the commits that an inconclusive
+    bisection left, ``suspects`` how many commits it started from. ``grade`` and ``doubts`` say how
+    sure the ``culprit`` is, ``clean`` how its clean builds ended. ``toolchain`` has one line a
+    program, ``excerpt`` the lines of the console or the build log (empty: no output).
     ``coverage_before`` is of the last good tag, ``coverage_after`` of the tag in question.
-    ``reproduce`` are shell lines, from a clone to the failure. ``thread`` is in the order of
-    sending, root first; ``told`` are the addresses that its mails went to.
+    ``reproduce`` are shell lines to run in a clone with the ``attachments``. ``thread`` are the
+    mails of the thread that went out or will, root first; ``told`` are their recipients.
     """
 
     event: int
@@ -229,10 +256,13 @@ class Story:
     at: float
     regression: Regression
     arch: str
-    tree_url: str
+    tree_url: str | None
     blame: Blame | None = None
     verdict: Verdict | None = None
     culprit: CommitInfo | None = None
+    grade: Grade | None = None
+    doubts: tuple[str, ...] = ()
+    clean: CleanBuilds | None = None
     candidates: tuple[CommitInfo, ...] = ()
     proof: tuple[Proof, ...] = ()
     suspects: int | None = None
@@ -244,11 +274,16 @@ class Story:
     excerpt: tuple[str, ...] = ()
     coverage_before: Totals | None = None
     coverage_after: Totals | None = None
-    elsewhere: tuple[Elsewhere, ...] = ()
     reproduce: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     status_url: str | None = None
     thread: tuple[ThreadMail, ...] = ()
     told: tuple[str, ...] = ()
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the culprit may be named to its author."""
+        return self.culprit is not None and self.grade is Grade.VERIFIED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,38 +308,3 @@ class Correspondence:
     series_archive: str | None = None
     regzbot: bool = False
     release: Release = Release.MODERATE
-
-
-def grade(story: Story) -> Grade | None:
-    """How sure the report may be of whom it names; None where it names nobody."""
-    if story.culprit and story.kind is ReportKind.BISECTED:
-        return Grade.LIKELY if doubts(story.culprit, story) else Grade.VERIFIED
-    return Grade.SET if story.candidates else None
-
-
-def doubts(culprit: CommitInfo, story: Story) -> tuple[str, ...]:
-    """What keeps a culprit from being proven, each as the rest of a sentence after "but".
-
-    Proven is a commit that fails, and whose parent passes, when both are rebuilt from nothing. A
-    merge has several people behind it, and a commit that no object file depends on is innocent.
-    """
-    rebuilt = [proof for proof in story.proof if proof.rebuild and not proof.is_control]
-    failing = {proof.commit for proof in rebuilt if proof.outcome is Outcome.FAIL}
-    passing = {proof.commit for proof in rebuilt if proof.outcome is Outcome.PASS}
-    found = []
-    if culprit.commit not in failing or culprit.commit in passing:
-        found.append("it was not seen to fail after a rebuild from nothing")
-    if not culprit.parents or not passing.issuperset(culprit.parents):
-        found.append("its parent was not seen to pass after a rebuild from nothing")
-    if culprit.is_merge:
-        found.append("it is a merge")
-    if culprit.files and all(_is_foreign(path, story.arch) for path in culprit.files):
-        found.append(f"it touches nothing that is compiled for {story.arch}")
-    return tuple(found)
-
-
-def _is_foreign(path: str, arch: str) -> bool:
-    if path.startswith("arch/"):
-        # arch/Kconfig belongs to all.
-        return path.count("/") > 1 and not path.startswith(f"arch/{ARCHES[arch].folder}/")
-    return path.startswith("Documentation/")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a report shows: tables of trials, a log, coverage, commands, what was built.
+"""The tables and listings of a report.
 
-Each function gives one section, or nothing where there is nothing to show. What strangers wrote
-stands indented, so that no line of theirs can pass for one of ours.
+Each function returns one section, or "" where there is nothing to show. Text that comes from
+kernels, commits and mails stands indented, so that no such line can pass for one of ours.
 """
 
 from __future__ import annotations
@@ -10,90 +10,177 @@ from __future__ import annotations
 import re
 import textwrap
 from itertools import groupby
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from kwatch.domain.coverage.figures import Metric, count_of
-from kwatch.domain.finding import FindingKind
-from kwatch.domain.mail.phrase import WIDTH, archived, area, label, listed, paragraph, short_name
-from kwatch.domain.mail.story import ReportKind
+from kwatch.domain.finding import AREA, Area
+from kwatch.domain.mail.story import Mark, ReportKind
+from kwatch.domain.milestone import Milestone
 from kwatch.domain.text import log_line, one_line
-from kwatch.domain.trial.observation import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from kwatch.domain.mail.story import Correspondence, Proof, Story
+    from kwatch.domain.mail.story import CommitInfo, Correspondence, Proof, Story
+    from kwatch.domain.verdict.regression import TagResult
 
+WIDTH = 78
+CLOSING = {ReportKind.FIXED, ReportKind.RETRACTED}
+"""The last mail of a thread repeats neither logs nor commands."""
+
+_MAX_NAME = 60
+_MAX_ROWS = 20
 _MAX_EXCERPT_LINES = 80
 _MAX_EXCERPT_BYTES = 12 << 10
 _MAX_LOG_LINE = 200
-_MAX_COMMAND = 900
+_MAX_COMMAND = 4000
 _MAX_PROGRAMS = 8
-_CLOSING = {ReportKind.FIXED, ReportKind.RETRACTED}
 _WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""")
 
 
-def proof(story: Story) -> str:
-    """Fail:runs of each commit, as counted from the trials that are evidence."""
+def paragraph(text: str, width: int = WIDTH - 4) -> str:
+    """Our own sentences, filled."""
+    return textwrap.fill(text, width, break_on_hyphens=False)
+
+
+def label(text: str) -> str:
+    """A name from a configuration or a repository: a tree, a tag, a person.
+
+    Without colons (git has none in tags): a sentence that is wrapped before a name must not look
+    like a trailer.
+    """
+    return one_line(text.replace(":", " "), _MAX_NAME)
+
+
+def short_name(commit: str) -> str:
+    """The first 12 digits of a commit id, as in a Fixes: tag."""
+    return one_line(commit, 40)[:12]
+
+
+def reference(commit: CommitInfo) -> str:
+    """A commit as in a Fixes: tag."""
+    return f'{short_name(commit.commit)} ("{one_line(commit.subject, 160)}")'
+
+
+def archived(archive: str, message_id: str) -> str:
+    """The URL of a mail in ``archive``."""
+    return f"{archive.rstrip('/')}/{quote(one_line(message_id, 250), safe='@')}/"
+
+
+def listed(rows: Sequence[str]) -> list[str]:
+    """Rows of a table, and how many more there are."""
+    if len(rows) <= _MAX_ROWS:
+        return list(rows)
+    shown = _MAX_ROWS - 1
+    return [*rows[:shown], f"  [{len(rows) - shown} more]"]
+
+
+_REACHED = {
+    Milestone.NOTHING: "nothing",
+    Milestone.CHECKOUT: "source checked out",
+    Milestone.CONFIG: "kernel configured",
+    Milestone.COMPILED: "objects compiled",
+    Milestone.LINKED: "image linked",
+    Milestone.KERNEL: "first line of the kernel",
+    Milestone.INIT: "user space",
+    Milestone.TESTED: "end of the tests",
+    Milestone.COLLECTED: "coverage collected",
+}
+
+
+def where(story: Story) -> str:
+    """Tree, tags, how far it got, configuration."""
+    regression = story.regression
+    url = f", {one_line(story.tree_url, 200)}" if story.tree_url else ""
+    rows = [
+        ("tree", f"{label(regression.tree)}{url}"),
+        ("last good", _tag(regression.good)),
+        ("first bad", _tag(regression.bad)),
+    ]
+    if story.fixed:
+        rows.append(("fixed in", _tag(story.fixed)))
+    else:
+        silent = "; nothing on the console" if is_silent(story) else ""
+        rows.append(("reached", f"{_REACHED[regression.milestone]}{silent}"))
+    shown = None if story.kind in CLOSING else story.configuration
+    link = shown.where if shown else None
+    place = f" ({link})" if link and "/" in link else " (.config attached)" if link else ""
+    rows.append(("config", f"{label(regression.variant_name)}{place}"))
+    return "\n".join(f"  {name:<9}  {text}" for name, text in rows)
+
+
+def _tag(result: TagResult) -> str:
+    return f"{label(result.tag)} ({short_name(result.commit)})"
+
+
+def is_silent(story: Story) -> bool:
+    """Whether the guest printed nothing at all."""
+    regression = story.regression
+    return (
+        AREA[regression.finding.kind] is Area.BOOT
+        and regression.milestone is Milestone.LINKED
+        and not _excerpt(story)
+    )
+
+
+RUNS = {
+    Area.APPLY: "attempts",
+    Area.CONFIG: "builds",
+    Area.BUILD: "builds",
+    Area.BOOT: "boots",
+    Area.TEST: "boots",
+    Area.COVERAGE: "boots",
+}
+
+
+def results(story: Story) -> str:
+    """Failures and runs of each commit. Only failures of this regression count as such."""
     rows: list[str] = []
-    seen = [proof for proof in story.proof if proof.outcome is not Outcome.INFRA]
-    order = list(dict.fromkeys(_trial_name(proof, story) for proof in seen))
-    seen.sort(key=lambda proof: order.index(_trial_name(proof, story)))
-    for (commit, what), group in groupby(seen, key=lambda proof: _trial_name(proof, story)):
+    names = [_test_name(proof) for proof in story.proof]
+    order = list(dict.fromkeys(names))
+    tests = sorted(story.proof, key=lambda proof: order.index(_test_name(proof)))
+    for (commit, what), group in groupby(tests, key=_test_name):
         runs = list(group)
-        failed = [proof for proof in runs if proof.outcome is Outcome.FAIL]
-        rows.append(f"  {f'{len(failed)}:{len(runs)}':>9}  {commit}  {what}")
-        titles = {proof.title for proof in failed if proof.title}
-        others = sorted(titles - {story.regression.finding.title})
-        rows += [f"{'':27}{one_line(title, WIDTH - 27)}" for title in others[:2]]
+        failed = sum(proof.mark is Mark.BAD for proof in runs)
+        rows.append(f"  {f'{failed}/{len(runs)}':>7}  {commit}  {what}")
+        others = sorted({proof.other for proof in runs if proof.other})
+        rows += [f"{'':25}also: {one_line(title, WIDTH - 31)}" for title in others[:2]]
     if not rows:
         return ""
-    return "\n".join(("What was tested:", "", "  fail:runs  commit        what", *listed(rows)))
+    heading = f"Test results (failures/{RUNS[AREA[story.regression.finding.kind]]}):"
+    return "\n".join((heading, "", *listed(rows)))
 
 
-def _trial_name(proof: Proof, story: Story) -> tuple[str, str]:
+def _test_name(proof: Proof) -> tuple[str, str]:
     what = [one_line(proof.what, 40)]
     if proof.is_control:
         what.append("without the series")
-    elif proof.variant_name != story.regression.variant_name:
-        what.append(one_line(proof.variant_name, 30))
-    if proof.rebuild:
-        what.append("rebuilt")
-    return short_name(proof.commit), one_line(", ".join(what), WIDTH - 27)
+    if proof.is_clean:
+        what.append("clean build")
+    return short_name(proof.commit), one_line(", ".join(what), WIDTH - 25)
 
 
 def bisection(story: Story) -> str:
     """The commits that the bisection tested."""
-    if not story.steps or story.kind not in {ReportKind.BISECTED, ReportKind.INCONCLUSIVE}:
+    if not story.steps or story.kind in CLOSING or story.kind is ReportKind.NEW:
         return ""
-    over = f" over {story.suspects} commits" if story.suspects else ""
     count = len(story.steps)
+    steps = "1 step" if count == 1 else f"{count} steps"
     rows = [
-        f"  {step.outcome:<5}  {short_name(step.commit)}  {one_line(step.subject, WIDTH - 23)}"
+        f"  {step.mark:<4}  {short_name(step.commit)}  {one_line(step.subject, WIDTH - 22)}"
         for step in story.steps
     ]
-    steps = "1 step" if count == 1 else f"{count} steps"
-    return "\n".join((f"The bisection{over} took {steps}:", "", *listed(rows)))
+    of = f" of {story.suspects} commits" if story.suspects else ""
+    return "\n".join((f"Bisection{of}, {steps}:", "", *listed(rows)))
 
 
-def elsewhere(story: Story) -> str:
-    """The same test in other trees and variants."""
-    if story.kind in _CLOSING:
-        return ""
-    rows = []
-    for other in story.elsewhere:
-        where = f"{label(other.tree)} {label(other.tag)}, {label(other.variant_name)}"
-        match other.outcome:
-            case Outcome.PASS:
-                result = "passes"
-            case Outcome.FAIL:
-                result = f"fails ({one_line(other.title, WIDTH)})" if other.title else "fails"
-            case Outcome.INFRA:
-                result = "not known, the lab failed"
-            case _:
-                assert_never(other.outcome)
-        rows.append(f"  {one_line(f'{where}: {result}', 2 * WIDTH)}")
-    return "\n".join(("The same test elsewhere:", "", *listed(rows))) if rows else ""
+_METRICS = {
+    Metric.LINES: "lines",
+    Metric.FUNCTIONS: "functions",
+    Metric.BRANCHES: "branches",
+    Metric.MCDC: "MC/DC",
+}
 
 
 def coverage(story: Story) -> str:
@@ -114,45 +201,44 @@ def coverage(story: Story) -> str:
     )
 
 
-_METRICS = {
-    Metric.LINES: "lines",
-    Metric.FUNCTIONS: "functions",
-    Metric.BRANCHES: "branches",
-    Metric.MCDC: "MC/DC",
-}
-
-
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} %"
 
 
-def excerpt(story: Story) -> str:
-    """The log of the first bad tag."""
-    if story.kind in _CLOSING:
+def symptoms(story: Story) -> str:
+    """The log of the first bad tag, and the state of a guest that ended silently."""
+    if story.kind in CLOSING:
         return ""
-    finding = story.regression.finding
-    lines = [log_line(text, _MAX_LOG_LINE) for text in story.excerpt or finding.excerpt]
-    tag = label(story.regression.bad.tag)
-    is_silent = finding.kind is FindingKind.SILENT_HANG and not story.excerpt
-    heading = f"The console of {tag} stayed empty: not a single byte came."
-    if not is_silent:
-        heading = f"From the {'console' if area(finding.kind) in _RUNNING else 'log'} of {tag}:"
-    if not lines:
-        return paragraph(heading) if is_silent else ""
-    return "\n".join((paragraph(heading), "", *(f"    {line}".rstrip() for line in _middle(lines))))
+    regression = story.regression
+    source = _SOURCES.get(AREA[regression.finding.kind], "Console")
+    state = [log_line(text, _MAX_LOG_LINE) for text in regression.finding.evidence]
+    sections = []
+    heading = "State of the guest when it was stopped:" if state else ""
+    if log := _excerpt(story):
+        title = paragraph(f"{source} of {label(regression.bad.tag)}:")
+        sections.append("\n".join((title, "", *_indented(log, 4))))
+    elif is_silent(story):
+        heading = f"No output on the console, earlycon included. {heading}".rstrip()
+    if heading:
+        rows = ("", *_indented(state, 2)) if state else ()
+        sections.append("\n".join((paragraph(heading), *rows)))
+    return "\n\n".join(sections)
 
 
-def evidence(story: Story) -> str:
-    """What the machine told of a guest that said nothing."""
-    told = story.regression.finding.evidence
-    if story.kind in _CLOSING or not told:
-        return ""
-    lines = [log_line(text, _MAX_LOG_LINE) for text in told[1:]]
-    text = paragraph(f"What its processor and memory tell: {one_line(told[0], _MAX_COMMAND)}")
-    return "\n".join((text, "", *(f"    {line}".rstrip() for line in _middle(lines))))
+_SOURCES = {
+    Area.APPLY: "Output of git am on top",
+    Area.CONFIG: "Build log",
+    Area.BUILD: "Build log",
+}
 
 
-_RUNNING = {"boot", "test", "coverage"}
+def _excerpt(story: Story) -> list[str]:
+    lines = story.excerpt or story.regression.finding.excerpt
+    return [log_line(text, _MAX_LOG_LINE) for text in lines]
+
+
+def _indented(lines: Sequence[str], columns: int) -> list[str]:
+    return [f"{'':{columns}}{line}".rstrip() for line in _middle(lines)]
 
 
 def _middle(lines: Sequence[str]) -> list[str]:
@@ -174,15 +260,14 @@ def _middle(lines: Sequence[str]) -> list[str]:
 
 
 def reproduction(story: Story) -> str:
-    """How to see it oneself."""
-    if story.kind in _CLOSING:
+    """Shell commands from a clone of the kernel to the failure."""
+    if story.kind in CLOSING or not story.reproduce:
         return ""
-    return _commands("To reproduce:", story.reproduce)
-
-
-def _commands(heading: str, commands: Iterable[str]) -> str:
-    lines = [line for command in commands for line in _folded(log_line(command, _MAX_COMMAND))]
-    return "\n".join((heading, "", *lines)) if lines else ""
+    heading = "To reproduce, in a clone of the kernel:"
+    if story.attachments:
+        heading = "To reproduce, in a clone of the kernel with the attached files saved in it:"
+    lines = [line for one in story.reproduce for line in _folded(log_line(one, _MAX_COMMAND))]
+    return "\n".join((heading, "", *lines))
 
 
 def _folded(command: str) -> list[str]:
@@ -207,33 +292,42 @@ def _folded(command: str) -> list[str]:
     return lines
 
 
-def built(story: Story, correspondence: Correspondence) -> str:
-    """Series, configuration and toolchain, which the commands take for granted."""
-    if story.kind in _CLOSING:
-        return f"Status: {story.status_url}" if story.status_url else ""
-    parts = ["What was built and how:", ""]
-    if story.series:
-        parts += _item("series", one_line(story.series.title, 2 * WIDTH))
-        parts.append(
-            f"             {story.series.patches} patches, sha256 {story.series.digest[:16]}"
-        )
-        if correspondence.series_archive and "@" in story.series.origin:
-            url = archived(correspondence.series_archive, story.series.origin)
-            parts.append(f"             {url}")
-    if story.configuration:
-        wanted = (story.configuration.base, *story.configuration.fragments)
-        parts += _item("config", " + ".join(label(part) for part in wanted))
-        if story.configuration.digest:
-            parts.append(f"             .config sha256 {story.configuration.digest[:16]}")
-        if story.configuration.dropped:
-            parts.append("             asked for, but not kept by Kconfig:")
-            dropped = [one_line(text, WIDTH - 15) for text in story.configuration.dropped]
-            parts += listed([f"               {text}" for text in dropped])
+def build_details(story: Story, correspondence: Correspondence) -> str:
+    """Series, configuration and toolchain."""
+    if story.kind in CLOSING:
+        return f"Status: {one_line(story.status_url, 200)}" if story.status_url else ""
+    rows = [*_series(story, correspondence), *_configuration(story)]
     for number, program in enumerate(story.toolchain[:_MAX_PROGRAMS]):
-        parts += _item("" if number else "toolchain", one_line(program, 2 * WIDTH))
+        rows += _item("" if number else "toolchain", one_line(program, 2 * WIDTH))
     if story.status_url:
-        parts.append(f"  status     {one_line(story.status_url, 200)}")
-    return "\n".join(parts) if parts[2:] else ""
+        rows.append(f"  status     {one_line(story.status_url, 200)}")
+    return "\n".join(("Build details:", "", *rows)) if rows else ""
+
+
+def _series(story: Story, correspondence: Correspondence) -> list[str]:
+    series = story.series
+    if series is None:
+        return []
+    rows = _item("series", one_line(series.title, 2 * WIDTH))
+    count = "1 patch" if series.patches == 1 else f"{series.patches} patches"
+    rows.append(f"             {count}, sha256 {series.digest[:16]}")
+    if correspondence.series_archive and "@" in series.origin:
+        rows.append(f"             {archived(correspondence.series_archive, series.origin)}")
+    return rows
+
+
+def _configuration(story: Story) -> list[str]:
+    made = story.configuration
+    if made is None:
+        return []
+    rows = _item("config", " + ".join(label(part) for part in (made.base, *made.fragments)))
+    if made.digest:
+        rows.append(f"             .config sha256 {made.digest[:16]} (without comments)")
+    if made.dropped:
+        rows.append("             dropped by Kconfig:")
+        dropped = [one_line(text, WIDTH - 15) for text in made.dropped]
+        rows += listed([f"               {text}" for text in dropped])
+    return rows
 
 
 def _item(name: str, text: str) -> list[str]:

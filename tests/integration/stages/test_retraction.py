@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What of a regression's life becomes a mail, and who was told before."""
+"""Events of a regression become mails of one thread; some of them are held, or rejected."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,32 @@ import pytest
 from kwatch.adapters.git import Git
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.job import JobKind
-from kwatch.domain.mail.story import Correspondence, Release, ReportKind
+from kwatch.domain.mail.story import (
+    Correspondence,
+    Delivery,
+    DeliveryState,
+    MailState,
+    Release,
+    ReportKind,
+)
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Tree
-from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.trial.observation import Outcome, Trial
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import Answer, Goal, Verdict
 from kwatch.domain.verdict.regression import Regression, RegressionEvent, RegressionState, TagResult
-from kwatch.stages import report
-from kwatch.store import history, problems
-from tests.integration.stages.jobs import NOW, claimed, keep
+from kwatch.errors import InfraError
+from kwatch.stages import report, send
+from kwatch.store import commands, history, mail, problems, queue, versions
+from kwatch.store.blobs import Blobs
+from kwatch.store.codec import encode
+from kwatch.views import overview
+from tests.integration.stages.jobs import NOW, claimed, keep, queued
 from tests.integration.web_history import X86_64
-from tests.lab.toy.history import three_tags
+from tests.lab.toy.history import git, three_tags
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from kwatch.domain.facts import Written
@@ -45,24 +59,30 @@ HANG = Finding(kind=FindingKind.HANG, title="hang between the kernel and init")
 class Case:
     """A regression between two tags of a real repository."""
 
-    def __init__(self, database: Database, git: Git, tree: Tree, number: int) -> None:
+    def __init__(
+        self, database: Database, git: Git, tree: Tree, ids: Mapping[str, str], number: int
+    ) -> None:
         self.database = database
         self.number = number
+        self.ids = ids
+        self.trees = {"next": tree}
+        self.lab = LAB
         self._git = git
-        self._tree = tree
         self._tokens = count(1000)
 
     @classmethod
     async def create(cls, database: Database, folder: Path) -> Case:
         source = folder / "source"
         ids = three_tags(source, plant="silent", fixed=False)
-        git = Git(folder / "linux.git")
-        await git.create()
-        await git.fetch(str(source), ["+refs/tags/*:refs/kwatch/next/*"])
+        clone = Git(folder / "linux.git")
+        await clone.create()
+        await clone.fetch(str(source), ["+refs/tags/*:refs/kwatch/next/*"])
         tree = Tree(name="next", url=str(source), tags=("next-*",), variants=("x86_64",))
 
         def opened(tx: Transaction) -> int:
             history.put_variant(tx, X86_64)
+            assert X86_64.series
+            versions.put(tx, X86_64.series, b"From x Mon Sep 17 00:00:00 2001\n")
             good, bad = (
                 TagResult(tag=tag, commit=ids[tag], outcome=outcome, milestone=milestone,
                           finding=HANG if outcome is Outcome.FAIL else None)
@@ -78,7 +98,7 @@ class Case:
             )  # fmt: skip
             return problems.open_regression(tx, regression, now=NOW)
 
-        return cls(database, git, tree, await database.write(opened))
+        return cls(database, clone, tree, ids, await database.write(opened))
 
     async def happens(self, event: RegressionEvent, **detail: object) -> None:
         """Let something happen to the regression."""
@@ -88,11 +108,58 @@ class Case:
         """Run the stage, and keep what it wrote."""
         job = await claimed(self.database, JobKind.REPORT, str(self.number))
         written = await report.run(
-            job, trees={"next": self._tree}, correspondence=lambda *_: LAB, git=self._git,
+            job, trees=self.trees, correspondence=lambda *_: self.lab, git=self._git,
+            blobs=Blobs(self._git.directory.parent / "blobs", database=self.database,
+                        budget=1 << 30, clock=lambda: NOW),
             database=self.database, token=lambda: f"tok{next(self._tokens)}", status_url=None,
         )  # fmt: skip
         await keep(self.database, job, written)
         return written
+
+    async def seen(
+        self,
+        commit: str,
+        outcome: Outcome,
+        finding: Finding | None,
+        *,
+        rebuild: int = 0,
+        repeat: int = 0,
+    ) -> None:
+        """Settle the test of a commit."""
+
+        def settle(tx: Transaction) -> None:
+            tried = Trial(commit=commit, variant=X86_64.digest, rebuild=rebuild, repeat=repeat)
+            number = history.observe(tx, tried, now=NOW)
+            tx.execute(
+                "UPDATE observation SET outcome = ?, milestone = ?, finding = ? WHERE id = ?",
+                (outcome, Milestone.KERNEL if finding else Milestone.COLLECTED,
+                 encode(finding) if finding else None, number),
+            )  # fmt: skip
+
+        await self.database.write(settle)
+
+    async def answered(self, *commits: str) -> int:
+        """An investigation that ended with these commits; its number."""
+
+        def answer(tx: Transaction) -> int:
+            number = problems.open_investigation(tx, self.number, Goal.CAUSE, fixed=None, now=NOW)
+            assert number is not None
+            found = Answer(verdict=Verdict.FOUND, blame=Blame.TREE, commits=commits)
+            problems.close_investigation(tx, number, found, now=NOW)
+            return number
+
+        return await self.database.write(answer)
+
+    async def outbox(self) -> list[tuple[int, MailState, ReportKind]]:
+        """Number, state and kind of each mail."""
+        lines = await self.database.read(overview.mails, limit=9)
+        return [(one.id, one.state, one.kind) for one in reversed(lines)]
+
+    async def text(self, number: int) -> str:
+        """A mail as it stands in the outbox."""
+        raw = await self.database.read(overview.mail_text, number)
+        assert raw is not None
+        return raw.decode()
 
 
 async def test_who_was_told_is_told_that_it_was_wrong(database: Database, tmp_path: Path) -> None:
@@ -105,7 +172,7 @@ async def test_who_was_told_is_told_that_it_was_wrong(database: Database, tmp_pa
     assert withdrawn.subject == f"Re: {new.subject}"
     assert withdrawn.recipients == new.recipients
     assert f"In-Reply-To: <{new.message_id}>" in withdrawn.message.decode()
-    assert "Please ignore the report" in withdrawn.message.decode()
+    assert "was wrong. Please ignore it:" in withdrawn.message.decode()
 
 
 async def test_what_nobody_was_told_of_is_dropped_in_silence(
@@ -118,3 +185,184 @@ async def test_what_nobody_was_told_of_is_dropped_in_silence(
     assert written.letters == ()
     assert len(written.silent_events) >= 2
     assert (await case.write()).letters == ()
+
+
+class Mailbox:
+    """A mail server that takes everything."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    async def deliver(
+        self, message: bytes, envelope_from: str, recipients: tuple[str, ...]
+    ) -> tuple[Delivery, ...]:
+        assert envelope_from
+        self.messages.append(message)
+        return tuple(
+            Delivery(address=one, state=DeliveryState.ACCEPTED, answer="250") for one in recipients
+        )
+
+
+async def sent(case: Case, number: int, *, at: float = NOW) -> bytes | None:
+    """Run the send job of a mail; what the server got."""
+    server = Mailbox()
+    job = await claimed(case.database, JobKind.SEND, str(number))
+    done = await send.run(job, smtp=server, database=case.database, clock=lambda: at)  # type: ignore[arg-type]
+    if done is not None:
+        await keep(case.database, job, done)
+    else:
+        await case.database.write(queue.drop, job, now=NOW)
+    return server.messages[0] if server.messages else None
+
+
+async def held(database: Database, folder: Path) -> Case:
+    """Two mails of a thread, NEW and INCONCLUSIVE, both held."""
+    case = await Case.create(database, folder)
+    case.lab = replace(LAB, release=Release.MODERATE, archive="https://lore.example.org/all/")
+    await case.happens(RegressionEvent.CONFIRM, blame=Blame.TREE)
+    await case.write()
+    await case.happens(RegressionEvent.INCONCLUSIVE)
+    await case.write()
+    assert await case.outbox() == [
+        (1, MailState.HELD, ReportKind.NEW), (2, MailState.HELD, ReportKind.INCONCLUSIVE)
+    ]  # fmt: skip
+    return case
+
+
+async def test_held_mails_go_out_in_their_order(database: Database, tmp_path: Path) -> None:
+    case = await held(database, tmp_path)
+    assert not await database.write(commands.release_mail, 2, now=NOW)
+    assert await database.write(commands.release_mail, 1, now=NOW)
+    assert await database.write(commands.release_mail, 2, now=NOW)
+    with pytest.raises(InfraError, match="mail 2 waits for mail 1"):
+        await sent(case, 2)
+    await database.write(queue.recover, now=NOW)
+    first = await sent(case, 1, at=NOW + 7 * 86400)
+    assert first is not None
+    assert b"\nDate: Fri, 22 Jan 2027 08:00:00 +0000\n" in first
+    # A retry is the same mail.
+    assert await database.read(overview.mail_text, 1) == first
+    assert await sent(case, 2) is not None
+
+
+async def test_a_released_mail_stays_behind_a_held_one(database: Database, tmp_path: Path) -> None:
+    case = await held(database, tmp_path)
+
+    def ready(tx: Transaction) -> None:
+        tx.execute("UPDATE mail SET state = 'ready' WHERE id = 2")
+
+    await database.write(ready)
+    assert await sent(case, 2) is None
+    assert await queued(database, JobKind.SEND) == []
+    assert await database.write(commands.release_mail, 1, now=NOW)
+    assert await queued(database, JobKind.SEND) == ["1", "2"]
+
+
+async def test_after_a_rejected_mail_the_next_one_begins_the_thread(
+    database: Database, tmp_path: Path
+) -> None:
+    case = await held(database, tmp_path)
+    rejected = (await database.read(overview.mails, limit=9))[1].message_id
+    assert await database.write(commands.reject_mail, 1, now=NOW)
+    assert not await database.write(commands.reject_mail, 1, now=NOW)
+    assert not await database.write(commands.release_mail, 1, now=NOW)
+    assert await queued(database, JobKind.REPORT) == [str(case.number)]
+    await case.write()
+    assert await case.outbox() == [
+        (1, MailState.REJECTED, ReportKind.NEW), (2, MailState.HELD, ReportKind.INCONCLUSIVE)
+    ]  # fmt: skip
+    text = await case.text(2)
+    assert rejected not in text
+    assert "In-Reply-To" not in text
+    assert "Subject: [kwatch] " in text
+    assert await database.write(commands.release_mail, 2, now=NOW)
+    assert await sent(case, 2) is not None
+
+
+async def test_after_a_rejected_mail_the_next_one_answers_the_last_that_went_out(
+    database: Database, tmp_path: Path
+) -> None:
+    case = await held(database, tmp_path)
+    assert await database.write(commands.release_mail, 1, now=NOW)
+    first = await sent(case, 1)
+    assert first is not None
+    await case.happens(RegressionEvent.FIX)
+    await case.write()
+    assert await database.write(commands.reject_mail, 2, now=NOW)
+    await case.write()
+    root = (await database.read(overview.mails, limit=9))[-1].message_id
+    text = await case.text(3)
+    assert f"\nIn-Reply-To: <{root}>\nReferences: <{root}>\n" in text
+
+
+async def test_nothing_ends_a_thread_that_nobody_has_seen(
+    database: Database, tmp_path: Path
+) -> None:
+    case = await held(database, tmp_path)
+    await case.happens(RegressionEvent.FIX)
+    await case.write()
+    for number in (1, 2):
+        assert await database.write(commands.reject_mail, number, now=NOW)
+        await case.write()
+    assert [state for _, state, _ in await case.outbox()] == [MailState.REJECTED] * 2
+
+
+async def test_a_first_mail_that_no_server_takes_is_not_answered(
+    database: Database, tmp_path: Path
+) -> None:
+    case = await held(database, tmp_path)
+    assert await database.write(commands.release_mail, 1, now=NOW)
+    await database.write(mail.abandon, 1, now=NOW)
+    await case.write()
+    assert [state for _, state, _ in await case.outbox()] == [MailState.FAILED, MailState.HELD]
+    assert "In-Reply-To" not in await case.text(2)
+
+
+async def test_a_tree_that_left_the_configuration(database: Database, tmp_path: Path) -> None:
+    case = await Case.create(database, tmp_path)
+    case.trees = {}
+    await case.happens(RegressionEvent.CONFIRM, blame=Blame.TREE)
+    (letter,) = (await case.write()).letters
+    assert letter.recipients == ("operator@example.org",)
+    assert "next has been removed from our configuration" in letter.message.decode()
+    assert "git fetch" not in letter.message.decode()
+    assert (await case.write()).letters == ()
+
+
+async def test_the_mail_shows_marks_of_its_own_regression(
+    database: Database, tmp_path: Path
+) -> None:
+    case = await Case.create(database, tmp_path)
+    bad, good, culprit = (case.ids[one] for one in ("next-20261117", "next-20261116", "culprit"))
+    listed = history_of(tmp_path / "source", good, bad)
+    after = [one for one in listed if git_has(tmp_path / "source", culprit, one)]
+    aside = [one for one in listed if one not in after and one != culprit]
+    other = Finding(kind=FindingKind.PANIC, title="Kernel panic: another one")
+    await case.seen(bad, Outcome.FAIL, HANG)
+    await case.seen(bad, Outcome.FAIL, other, repeat=1)
+    await case.seen(good, Outcome.PASS, None)
+    await case.seen(after[-1], Outcome.FAIL, other)
+    await case.seen(culprit, Outcome.FAIL, HANG)
+    # Out of question by now: only another regression can have asked for it.
+    await case.seen(aside[0], Outcome.FAIL, other)
+    await case.seen(culprit, Outcome.FAIL, HANG, rebuild=1)
+    number = await case.answered(culprit)
+    await case.happens(RegressionEvent.CONFIRM, blame=Blame.TREE)
+    await case.happens(RegressionEvent.BISECT, investigation=number)
+    text = (await case.write()).letters[1].message.decode()
+    assert f"      1/2  {bad[:12]}  first bad tag\n" in text
+    assert "also: Kernel panic: another one\n" in text
+    steps = text.partition("\nBisection of")[2].partition("\n\n")[2].partition("\n\n")[0]
+    assert [row.split()[:2] for row in steps.splitlines()] == [
+        ["skip", after[-1][:12]], ["bad", culprit[:12]]
+    ]  # fmt: skip
+
+
+def history_of(source: Path, good: str, bad: str) -> list[str]:
+    """The commits of ``bad`` that ``good`` has not, without ``bad``, newest first."""
+    return git(source, "rev-list", "--topo-order", bad, f"^{good}").split()[1:]
+
+
+def git_has(source: Path, ancestor: str, commit: str) -> bool:
+    """Whether ``commit`` comes after ``ancestor``."""
+    return commit != ancestor and ancestor in git(source, "rev-list", commit).split()

@@ -8,11 +8,14 @@ from dataclasses import replace
 from kwatch.domain.coverage.figures import Count, Totals
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.mail.story import (
+    Attachment,
     BisectionStep,
+    CleanBuilds,
     CommitInfo,
     Configuration,
     Correspondence,
-    Elsewhere,
+    Grade,
+    Mark,
     Proof,
     Release,
     ReportKind,
@@ -43,7 +46,19 @@ LAB = Correspondence(
 )
 
 HANG = Finding(
-    kind=FindingKind.SILENT_HANG, title="silent hang before the first line of the kernel"
+    kind=FindingKind.SILENT_HANG,
+    title="silent hang: page fault in startup_counters",
+    evidence=(
+        "CPU 0: halted at early_fixup_exception+0x6f, interrupts off",
+        "Exception: page fault at startup_counters+0x8",
+        "           movl 0x10(%rdi), %edx   with %rdi = 0x0",
+        "           read from 0x10: page not present",
+        "Call trace:",
+        "  setup_arch+0x53",
+        "  start_kernel+0x71",
+        "End of the kernel log buffer:",
+        "  [    0.000000] Linux version 6.18.0-rc6-next-20261117",
+    ),
 )
 PANIC = Finding(
     kind=FindingKind.PANIC,
@@ -93,38 +108,28 @@ COMMIT = CommitInfo(
 def proof(
     what: str,
     commit: str,
-    outcome: Outcome,
+    mark: Mark,
     *,
     is_control: bool = False,
-    rebuild: int = 0,
-    repeat: int = 0,
-    title: str | None = None,
+    is_clean: bool = False,
+    other: str | None = None,
 ) -> Proof:
-    has_failed = outcome is Outcome.FAIL
     return Proof(
-        what=what,
-        commit=commit,
-        variant_name="x86_64-mcdc",
-        is_control=is_control,
-        rebuild=rebuild,
-        repeat=repeat,
-        outcome=outcome,
-        milestone=Milestone.LINKED if has_failed else Milestone.COLLECTED,
-        title=title or (HANG.title if has_failed else None),
+        what=what, commit=commit, is_control=is_control, is_clean=is_clean, mark=mark, other=other
     )
 
 
 ENDPOINTS = (
-    proof("first bad tag", BAD, Outcome.FAIL),
-    proof("first bad tag", BAD, Outcome.FAIL, repeat=1),
-    proof("last good tag", GOOD, Outcome.PASS),
-    proof("last good tag", GOOD, Outcome.PASS, repeat=1),
-    proof("first bad tag", BAD, Outcome.FAIL, is_control=True),
+    proof("first bad tag", BAD, Mark.BAD),
+    proof("first bad tag", BAD, Mark.BAD),
+    proof("last good tag", GOOD, Mark.GOOD),
+    proof("last good tag", GOOD, Mark.GOOD),
+    proof("first bad tag", BAD, Mark.BAD, is_control=True),
 )
 REBUILT = (
-    proof("first bad commit", CULPRIT, Outcome.FAIL),
-    proof("first bad commit", CULPRIT, Outcome.FAIL, rebuild=1),
-    proof("its parent", PARENT, Outcome.PASS, rebuild=1),
+    proof("first bad commit", CULPRIT, Mark.BAD),
+    proof("first bad commit", CULPRIT, Mark.BAD, is_clean=True),
+    proof("its parent", PARENT, Mark.GOOD, is_clean=True),
 )
 
 NEW = Story(
@@ -151,29 +156,22 @@ NEW = Story(
         fragments=("kwatch/mcdc.config",),
         digest="beef" * 16,
         dropped=("CONFIG_LLVM_COV_PROFILE_ALL=y",),
+        where="https://lab.example.org/build/42/config",
     ),
     toolchain=(
         "clang 22.1.8 (Debian clang version 22.1.8)",
         "LLD 22.1.8 (compatible with GNU linkers)",
     ),
-    elsewhere=(
-        Elsewhere(
-            tree="mainline",
-            tag="v6.18-rc6",
-            variant_name="x86_64-mcdc",
-            outcome=Outcome.PASS,
-        ),
-    ),
     reproduce=(
         "git fetch https://git.example.org/linux-next.git tag next-20261117",
         "git checkout next-20261117",
-        "make LLVM=-22 defconfig",
-        "./scripts/kconfig/merge_config.sh .config mcdc.config && make LLVM=-22 olddefconfig",
+        "curl -fo .config https://lab.example.org/build/42/config",
+        "make LLVM=-22 olddefconfig",
         "make LLVM=-22 -j$(nproc) bzImage",
         (
             "qemu-system-x86_64 -display none -nodefaults -M q35 -cpu host -enable-kvm -m 8G -smp 8"
             " -append 'console=ttyS0 earlycon=uart8250,io,0x3f8' -kernel arch/x86/boot/bzImage"
-            " -initrd rootfs.cpio -serial stdio"
+            " -initrd initramfs.cpio.gz -serial stdio"
         ),
     ),
     status_url="https://lab.example.org/regression/17",
@@ -182,8 +180,7 @@ NEW = Story(
 ROOT = ThreadMail(
     message_id="20261117.r17.1.aaaa0001@lab.example.org",
     subject=(
-        "[kwatch] next-20261117: x86_64 boot: silent hang before the first line of the kernel"
-        " (tree)"
+        "[kwatch] next-20261117: x86_64 boot: silent hang: page fault in startup_counters (tree)"
     ),
 )
 
@@ -194,12 +191,14 @@ BISECTED = replace(
     at=1795003200.0,
     verdict=Verdict.FOUND,
     culprit=COMMIT,
+    grade=Grade.VERIFIED,
+    clean=CleanBuilds(failed=1, runs=1, parents_failed=0, parents_runs=1),
     proof=ENDPOINTS + REBUILT,
     steps=(
-        BisectionStep(commit="a1" * 20, subject="Merge branch 'master'", outcome=Outcome.FAIL),
-        BisectionStep(commit="a2" * 20, subject="x86/mm: Sort the table", outcome=Outcome.PASS),
-        BisectionStep(commit=CULPRIT, subject=COMMIT.subject, outcome=Outcome.FAIL),
-        BisectionStep(commit=PARENT, subject="x86/boot: Name the section", outcome=Outcome.PASS),
+        BisectionStep(commit="a1" * 20, subject="Merge branch 'master'", mark=Mark.BAD),
+        BisectionStep(commit="a2" * 20, subject="x86/mm: Sort the table", mark=Mark.SKIP),
+        BisectionStep(commit=CULPRIT, subject=COMMIT.subject, mark=Mark.BAD),
+        BisectionStep(commit=PARENT, subject="x86/boot: Name the section", mark=Mark.GOOD),
     ),
     thread=(ROOT,),
     told=("linux-next@example.org", "regressions@example.org", "owner@example.org"),
@@ -210,6 +209,8 @@ INCONCLUSIVE = replace(
     kind=ReportKind.INCONCLUSIVE,
     verdict=Verdict.AMBIGUOUS,
     culprit=None,
+    grade=None,
+    clean=None,
     candidates=(
         COMMIT,
         replace(COMMIT, commit="a3" * 20, subject="x86/boot: Rename the counters"),
@@ -227,8 +228,8 @@ MENDED = replace(
         tag="next-20261118", commit=FIXED, outcome=Outcome.PASS, milestone=Milestone.COLLECTED
     ),
     proof=(
-        proof("the new tag", FIXED, Outcome.PASS),
-        proof("the new tag", FIXED, Outcome.PASS, repeat=1),
+        proof("the new tag", FIXED, Mark.GOOD),
+        proof("the new tag", FIXED, Mark.GOOD),
     ),
     coverage_before=Totals(
         lines=Count(covered=310_402, total=1_204_551),
@@ -266,8 +267,20 @@ SERIES_FAULT = replace(
         bad=replace(REGRESSION.bad, finding=PANIC, milestone=Milestone.KERNEL),
     ),
     proof=(
-        *(replace(row, title=PANIC.title if row.title else None) for row in ENDPOINTS[:4]),
-        proof("first bad tag", BAD, Outcome.PASS, is_control=True),
+        *ENDPOINTS[:4],
+        proof("first bad tag", BAD, Mark.GOOD, is_control=True),
+    ),
+    configuration=replace(NEW.configuration, where="config") if NEW.configuration else None,
+    attachments=(
+        Attachment(name="config", content=b"CONFIG_X86_64=y\n# CONFIG_MODULES is not set\n"),
+        Attachment(name="series.mbox", content=b"From nobody Mon Sep 17 00:00:00 2001\nFrom: x\n"),
+    ),
+    reproduce=(
+        NEW.reproduce[0],
+        NEW.reproduce[1],
+        "git am -3 series.mbox",
+        "cp config .config",
+        *NEW.reproduce[3:],
     ),
 )
 
@@ -278,7 +291,7 @@ RETRACTED = replace(
     fixed=None,
     coverage_before=None,
     coverage_after=None,
-    proof=(proof("last good tag", GOOD, Outcome.FAIL, repeat=1),),
+    proof=(proof("last good tag", GOOD, Mark.BAD),),
 )
 
 STORIES = {

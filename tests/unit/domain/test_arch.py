@@ -35,10 +35,10 @@ def test_a_guest_has_a_console_and_both_channels(arch: Arch) -> None:
 @every_arch
 def test_people_get_the_same_machine(arch: Arch) -> None:
     profile = BootProfile(name="p", arch=arch.name, machine=arch.machine)
-    line = command_for_people(profile, Accelerator.TCG, kernel=arch.image)
+    line = command_for_people(profile, Accelerator.TCG, kernel=arch.image, initramfs="i.gz")
     assert line.startswith(arch.emulator)
     assert f"-M {arch.machine} " in line
-    assert f"-kernel arch/{arch.folder}/boot/{arch.target} " in line
+    assert f"-kernel arch/{arch.folder}/boot/{arch.target} -initrd i.gz " in line
 
 
 @every_arch
