@@ -42,6 +42,11 @@ def release(words: argparse.Namespace) -> int:
     return _order(words, Verb.RELEASE_MAIL, words.number)
 
 
+def reject(words: argparse.Namespace) -> int:
+    """``kwatch report reject NUMBER``."""
+    return _order(words, Verb.REJECT_MAIL, words.number)
+
+
 def _order(words: argparse.Namespace, verb: Verb, argument: str) -> int:
     settings = load(words.config, secrets=Secrets.UNUSED)
     command = Command(sender=SENDER, verb=verb, argument=argument)

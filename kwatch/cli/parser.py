@@ -35,6 +35,7 @@ ACTS: Mapping[str, str] = {
     "report list": "kwatch.cli.show:reports",
     "report show": "kwatch.cli.show:report",
     "report release": "kwatch.cli.orders:release",
+    "report reject": "kwatch.cli.orders:reject",
     "look": "kwatch.cli.orders:look",
     "trees seed": "kwatch.cli.preparation:seed",
     "read-log": "kwatch.cli.read_log:run",
@@ -156,12 +157,13 @@ def _lab(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
     accept = series("accept", "accept a posting: its code will run on the hosts")
     accept.add_argument("digest", metavar="DIGEST", help="the first 6 characters or more")
     report = _listed(
-        add("report", "list mails, show one, or release one that is held"), "list the newest mails"
+        add("report", "list mails, show one, or release or reject one that is held"), "list the newest mails"
     )
     shown = report("show", "show a mail as it is sent")
     _json(shown)
     release = report("release", "send a mail that is held")
-    for one in (shown, release):
+    reject = report("reject", "discard a mail that is held")
+    for one in (shown, release, reject):
         one.add_argument("number", metavar="NUMBER", help="the number, as 'report list' shows it")
     look = add("look", "look at a tree or a list now")
     look.add_argument("source", metavar="SOURCE", help="tree:NAME or list:NAME")

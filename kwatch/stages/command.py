@@ -54,6 +54,15 @@ async def run(
                 commands.release_mail, int(argument), now=clock()
             )
             answer = f"mail {argument} is on its way" if is_released else None
+            refusal = (
+                f"no held mail has the number {argument}, or an earlier one of its thread is held:"
+                " see 'kwatch report'"
+            )
+        case Verb.REJECT_MAIL:
+            is_rejected = argument.isdecimal() and await database.write(
+                commands.reject_mail, int(argument), now=clock()
+            )
+            answer = f"mail {argument} is rejected and is never sent" if is_rejected else None
             refusal = f"no held mail has the number {argument}: see 'kwatch report'"
         case Verb.LOOK:
             is_known = argument in sources

@@ -61,8 +61,17 @@ def accept_series(tx: Transaction, prefix: str, *, by: str, now: float) -> str |
 
 
 def release_mail(tx: Transaction, number: int, *, now: float) -> bool:
-    """Let a held mail go out; False if there is no such mail, or it is not held."""
+    """Let a held mail go out; False if there is no such mail, or it is not held.
+
+    An earlier mail of its thread must not be held either.
+    """
     if not mail.release(tx, number):
         return False
-    queue.demand(tx, JobKind.SEND, str(number), now=now)
+    for ready in mail.ready_in_thread_of(tx, number):
+        queue.demand(tx, JobKind.SEND, str(ready), now=now)
     return True
+
+
+def reject_mail(tx: Transaction, number: int, *, now: float) -> bool:
+    """Never send a held mail; False if there is no such mail, or it is not held."""
+    return mail.reject(tx, number, now=now)

@@ -101,7 +101,7 @@ def record(tx: Transaction, job: Job, facts: Facts, *, now: float) -> None:
 def give_up(tx: Transaction, job: Job, *, now: float) -> None:
     """A job is given up: what waited for it ends as INFRA, which says nothing of a kernel."""
     if job.kind is JobKind.SEND:
-        mail.abandon(tx, int(job.key))
+        mail.abandon(tx, int(job.key), now=now)
     if job.kind is JobKind.COMMAND:
         tx.execute(
             "UPDATE command SET state = ?, answer = ? WHERE id = ?",

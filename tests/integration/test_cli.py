@@ -551,9 +551,18 @@ def test_a_socket_that_a_killed_daemon_left(shell: Shell) -> None:
 def test_a_mail_that_is_not_held(shell: Shell) -> None:
     shell.history()
     for number in ("999", "x"):
-        answer = shell("report", "release", number)
-        assert answer.status == FAILED
-        assert f"no held mail has the number {number}" in answer.out
+        for action in ("release", "reject"):
+            answer = shell("report", action, number)
+            assert answer.status == FAILED
+            assert f"no held mail has the number {number}" in answer.out
+
+
+def test_a_held_mail_is_rejected(shell: Shell) -> None:
+    shell.history()
+    answer = shell("report", "reject", "2")
+    assert (answer.status, answer.out) == (DONE, "mail 2 is rejected and is never sent\n")
+    assert "rejected" in shell("report").out
+    assert shell("report", "release", "2").status == FAILED
 
 
 # --- seeding --------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ class Verb(StrEnum):
 
     ACCEPT_SERIES = "accept-series"
     RELEASE_MAIL = "release-mail"
+    REJECT_MAIL = "reject-mail"
     LOOK = "look"
     DRAIN_HOST = "drain-host"
     RESUME_HOST = "resume-host"
@@ -25,6 +26,7 @@ class Verb(StrEnum):
 ARGUMENT: Mapping[Verb, str] = {
     Verb.ACCEPT_SERIES: "the digest of a series, or its first digits",
     Verb.RELEASE_MAIL: "the number of a mail that is held",
+    Verb.REJECT_MAIL: "the number of a mail that is held",
     Verb.LOOK: "tree:NAME or list:NAME",
     Verb.DRAIN_HOST: "the name of a host",
     Verb.RESUME_HOST: "the name of a host",

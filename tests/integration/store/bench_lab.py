@@ -316,7 +316,7 @@ class Lab:
 
     def _send(self, job: Job, delivery: DeliveryState) -> Sent | None:
         with transaction(self.connection):
-            letter = mail.start_sending(self.connection, int(job.key))
+            letter = mail.start_sending(self.connection, int(job.key), now=self.now)
         if letter is None:
             return None
         return Sent(
