@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The door to the mail server.
+"""SMTP client.
 
-smtplib runs in a thread. What the server says of a recipient is an answer; a session that breaks
-is a failure of the lab, to be tried again with the same Message-ID.
+smtplib runs in a thread. A recipient that the server refuses is a result; a session that breaks is
+an InfraError, and the mail is sent again with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ANSWERS_IN_A_SESSION = 5
 
 
 class Security(StrEnum):
-    """How the connection is protected. PLAIN is for a relay on this very machine."""
+    """How the connection is protected. PLAIN is for a relay on the same machine."""
 
     PLAIN = "plain"
     STARTTLS = "starttls"
@@ -39,8 +39,8 @@ class Security(StrEnum):
 class SmtpSettings:
     """How to reach the mail server.
 
-    ``name`` is what we call ourselves in EHLO, a full domain name. ``timeout`` is how long each
-    answer may take, in seconds. Without ``user`` nobody logs in.
+    ``name`` is the host name for EHLO, a full domain name. ``timeout`` is the limit for each answer
+    of the server, in seconds. Without ``user`` there is no login.
     """
 
     host: str
@@ -53,7 +53,7 @@ class SmtpSettings:
 
 
 class Smtp:
-    """Hands mails to one mail server, each in a session of its own."""
+    """Sends mails through one mail server, one session for each mail."""
 
     def __init__(self, settings: SmtpSettings) -> None:
         self.settings = settings
@@ -61,10 +61,10 @@ class Smtp:
     async def deliver(
         self, message: bytes, envelope_from: str, recipients: Sequence[str]
     ) -> tuple[Delivery, ...]:
-        """Send ``message`` (LF line ends) and return the server's word on each recipient, in order.
+        """Send ``message`` (LF line ends) and return the answer for each recipient, in order.
 
-        Raise InfraError when the session broke or the server put everybody off: nothing is then
-        known, and the mail may even have been taken. Cancelling hangs up.
+        Raise InfraError if the session broke or all recipients were deferred: the mail may have
+        been accepted or not. Cancelling closes the connection.
         """
         session = _Session(self.settings)
         limit = self.settings.timeout * _ANSWERS_IN_A_SESSION
@@ -92,7 +92,7 @@ class _Session:
         self._is_over = threading.Event()
 
     def hang_up(self) -> None:
-        """Wake the thread from whatever it waits for; do nothing when it is through."""
+        """Close the connection, which ends a blocked ``converse``. Safe to call at any time."""
         self._is_over.set()
         connection = self._client.sock if self._client else None
         if connection is not None:
@@ -206,7 +206,7 @@ class _Session:
     def _nobody(
         self, recipients: tuple[str, ...], refused: Mapping[str, tuple[int, bytes]]
     ) -> tuple[Delivery, ...]:
-        """The server took none of them. With 421 it leaves before it has heard of all."""
+        """All recipients were refused. After 421 the server answers for some of them only."""
         if len(refused) < len(set(recipients)) or all(code < 500 for code, _ in refused.values()):
             code, text = list(refused.values())[-1]
             raise InfraError(
@@ -232,7 +232,7 @@ def _deliveries(
 
 
 def _answer(code: int, text: bytes | str) -> str:
-    """What the server said, on one line."""
+    """The server's answer, on one line."""
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     printable = "".join(letter if letter.isprintable() else " " for letter in words)
     # smtplib gives -1 to a line that does not begin with three digits.

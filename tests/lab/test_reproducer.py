@@ -66,7 +66,7 @@ VARIANT = Variant(
     kconfig=KconfigRecipe(
         base="tinyconfig", fragments=(Fragment(name="lab/lab.config", text=KERNEL.fragment),)
     ),
-    profile=BootProfile(name="toy", memory_mib=128, commands=("echo 'it''s a test'", "false")),
+    profile=BootProfile(name="toy", memory_mib=128, commands=("echo it works", "false")),
 )  # fmt: skip
 LAB = Correspondence(
     from_name="kwatch", from_address="kwatch@example.org", message_id_domain="example.org",

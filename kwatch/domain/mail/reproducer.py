@@ -145,22 +145,27 @@ def _from_recipe(recipe: KconfigRecipe, make: str, files: list[Attachment]) -> I
 
 def _initramfs(commands: Sequence[str], *, is_counted: bool) -> Iterator[str]:
     """The lines that build an initramfs which runs the test commands and powers off."""
-    init = ["#!/bin/busybox sh", "/bin/busybox --install -s /bin"]
-    init += ["mount -t proc proc /proc", "mount -t sysfs sysfs /sys"]
-    init += [
-        f"sh -c {shlex.quote(command)}; echo command {number}: status $?"
-        for number, command in enumerate(commands, 1)
-    ]
-    if is_counted:
-        init += ["mount -t debugfs debugfs /sys/kernel/debug", f"wc -c {_PROFILE}"]
-    init.append("poweroff -f")
     yield "mkdir -p initramfs/bin initramfs/proc initramfs/sys"
     yield "cp /bin/busybox initramfs/bin/  # a static one, for the guest"
-    yield ": >initramfs/init"
-    for line in "\n".join(init).split("\n"):
-        yield f"echo {shlex.quote(line)} >>initramfs/init"
+    yield _write(
+        ">",
+        "#!/bin/busybox sh",
+        "/bin/busybox --install -s /bin",
+        "mount -t proc proc /proc",
+        "mount -t sysfs sysfs /sys",
+    )
+    for number, command in enumerate(commands, 1):
+        yield _write(">>", "(", *command.split("\n"), f"); echo command {number}: status $?")
+    if is_counted:
+        yield _write(">>", "mount -t debugfs debugfs /sys/kernel/debug", f"wc -c {_PROFILE}")
+    yield _write(">>", "poweroff -f")
     yield "chmod +x initramfs/init"
     yield f"(cd initramfs && find . | cpio -o -H newc | gzip) >{INITRAMFS}"
+
+
+def _write(to: str, *lines: str) -> str:
+    # No here-document: a report indents its commands.
+    return f"printf '%s\\n' {shlex.join(lines)} {to}initramfs/init"
 
 
 def _attached(name: str, content: bytes) -> Attachment | None:

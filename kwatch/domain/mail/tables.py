@@ -105,7 +105,7 @@ def where(story: Story) -> str:
         rows.append(("reached", f"{_REACHED[regression.milestone]}{silent}"))
     shown = None if story.kind in CLOSING else story.configuration
     link = shown.where if shown else None
-    place = f" ({link})" if link and "/" in link else " (.config attached)" if link else ""
+    place = f" (.config {'linked below' if '/' in link else 'attached'})" if link else ""
     rows.append(("config", f"{label(regression.variant_name)}{place}"))
     return "\n".join(f"  {name:<9}  {text}" for name, text in rows)
 
@@ -321,6 +321,8 @@ def _configuration(story: Story) -> list[str]:
     if made is None:
         return []
     rows = _item("config", " + ".join(label(part) for part in (made.base, *made.fragments)))
+    if made.where and "/" in made.where:
+        rows.append(f"             {one_line(made.where, 200)}")
     if made.digest:
         rows.append(f"             .config sha256 {made.digest[:16]} (without comments)")
     if made.dropped:

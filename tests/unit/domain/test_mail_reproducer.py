@@ -82,7 +82,9 @@ def test_a_series_is_taken_from_the_archive_where_b4_finds_it() -> None:
 def test_the_test_commands_run_in_the_guest() -> None:
     profile = replace(X86_64.profile, commands=("exit 3\necho 'never'",))
     lines = reproducer(replace(SUBJECT, variant=replace(X86_64, profile=profile))).lines
-    written = [shlex.split(one)[1] for one in lines if one.startswith("echo ")]
-    assert "sh -c 'exit 3" in written
+    written = [
+        line for one in lines if one.startswith("printf ") for line in shlex.split(one)[2:-1]
+    ]
+    assert written[4:8] == ["(", "exit 3", "echo 'never'", "); echo command 1: status $?"]
     assert written[0] == "#!/bin/busybox sh"
     assert written[-1] == "poweroff -f"
