@@ -182,7 +182,7 @@ async def _with_config(case: _Case, blobs: Blobs, status_url: str | None) -> _Ca
         return case
 
 
-def _is_tagged(trial: Trial) -> bool:
+def _is_first_test(trial: Trial) -> bool:
     """Whether this is the first test of a commit."""
     return trial.rebuild == 0 and trial.repeat == 0
 
@@ -233,7 +233,7 @@ async def _steps(
     left = ancestors(suspects, case.regression.bad.commit) - {case.regression.bad.commit}
     for one in case.observations:
         trial = one.trial
-        if trial.variant != case.variant.digest or not _is_tagged(trial):
+        if trial.variant != case.variant.digest or not _is_first_test(trial):
             continue
         if trial.commit not in left:
             continue

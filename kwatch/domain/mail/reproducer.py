@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from kwatch.domain.recipe.toolchain import Toolchain
 
 INITRAMFS = "initramfs.cpio.gz"
-PLAIN_BYTES = 48 << 10
+PLAIN_BYTES = 24 << 10
 """Larger files are attached as gzip."""
-MAX_BYTES = 256 << 10
-"""Larger files, after gzip, are not attached."""
+MAX_BYTES = 48 << 10
+"""Larger files, after gzip, are not attached: lists refuse mails of more than 100 kB."""
 
 _LORE = "https://lore.kernel.org/"
 _PROFILE = "/sys/kernel/debug/llvm-cov/profraw"
