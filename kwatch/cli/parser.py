@@ -157,7 +157,8 @@ def _lab(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
     accept = series("accept", "accept a posting: its code will run on the hosts")
     accept.add_argument("digest", metavar="DIGEST", help="the first 6 characters or more")
     report = _listed(
-        add("report", "list mails, show one, or release or reject one that is held"), "list the newest mails"
+        add("report", "list mails, show one, or release or reject one that is held"),
+        "list the newest mails",
     )
     shown = report("show", "show a mail as it is sent")
     _json(shown)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ROUTES = web.RouteTableDef()
 
+# Bytes of a kernel configuration that are served; a whole one has some 200,000.
+CONFIG_LIMIT = 4 << 20
+
 
 @ROUTES.get("/")
 async def overview(request: web.Request) -> web.Response:
@@ -92,7 +95,7 @@ async def config(request: web.Request) -> web.Response:
     if digest is None:
         raise web.HTTPNotFound(text="there is no build with this key, or it has no .config")
     try:
-        content = await request.app[READ_BLOB](digest)
+        content = await request.app[READ_TAIL](digest, CONFIG_LIMIT)
     except InfraError as error:
         raise web.HTTPNotFound(text=str(error)) from None
     return web.Response(body=content, content_type="text/plain", charset="utf-8")

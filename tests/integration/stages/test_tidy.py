@@ -298,7 +298,7 @@ async def test_a_host_forgets_old_commits(lab: Lab, monkeypatch: pytest.MonkeyPa
     assert len(list(there.directory.glob("objects/pack/*.pack"))) == 1
     # What it forgot can be built again.
     repository = await kbuild.push(lab.git, host, commits[0])
-    slot = await kbuild.slot(host, 0, recipe="r")
+    slot = await kbuild.slot(host, 0, recipe="r", cache=None, tools={})
     await kbuild.fill(host, slot, repository, commits[0], is_fresh=False)
     assert (Path(slot.source) / "file").read_text() == "c0"
 
