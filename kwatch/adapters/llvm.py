@@ -13,24 +13,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.json_stream import JsonStream, JsonStreamError
-from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Metric, Totals, collected
 from kwatch.domain.deadguest.exception_frame import Instruction
 from kwatch.domain.log.source import source_path
 from kwatch.domain.recipe.toolchain import Program, ToolVersion
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from pathlib import PurePath
-
-    from kwatch.domain.coverage.figures import Roots
-
-EXPORT_TYPE = "llvm.coverage.json.export"
-EXPORT_MAJOR = "3"
-
-# The largest kernels have some 60,000 source files.
-MAX_FILES = 200_000
 
 _MISMATCHED = re.compile(r"^warning: (\d+) functions have mismatched data", re.MULTILINE)
 
@@ -90,7 +80,7 @@ class Llvm:
         )
 
     def export_command(self, profdata: PurePath, vmlinux: PurePath) -> tuple[str, ...]:
-        """Write the figures of every file to standard output, for ``read_export``.
+        """Write the figures of every file to standard output, for coverage_export.
 
         MC/DC is always part of the summaries of an export; only the reports for people need a
         flag for it.
@@ -208,134 +198,3 @@ def _explain(stderr: str, what: str, rejections: tuple[tuple[str, str], ...]) ->
             if at >= 0:
                 return f"{what}: {meaning} ({line[at : at + 200]})"
     return None
-
-
-async def read_export(chunks: AsyncIterator[bytes], roots: Roots) -> Coverage:
-    """The figures of an ``llvm-cov export``, summary or full, read as a stream.
-
-    Memory stays bounded by the number of files. InfraError for anything that llvm-cov would not
-    have written to its end, and for another major version than 3.
-    """
-    stream = JsonStream(chunks)
-    export = _Export(roots)
-    try:
-        await _read_document(stream, export)
-        await stream.end()
-    except JsonStreamError as error:
-        raise _broken(str(error)) from error
-    return export.coverage()
-
-
-class _Export:
-    """What has been read of one export so far."""
-
-    def __init__(self, roots: Roots) -> None:
-        self._roots = roots
-        self._files: list[FileCoverage] = []
-        self._totals: Totals | None = None
-        self.kind: object = None
-        self.version: object = None
-
-    def add_file(self, path: object, summary: object) -> None:
-        if not isinstance(path, str):
-            raise _broken("a file has no name")
-        if len(self._files) == MAX_FILES:
-            raise _broken(f"it names more than {MAX_FILES} files")
-        # A name that is not UTF-8 would be refused by everything that it is later written to.
-        origin, place = self._roots.place(path.encode("utf-8", "replace").decode())
-        counts = _counts(summary, path)
-        self._files.append(
-            FileCoverage(
-                path=place,
-                origin=origin,
-                lines=counts[Metric.LINES],
-                functions=counts[Metric.FUNCTIONS],
-                branches=counts[Metric.BRANCHES],
-                mcdc=counts[Metric.MCDC],
-            )
-        )
-
-    def set_totals(self, summary: object) -> None:
-        counts = _counts(summary, "the totals")
-        self._totals = Totals(
-            lines=counts[Metric.LINES],
-            functions=counts[Metric.FUNCTIONS],
-            branches=counts[Metric.BRANCHES],
-            mcdc=counts[Metric.MCDC],
-        )
-
-    def coverage(self) -> Coverage:
-        if self.kind != EXPORT_TYPE:
-            raise _broken(f"its type is {self.kind!r}, not {EXPORT_TYPE}")
-        if not isinstance(self.version, str) or self.version.split(".")[0] != EXPORT_MAJOR:
-            raise InfraError(
-                f"llvm-cov export wrote format version {self.version!r}, kwatch reads version "
-                f"{EXPORT_MAJOR}.x: configure a toolchain whose llvm-cov writes that"
-            )
-        if self._totals is None:
-            raise _broken("it has no totals")
-        return collected(self._files, self._totals)
-
-
-async def _read_document(stream: JsonStream, export: _Export) -> None:
-    async for name in stream.members():
-        match name:
-            case "data":
-                async for index in stream.elements():
-                    if index:
-                        raise _broken("it holds more than one set of data")
-                    await _read_data(stream, export)
-            case "type":
-                export.kind = await stream.value()
-            case "version":
-                export.version = await stream.value()
-            case _:
-                await stream.skip()
-
-
-async def _read_data(stream: JsonStream, export: _Export) -> None:
-    async for name in stream.members():
-        match name:
-            case "files":
-                async for _ in stream.elements():
-                    await _read_file(stream, export)
-            case "totals":
-                export.set_totals(await stream.value())
-            case _:
-                await stream.skip()
-
-
-async def _read_file(stream: JsonStream, export: _Export) -> None:
-    path: object = None
-    summary: object = None
-    async for name in stream.members():
-        match name:
-            case "filename":
-                path = await stream.value()
-            case "summary":
-                summary = await stream.value()
-            case _:
-                await stream.skip()
-    export.add_file(path, summary)
-
-
-def _counts(summary: object, owner: str) -> dict[Metric, Count]:
-    if not isinstance(summary, dict):
-        raise _broken(f"{owner[:200]!r} has no summary")
-    return {metric: _count(summary.get(metric.value), metric, owner) for metric in Metric}
-
-
-def _count(figures: object, metric: Metric, owner: str) -> Count:
-    if isinstance(figures, dict):
-        covered, total = figures.get("covered"), figures.get("count")
-        # SQLite, and every reader of what we publish, ends at 63 bits.
-        if type(covered) is int and type(total) is int and 0 <= covered <= total < 1 << 63:
-            return Count(covered=covered, total=total)
-    raise _broken(f"{owner[:200]!r} has no figures that can be true for {metric.value}")
-
-
-def _broken(reason: str) -> InfraError:
-    return InfraError(
-        f"llvm-cov export did not write what it should: {reason}; look whether it was killed "
-        "for want of memory or room, its own messages are in the log of this step"
-    )

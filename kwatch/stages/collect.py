@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import llvm
+from kwatch.adapters.coverage_export import read_export
 from kwatch.adapters.kernel import kbuild
 from kwatch.adapters.kernel.sandbox import Sandbox
 from kwatch.domain.coverage.profile_header import HEADER_BYTES, Malformed, check_profile
@@ -23,8 +26,6 @@ from kwatch.errors import InfraError
 from kwatch.store import history
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from kwatch.adapters.host.host import Host
     from kwatch.adapters.host.pool import Pool
     from kwatch.domain.coverage.figures import Coverage
@@ -36,11 +37,12 @@ log = logging.getLogger(__name__)
 
 PROFILE_LIMIT = 1 << 30
 EXPORT_LIMIT = 1 << 28
-PIECE = 1 << 20
 DEADLINE = 1800.0
 SHORT = 60.0
 # $0 what the folders of all attempts begin with, $1 folder; a killed attempt left its own behind.
 MAKE_FOLDER = 'rm -rf -- "$0"-* && mkdir -p "$1"'
+# In the sandbox: $0 limit in blocks of 512 bytes, $1... command. A file takes no memory anywhere.
+EXPORT_TO_FILE = 'ulimit -f "$0" && exec "$@" >/out/export.json'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +65,11 @@ async def run(
         return None
     started = time.monotonic()
     coverage, finding = None, None
-    profile = await blobs.read(inputs.boot.artifacts["profile"], limit=PROFILE_LIMIT)
-    header = check_profile(profile[:HEADER_BYTES], len(profile))
-    if isinstance(header, Malformed):
-        finding = _finding(header.reason)
-    else:
-        host = pool.with_tools(inputs.build.host)
-        digest = inputs.build.artifacts["vmlinux"]
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="collect-") as name:
         try:
-            vmlinux = await host.cache.obtain(digest, partial(blobs.copy, digest), scratch)
-            coverage = await _report(host, job, inputs.variant, vmlinux, profile)
+            coverage = await _coverage(
+                job, inputs, pool=pool, blobs=blobs, scratch=scratch, folder=Path(name)
+            )
         except _RejectedError as rejection:
             finding = _finding(str(rejection))
     return Collection(
@@ -95,9 +92,39 @@ def _finding(reason: str) -> Finding:
     return Finding(kind=FindingKind.COVERAGE, title=f"the coverage profile is no good: {reason}")
 
 
-async def _report(host: Host, job: Job, variant: Variant, vmlinux: str, profile: bytes) -> Coverage:
+async def _coverage(
+    job: Job, inputs: _Inputs, *, pool: Pool, blobs: Blobs, scratch: Path, folder: Path
+) -> Coverage:
+    """Profile and export pass through files in ``folder``: either may have a gigabyte."""
+    profile, digest = folder / "profile", inputs.boot.artifacts["profile"]
+    await blobs.copy(digest, profile)
+    if (malformed := await asyncio.to_thread(_check, profile)) is not None:
+        raise _RejectedError(malformed)
+    host = pool.with_tools(inputs.build.host)
+    image = inputs.build.artifacts["vmlinux"]
+    vmlinux = await host.cache.obtain(image, partial(blobs.copy, image), scratch)
+    profraw = await host.cache.put(digest, profile)
+    profile.unlink()
+    export = folder / "export.json"
+    await _export(host, job, inputs.variant, vmlinux=vmlinux, profraw=profraw, export=export)
+    return await read_export(export, kbuild.ROOTS)
+
+
+def _check(profile: Path) -> str | None:
+    """Why a profile is not handed to the tools, or None."""
+    size = profile.stat().st_size
+    if size > PROFILE_LIMIT:
+        return f"it has {size} bytes, more than {PROFILE_LIMIT}"
+    with profile.open("rb") as file:
+        header = check_profile(file.read(HEADER_BYTES), size)
+    return header.reason if isinstance(header, Malformed) else None
+
+
+async def _export(
+    host: Host, job: Job, variant: Variant, *, vmlinux: str, profraw: str, export: Path
+) -> None:
+    """Run the tools on the host and fetch what llvm-cov exported."""
     tools = llvm.Llvm(suffix=variant.toolchain.llvm_suffix)
-    profraw = await host.cache.put_bytes(profile)
     mine = await host.account.path(f"collect/{job.id}")
     folder = f"{mine}-{job.attempt}"
     await host.account.run(["sh", "-c", MAKE_FOLDER, mine, folder], timeout=SHORT)
@@ -106,29 +133,23 @@ async def _report(host: Host, job: Job, variant: Variant, vmlinux: str, profile:
         writable={"/out": folder},
     )
     profdata = PurePosixPath("/out/profdata")
+    merge = tools.merge_command(PurePosixPath("/in/profraw"), profdata)
+    write = tools.export_command(profdata, PurePosixPath("/in/vmlinux"))
+    to_file = ("sh", "-c", EXPORT_TO_FILE, str(EXPORT_LIMIT // 512), *write)
     try:
-        merged = await host.account.run(
-            sandbox.command(tools.merge_command(PurePosixPath("/in/profraw"), profdata)),
-            timeout=DEADLINE,
-            check=False,
-        )
+        merged = await host.account.run(sandbox.command(merge), timeout=DEADLINE, check=False)
         if merged.status != 0:
             _reject(host, merged.stderr, llvm.explain_merge_failure(_text(merged.stderr)))
-        exported = await host.account.run(
-            sandbox.command(tools.export_command(profdata, PurePosixPath("/in/vmlinux"))),
-            timeout=DEADLINE,
-            limit=EXPORT_LIMIT,
-            check=False,
-        )
+        exported = await host.account.run(sandbox.command(to_file), timeout=DEADLINE, check=False)
         if exported.status != 0:
             _reject(host, exported.stderr, llvm.explain_export_failure(_text(exported.stderr)))
+        foreign = llvm.mismatched_functions(_text(exported.stderr))
+        if foreign:
+            raise _RejectedError(f"{foreign} functions are not those of the kernel that was booted")
+        await host.account.get(f"{folder}/export.json", export, EXPORT_LIMIT)
     finally:
         with contextlib.suppress(InfraError):
             await host.account.run(["rm", "-rf", "--", folder], timeout=SHORT)
-    foreign = llvm.mismatched_functions(_text(exported.stderr))
-    if foreign:
-        raise _RejectedError(f"{foreign} functions are not those of the kernel that was booted")
-    return await llvm.read_export(_pieces(exported.stdout), kbuild.ROOTS)
 
 
 def _reject(host: Host, stderr: bytes, explanation: str | None) -> None:
@@ -142,8 +163,3 @@ def _reject(host: Host, stderr: bytes, explanation: str | None) -> None:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-async def _pieces(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), PIECE):
-        yield data[start : start + PIECE]

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from kwatch.adapters.coverage_export import read_export
 from kwatch.adapters.llvm import (
     Llvm,
     explain_export_failure,
     explain_merge_failure,
     mismatched_functions,
     parse_version,
-    read_export,
     version_command,
 )
 from kwatch.adapters.process import run
@@ -30,9 +29,6 @@ from kwatch.domain.coverage.profile_header import (
     check_profile,
 )
 from kwatch.domain.recipe.toolchain import Program
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 SOURCES = Path(__file__).with_name("profiled")
 LLVM = Llvm(suffix="-22")
@@ -70,16 +66,16 @@ async def merge(folder: Path) -> Path:
     return profdata
 
 
-async def chunked(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), 100):
-        yield data[start : start + 100]
-
-
 async def export(folder: Path, *more: str) -> Coverage:
     command = LLVM.export_command(await merge(folder), folder / "decisions")
     completed = await run([word for word in command if word not in more], timeout=60)
     roots = Roots(source=str(folder), output="/build/out")
-    return await read_export(chunked(completed.stdout), roots)
+    return await read(folder, completed.stdout, roots)
+
+
+async def read(folder: Path, exported: bytes, roots: Roots) -> Coverage:
+    (folder / "export.json").write_bytes(exported)
+    return await read_export(folder / "export.json", roots)
 
 
 def checked(profraw: Path) -> ProfileHeader | Malformed:
@@ -187,9 +183,7 @@ async def test_the_profile_of_another_image_is_noticed(built: Path) -> None:
     await build(built)
     exported = await run(LLVM.export_command(profdata, built / "decisions"), timeout=60)
     assert mismatched_functions(exported.stderr.decode()) == 1
-    coverage = await read_export(
-        chunked(exported.stdout), Roots(source=str(built), output="/build/out")
-    )
+    coverage = await read(built, exported.stdout, Roots(source=str(built), output="/build/out"))
     assert coverage.totals.functions == Count(covered=2, total=3)
 
 

@@ -3,126 +3,18 @@
 
 from __future__ import annotations
 
-import copy
-import json
-from typing import TYPE_CHECKING, Any
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kwatch.adapters.llvm import (
     explain_export_failure,
     explain_merge_failure,
     mismatched_functions,
     parse_version,
-    read_export,
     read_instruction,
 )
-from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Roots
 from kwatch.domain.deadguest.exception_frame import Instruction
 from kwatch.domain.recipe.toolchain import Program, ToolchainVersions
 from kwatch.errors import InfraError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-ROOTS = Roots(source="/build/src", output="/build/out")
-SUMMARY = {
-    "branches": {"count": 10, "covered": 8, "notcovered": 2, "percent": 80},
-    "functions": {"count": 4, "covered": 3, "percent": 75},
-    "lines": {"count": 24, "covered": 19, "percent": 79.166666666666657},
-    "mcdc": {"count": 4, "covered": 3, "notcovered": 1, "percent": 75},
-}
-DATA = {
-    "files": [
-        {"filename": "/build/src/mm/slub.c", "summary": SUMMARY, "segments": [[1, 2]]},
-        {"branches": [], "filename": "/usr/include/x.h", "summary": SUMMARY},
-    ],
-    "functions": [{"name": "a", "filenames": ["]}"]}],
-    "totals": SUMMARY,
-}
-EXPORT = {"data": [DATA], "type": "llvm.coverage.json.export", "version": "3.1.0"}
-
-
-async def chunked(text: bytes, size: int = 64) -> AsyncIterator[bytes]:
-    for start in range(0, len(text), size):
-        yield text[start : start + size]
-
-
-async def read(export: object) -> Coverage:
-    return await read_export(chunked(json.dumps(export).encode()), ROOTS)
-
-
-def altered(*keys: Any, value: object) -> object:  # noqa: ANN401 - names and indices mixed
-    export: Any = copy.deepcopy(EXPORT)
-    inner = export
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = value
-    return export
-
-
-async def test_the_figures_of_each_file_are_read() -> None:
-    coverage = await read(EXPORT)
-    figures = {
-        "lines": Count(covered=19, total=24),
-        "functions": Count(covered=3, total=4),
-        "branches": Count(covered=8, total=10),
-        "mcdc": Count(covered=3, total=4),
-    }
-    assert coverage.files == (
-        FileCoverage(path="/usr/include/x.h", origin=Origin.FOREIGN, **figures),
-        FileCoverage(path="mm/slub.c", origin=Origin.SOURCE, **figures),
-    )
-    assert coverage.totals.mcdc == figures["mcdc"]
-
-
-@pytest.mark.parametrize(
-    ("export", "text"),
-    [
-        (altered("version", value="4.0.0"), "format version '4.0.0', kwatch reads version 3.x"),
-        (altered("version", value=3), "format version 3, kwatch"),
-        (altered("type", value="other"), "its type is 'other'"),
-        (altered("data", value=[]), "no totals"),
-        (altered("data", value=[DATA, DATA]), "more than one"),
-        (altered("data", value={}), "where '[' belongs"),
-        (altered("data", 0, "files", 0, "filename", value=5), "no name"),
-        (altered("data", 0, "files", 0, "summary", value=5), "no summary"),
-        (altered("data", 0, "files", 0, "summary", "mcdc", value=None), "true for mcdc"),
-        (altered("data", 0, "totals", "lines", "covered", value=25), "true for lines"),
-        (altered("data", 0, "totals", "lines", "covered", value=-1), "true for lines"),
-        (altered("data", 0, "totals", "lines", "covered", value=True), "true for lines"),
-        (altered("data", 0, "totals", "lines", "count", value=1 << 63), "true for lines"),
-        ([], "where '{' belongs"),
-    ],
-)
-async def test_an_export_that_cannot_be_true_is_a_broken_tool(export: object, text: str) -> None:
-    with pytest.raises(InfraError) as caught:
-        await read(export)
-    assert text in str(caught.value)
-
-
-@given(st.integers(0, len(json.dumps(EXPORT)) - 1))
-async def test_a_truncated_export_is_a_broken_tool(length: int) -> None:
-    with pytest.raises(InfraError, match="did not write what it should"):
-        await read_export(chunked(json.dumps(EXPORT).encode()[:length]), ROOTS)
-
-
-async def test_something_behind_the_export_is_noticed() -> None:
-    with pytest.raises(InfraError, match="where the end belongs"):
-        await read_export(chunked(json.dumps(EXPORT).encode() + b"\n{"), ROOTS)
-
-
-@pytest.mark.parametrize("name", [b'"/build/src/\\ud800.c"', b'"/build/src/\xff.c"'])
-async def test_file_names_can_be_stored_whatever_they_are(name: bytes) -> None:
-    text = json.dumps(EXPORT).encode().replace(b'"/build/src/mm/slub.c"', name)
-    try:
-        coverage = await read_export(chunked(text), ROOTS)
-    except InfraError:
-        return
-    for file in coverage.files:
-        file.path.encode()
 
 
 @pytest.mark.parametrize(
