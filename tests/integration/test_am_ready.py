@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from kwatch.domain.source.posting import am_ready
+from kwatch.domain.source.series import series_digest
+from tests.unit.domain.mailed import Mailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +56,36 @@ def test_git_am_takes_it(tmp_path: Path) -> None:
     git(target, "am", "--quiet", "-3", "--patch-format=mboxrd", stdin=mbox)
     assert git(target, "rev-parse", "HEAD^{tree}") == git(source, "rev-parse", "HEAD^{tree}")
     assert git(target, "log", "--format=%B") == git(source, "log", "--format=%B")
+
+
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"crlf": True},
+    {"encoding": "base64"},
+    {"encoding": "quoted-printable", "crlf": True},
+    {"in_body": True},
+    {"prefix": "Re: [LLVM] [PATCH] ", "footer": "____\nA list\n+line\n", "notes": ""},
+    {"headers": ("Received: from a by b", "Message-ID: <other@example.org>")},
+]
+
+
+def test_mails_with_one_digest_make_one_commit(tmp_path: Path) -> None:
+    """The rules of the digest are git's: the same commit, byte for byte."""
+    git(tmp_path, "init", "-q", ".")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/thing.c").write_text("first\nsecond\nthird\n")
+    git(tmp_path, "add", "lib/thing.c")
+    git(tmp_path, "commit", "-q", "-m", "base")
+    base = git(tmp_path, "rev-parse", "HEAD").strip()
+    made: dict[str, set[str]] = {}
+    other = replace(Mailed(), date="Thu, 05 Sep 2024 04:32:01 +0200")
+    for mailed in (Mailed(), other):
+        for way in WAYS:
+            raw = mailed.raw(**{"headers": ("Message-ID: <x@example.org>",), **way})
+            line = b"From mboxrd@z Mon Sep 17 00:00:00 2001\n"
+            git(tmp_path, "checkout", "-q", base)
+            git(tmp_path, "am", "--quiet", "-3", "--committer-date-is-author-date",
+                "--patch-format=mboxrd", stdin=line + raw)  # fmt: skip
+            commit = git(tmp_path, "rev-parse", "HEAD").strip()
+            made.setdefault(series_digest(line + raw), set()).add(commit)
+    assert [len(commits) for commits in made.values()] == [1, 1]

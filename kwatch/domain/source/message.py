@@ -145,25 +145,37 @@ class _Subject:
 
 def parse(raw: bytes, *, received_at: datetime | None = None) -> Mail | Unreadable:
     """Read one mail; ``received_at`` (aware) is when the archive took it. Never raises."""
+    message = opened(raw)
+    if isinstance(message, Unreadable):
+        return message
     digest = hashlib.sha256(raw).hexdigest()
+    try:
+        return _read(message, digest, received_at)
+    except Exception as error:  # noqa: BLE001 - the parser's failures are the sender's choice
+        return _unreadable(raw, f"{type(error).__name__}: {error}"[:200])
+
+
+def opened(raw: bytes) -> Message | Unreadable:
+    """One mail as the standard library parses it, within the limits above. Never raises."""
     if len(raw) > MAX_MAIL:
-        return Unreadable(digest=digest, reason=f"{len(raw)} bytes, more than {MAX_MAIL}")
+        return _unreadable(raw, f"{len(raw)} bytes, more than {MAX_MAIL}")
     # Some archives put a line of mbox format before the mail.
     content = raw.partition(b"\n")[2] if raw.startswith(b"From ") else raw
     # The parser takes a lone carriage return for a line end too.
     content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if len(_CONTAINER.findall(content)) > MAX_CONTAINERS:
-        return Unreadable(digest=digest, reason=f"more than {MAX_CONTAINERS} nested parts")
+        return _unreadable(raw, f"more than {MAX_CONTAINERS} nested parts")
     if any(len(found[0]) > MAX_CONTENT_HEADER for found in _CONTENT_HEADER.finditer(content)):
-        return Unreadable(
-            digest=digest, reason=f"a Content header of more than {MAX_CONTENT_HEADER} bytes"
-        )
+        return _unreadable(raw, f"a Content header of more than {MAX_CONTENT_HEADER} bytes")
     try:
         parser = email.parser.BytesParser(_part_factory(), policy=email.policy.compat32)
-        message = parser.parsebytes(content)
-        return _read(message, digest, received_at)
+        return parser.parsebytes(content)
     except Exception as error:  # noqa: BLE001 - the parser's failures are the sender's choice
-        return Unreadable(digest=digest, reason=f"{type(error).__name__}: {error}"[:200])
+        return _unreadable(raw, f"{type(error).__name__}: {error}"[:200])
+
+
+def _unreadable(raw: bytes, reason: str) -> Unreadable:
+    return Unreadable(digest=hashlib.sha256(raw).hexdigest(), reason=reason)
 
 
 def _part_factory() -> Callable[..., Message]:
@@ -184,7 +196,7 @@ def normalised(title: str) -> str:
 
 
 def _read(message: Message, digest: str, received_at: datetime | None) -> Mail | Unreadable:
-    headers = _headers(message)
+    headers = header_values(message)
     message_ids = _message_ids(headers, "message-id")
     if not message_ids:
         return Unreadable(digest=digest, reason="no Message-ID")
@@ -194,7 +206,7 @@ def _read(message: Message, digest: str, received_at: datetime | None) -> Mail |
     recipients = (*_addresses(headers, "to"), *_addresses(headers, "cc"))
     body = _body(message)
     has_diff = bool(_DIFF.search(body))
-    subject = " ".join(_decoded("".join(headers.get("subject", [])[:1])).split())
+    subject = " ".join(decoded("".join(headers.get("subject", [])[:1])).split())
     reading = _subject(subject, has_diff=has_diff)
     submitted = " ".join(headers.get("auto-submitted", [])).strip().lower()
     return Mail(
@@ -225,7 +237,7 @@ def _read(message: Message, digest: str, received_at: datetime | None) -> Mail |
     )
 
 
-def _headers(message: Message) -> dict[str, list[str]]:
+def header_values(message: Message) -> dict[str, list[str]]:
     """Every header by its name in lower case; what is not ASCII is taken for UTF-8."""
     headers: dict[str, list[str]] = {}
     for name, value in message.raw_items():
@@ -254,24 +266,24 @@ def _addresses(headers: dict[str, list[str]], name: str) -> list[tuple[str, str]
         text = " ".join(headers.get(name, []))
         pairs = [("", address) for address in _IN_ANGLES.findall(text)]
     return [
-        (" ".join(_decoded(who).split()), address.lower())
+        (" ".join(decoded(who).split()), address.lower())
         for who, address in pairs
         if _ADDRESS.fullmatch(address) and not address.startswith("=?")
     ]
 
 
-def _decoded(value: str) -> str:
+def decoded(value: str) -> str:
     """A header with its RFC 2047 words decoded, as far as they can be."""
     try:
         words = email.header.decode_header(value)
     except Exception:  # noqa: BLE001 - the parser's failures are the sender's choice
         return value
     return "".join(
-        word if isinstance(word, str) else _text(word, charset) for word, charset in words
+        word if isinstance(word, str) else text_of(word, charset) for word, charset in words
     )
 
 
-def _text(octets: bytes, charset: str | None) -> str:
+def text_of(octets: bytes, charset: str | None) -> str:
     """Decode by a charset that mail really uses; any other name is taken for UTF-8.
 
     Some codecs of the standard library take quadratic time, or are no charsets at all.
@@ -311,7 +323,7 @@ def _part(part: Message) -> str:
         charset = part.get_content_charset()
     except Exception:  # noqa: BLE001 - the parser's failures are the sender's choice
         octets, charset = part.as_bytes(), None
-    return _text(octets, charset) if isinstance(octets, bytes) else ""
+    return text_of(octets, charset) if isinstance(octets, bytes) else ""
 
 
 def _subject(subject: str, *, has_diff: bool) -> _Subject:

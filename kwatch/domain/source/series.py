@@ -6,6 +6,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from kwatch.domain.source.patch import read_patch, split_mbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCHEMA = 1
+"""Number of the rules below; part of each digest. A golden test pins both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +35,42 @@ class Series:
 
 
 def series_digest(mbox: bytes) -> str:
-    """The identity of a series: SHA-256 of exactly what is applied."""
-    return hashlib.sha256(mbox).hexdigest()
+    """The identity of the patches in an mboxrd file: see :func:`patch_digest`."""
+    return digest_of([patch_digest(raw) for raw in split_mbox(mbox)])
+
+
+def digest_of(patches: Sequence[str]) -> str:
+    """The identity of a series, from those of its patches in their order."""
+    return _digest(f"kwatch series {SCHEMA}", str(len(patches)), *patches)
+
+
+def patch_digest(raw: bytes) -> str:
+    """The identity of one mailed patch: what ``git am`` puts into the commit.
+
+    One patch read through two lists, in another transfer encoding or with a footer below its
+    signature is one patch. A mail that cannot be read is known by its bytes.
+    """
+    patch = read_patch(raw)
+    if patch is None:
+        return _digest(f"kwatch unread patch {SCHEMA}", raw)
+    return _digest(
+        f"kwatch patch {SCHEMA}",
+        patch.author,
+        patch.address,
+        patch.date,
+        patch.message,
+        patch.diff,
+    )
+
+
+def _digest(*fields: str | bytes) -> str:
+    """SHA-256 (hex) over the fields, each behind its length in 8 bytes, big endian."""
+    digest = hashlib.sha256()
+    for field in fields:
+        data = field.encode("utf-8", "surrogatepass") if isinstance(field, str) else field
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()
 
 
 class PatchFate(StrEnum):
