@@ -277,7 +277,7 @@ def _correspondence(settings: Settings, tree: str, series: str | None) -> Corres
 
 
 async def _series_from_files(settings: Settings, database: Database) -> None:
-    """Patches that the operator keeps as files are accepted by being there."""
+    """Patches that the operator keeps as files are accepted, and current, by being there."""
     for watched in settings.series:
         if not watched.files:
             continue
@@ -295,7 +295,7 @@ async def _series_from_files(settings: Settings, database: Database) -> None:
 
 
 def _put_series(tx: Transaction, series: Series, mbox: bytes) -> None:
-    if versions.put(tx, series, mbox):
+    if versions.use(tx, series, mbox):
         record.plan_newest(tx, now=series.posted_at)
 
 

@@ -14,16 +14,41 @@ if TYPE_CHECKING:
 
 
 def put(tx: Transaction, series: Series, mbox: bytes) -> bool:
-    """Keep a series; True if it was not known."""
+    """Keep a series; True if it was not known, or not accepted and is now.
+
+    In the latter case the mails of the accepted posting replace those of the held one.
+    """
     return (
         tx.execute(
             "INSERT INTO series (digest, name, title, origin, patches, accepted_by, posted_at,"
-            " mbox) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING digest",
+            " mbox) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET"
+            " name = excluded.name, title = excluded.title, origin = excluded.origin,"
+            " patches = excluded.patches, accepted_by = excluded.accepted_by,"
+            " posted_at = excluded.posted_at, mbox = excluded.mbox"
+            " WHERE accepted_by IS NULL AND excluded.accepted_by IS NOT NULL RETURNING digest",
             (series.digest, series.name, series.title, series.origin, series.patches,
              series.accepted_by, series.posted_at, mbox),
         ).fetchone()
         is not None
     )  # fmt: skip
+
+
+def use(tx: Transaction, series: Series, mbox: bytes) -> bool:
+    """Make an accepted series the current one of its name; True if it was not.
+
+    A known series, used before another one, becomes the newest again.
+    """
+    before = current(tx, series.name)
+    if before is not None and before.digest == series.digest:
+        return False
+    put(tx, series, mbox)
+    # The clock may have been set back since the other one came.
+    tx.execute(
+        "UPDATE series SET posted_at = max(?, (SELECT coalesce(max(posted_at), 0) + 0.001"
+        " FROM series WHERE name = ? AND digest != ?)) WHERE digest = ?",
+        (series.posted_at, series.name, series.digest, series.digest),
+    )
+    return True
 
 
 def accept(tx: Transaction, digest: str, *, by: str) -> Series | None:
