@@ -164,6 +164,19 @@ class Git:
             check=check,
         )
 
+    async def beginning(self, blob: str, size: int) -> bytes:
+        """The first ``size`` bytes of a blob, which may be of any size."""
+        data = b""
+        argv = ("git", "cat-file", "blob", blob)
+        async with (
+            asyncio.timeout(60),
+            process.spawn(argv, cwd=self.directory, env=GIT_ENVIRONMENT) as child,
+        ):
+            assert child.stdout is not None  # noqa: S101 - spawn made the pipes
+            while len(data) < size and (piece := await child.stdout.read(size)):
+                data += piece
+        return data[:size]
+
     async def create(self) -> None:
         """Make the directory a bare repository unless it is one; finish one that is half made."""
         self.directory.mkdir(parents=True, exist_ok=True)

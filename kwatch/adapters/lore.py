@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from kwatch.adapters.git import Git
+from kwatch.domain.source.message import MAX_HEADER, message_id_of
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class TooLarge:
     epoch: int
     commit: str
     size: int
+    message_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,7 +379,10 @@ async def _read(
         if size in {"missing", "0"}:
             continue
         if int(size) > MAX_MAIL:
-            too_large.append(TooLarge(epoch=epoch, commit=commit.id, size=int(size)))
+            message_id = message_id_of(await git.beginning(blob, MAX_HEADER))
+            too_large.append(
+                TooLarge(epoch=epoch, commit=commit.id, size=int(size), message_id=message_id)
+            )
         else:
             wanted.append((commit, blob, int(size)))
     mails: list[RawMail] = []

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from kwatch.domain.mail.story import Delivery, Letter, Release
 from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.source.posting import PostingMail
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
 from kwatch.domain.trial.observation import (
@@ -35,10 +36,9 @@ class Watched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListMail:
-    """A patch mail of a list, kept until its posting is complete."""
+    """A cover letter or patch of a list, kept until its posting is complete."""
 
-    message_id: str
-    received_at: float
+    header: PostingMail
     raw: bytes
 
 

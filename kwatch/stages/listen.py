@@ -3,31 +3,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.lore import Cursor, RawMail
+from kwatch.adapters import mail_reader
+from kwatch.adapters.lore import Cursor
+from kwatch.adapters.mail_reader import Unread
 from kwatch.domain.facts import Heard, ListMail, Posted
-from kwatch.domain.source.message import Mail, MailKind, parse
-from kwatch.domain.source.posting import Acceptance, acceptance, am_ready, assemble, follows
-from kwatch.domain.source.series import Series, series_digest
-from kwatch.store import cursors, mail
+from kwatch.domain.source.inbox import WithFresh, find
+from kwatch.domain.source.posting import Acceptance, PostingMail, acceptance, mboxrd
+from kwatch.domain.source.series import Series, digest_of
+from kwatch.store import cursors, inbox, mail, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kwatch.adapters.lore import Lore
+    from kwatch.adapters.lore import Batch, Lore
     from kwatch.domain.lab.job import Job
     from kwatch.domain.source.mailing_list import MailingList
     from kwatch.domain.source.posting import Posting, SeriesRule
-    from kwatch.store.database import Database
+    from kwatch.store.database import Database, Transaction
 
 log = logging.getLogger(__name__)
 
-# How long the mails of a posting that is not complete are waited for.
 MEMORY = timedelta(days=60)
+"""How long the mails of an incomplete posting are of use."""
+
+MAX_POSTING = 64 << 20
+"""Bytes of all patches of a posting; the largest real ones have some 10 MiB."""
 
 
 async def run(
@@ -47,15 +51,15 @@ async def run(
     since = source.since or now
     known = await database.read(cursors.value, f"list:{job.key}")
     batch = await lore.poll(source.url, Cursor.from_json(known) if known else None, since=since)
-    own = await database.read(mail.own_message_ids)
     watched = rules.get(job.key, ())
-    fresh = [kept for item in batch.mails if watched and isinstance(item, RawMail)
-             and (kept := _kept(item, own))]  # fmt: skip
+    fresh: list[ListMail] = []
     posted: list[Posted] = []
+    if watched:
+        own = await database.read(mail.own_message_ids)
+        fresh = [one for one in await _read(job.key, batch) if one.header.message_id not in own]
     if fresh:
-        stored = await database.read(mail.posting_mails, since=(now - MEMORY).timestamp())
-        # A busy list has tens of thousands of patches in that time.
-        posted = await asyncio.to_thread(_postings, (*stored, *fresh), watched)
+        earliest = (now - MEMORY).timestamp()
+        posted = await database.read(_postings, job.key, fresh, watched, since=earliest)
     return Heard(
         source=job.key,
         cursor=batch.cursor.to_json(),
@@ -65,61 +69,86 @@ async def run(
     )
 
 
-def _kept(item: RawMail, own: frozenset[str]) -> ListMail | None:
-    """The mail if it is part of a posting, and not one that this lab sent itself."""
-    parsed = parse(item.raw, received_at=item.received_at)
-    if not isinstance(parsed, Mail):
-        log.warning("a mail in epoch %d cannot be read: %s", item.epoch, parsed.reason)
-        return None
-    if parsed.kind is MailKind.OTHER or parsed.auto_submitted or parsed.message_id in own:
-        return None
-    return ListMail(
-        message_id=parsed.message_id, received_at=item.received_at.timestamp(), raw=item.raw
-    )
+async def _read(source: str, batch: Batch) -> list[ListMail]:
+    """The cover letters and patches of a batch; a mail that cannot be read is logged."""
+    for large in batch.too_large:
+        log.warning(
+            "list %s: mail %s (epoch %d, commit %s) is skipped: %d bytes",
+            source, large.message_id, large.epoch, large.commit, large.size,
+        )  # fmt: skip
+    if not batch.mails:
+        return []
+    kept = []
+    answers = await mail_reader.read_mails(batch.mails)
+    for item, answer in zip(batch.mails, answers, strict=True):
+        if isinstance(answer, Unread):
+            log.warning(
+                "list %s: mail %s (epoch %d, commit %s) is skipped: %s",
+                source, answer.message_id, item.epoch, item.commit, answer.reason,
+            )  # fmt: skip
+        elif isinstance(answer, PostingMail):
+            kept.append(ListMail(header=answer, raw=item.raw))
+    return kept
 
 
-def _postings(kept: Sequence[ListMail], rules: Sequence[SeriesRule]) -> list[Posted]:
-    """Every complete posting among the mails that belongs to a watched series.
-
-    Of mails with one Message-ID the first counts, or anybody could change a posting afterwards.
-    """
-    firsts: dict[str, ListMail] = {}
-    for one in kept:
-        firsts.setdefault(one.message_id, one)
-    raws = {one.message_id: one.raw for one in firsts.values()}
-    postings = assemble(
-        parsed
-        for one in firsts.values()
-        if isinstance(
-            parsed := parse(one.raw, received_at=datetime.fromtimestamp(one.received_at, UTC)), Mail
-        )
-    )
-    found = []
+def _postings(
+    tx: Transaction,
+    source: str,
+    fresh: Sequence[ListMail],
+    rules: Sequence[SeriesRule],
+    *,
+    since: float,
+) -> list[Posted]:
+    """The complete postings of the watched series that are news to the store."""
+    raws: dict[str, bytes] = {}
+    for one in fresh:
+        raws.setdefault(one.header.message_id, one.raw)
+    mails = WithFresh(inbox.Stored(tx, since=since), [one.header for one in fresh])
+    known = versions.accepted(tx)
+    posted = []
     for rule in rules:
-        members: list[Posting] = []
-        for posting in postings:
-            reason = follows(posting, rule, members)
-            if reason is None:
+        found = find(rule, raws.keys(), mails)
+        if found.cut:
+            log.warning("list %s: too many mails look like series %s", source, rule.name)
+        for posting in found.postings:
+            is_trusted = acceptance(posting, rule) is Acceptance.ACCEPTED
+            patches = [found.mails[patch.message_id] for patch in posting.patches]
+            digest = digest_of([patch.patch or patch.digest for patch in patches])
+            if digest in known and (known[digest] or not is_trusted):
                 continue
-            members.append(posting)
-            if posting.complete:
-                found.append(_posted(posting, rule, raws))
-    return found
+            size = sum(
+                inbox.size(tx, one.message_id) or len(raws[one.message_id]) for one in patches
+            )
+            if size > MAX_POSTING:
+                log.warning(
+                    "list %s: posting %s is skipped: its patches have %d bytes",
+                    source, posting.root, size,
+                )  # fmt: skip
+                continue
+            mbox = mboxrd(_sources(tx, patches, raws))
+            posted.append(
+                Posted(series=_series(posting, rule, digest, is_trusted=is_trusted), mbox=mbox)
+            )
+    return posted
 
 
-def _posted(posting: Posting, rule: SeriesRule, raws: Mapping[str, bytes]) -> Posted:
-    mbox = am_ready([raws[patch.message_id] for patch in posting.patches])
-    is_trusted = acceptance(posting, rule) is Acceptance.ACCEPTED
+def _sources(
+    tx: Transaction, patches: Sequence[PostingMail], fresh: Mapping[str, bytes]
+) -> Iterator[bytes]:
+    """The mails as they came; what is stored counts before what came again."""
+    for patch in patches:
+        stored = inbox.raw(tx, patch.message_id)
+        yield fresh[patch.message_id] if stored is None else stored
+
+
+def _series(posting: Posting, rule: SeriesRule, digest: str, *, is_trusted: bool) -> Series:
     seen = posting.first_seen
-    return Posted(
-        series=Series(
-            name=rule.name,
-            digest=series_digest(mbox),
-            title=posting.title,
-            origin=posting.root,
-            patches=posting.total,
-            accepted_by="the list of trusted senders" if is_trusted else None,
-            posted_at=seen.timestamp() if seen else 0.0,
-        ),
-        mbox=mbox,
+    return Series(
+        name=rule.name,
+        digest=digest,
+        title=posting.title,
+        origin=posting.root,
+        patches=posting.total,
+        accepted_by="the list of trusted senders" if is_trusted else None,
+        posted_at=seen.timestamp() if seen else 0.0,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Mail in and out: patch mails that wait for their posting, and the outbox.
+"""The outbox.
 
 A Message-ID is stored before SMTP sees it. A crash after the server took the mail sends it again
 with the same Message-ID, so that the archive has it once. Every change of a mail's state goes
@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kwatch.domain.facts import ListMail
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.mail.letter import dated
 from kwatch.domain.mail.story import (
@@ -48,31 +47,6 @@ class StoredMail:
     state: MailState
     recipients: tuple[str, ...]
     waiting: tuple[str, ...]
-
-
-def keep_postings(tx: Transaction, source: str, mails: Sequence[ListMail]) -> None:
-    """Keep patch mails until their posting is complete; a Message-ID counts once."""
-    tx.executemany(
-        "INSERT INTO posting_mail (message_id, list, received_at, raw) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
-        [(mail.message_id, source, mail.received_at, mail.raw) for mail in mails],
-    )
-
-
-def posting_mails(tx: Transaction, *, since: float) -> tuple[ListMail, ...]:
-    """The patch mails of all lists that came after ``since``, in the order they came.
-
-    What several lists carry is kept once, under whichever had it first.
-    """
-    rows = tx.execute(
-        "SELECT message_id, received_at, raw FROM posting_mail WHERE received_at >= ?"
-        " ORDER BY received_at, message_id",
-        (since,),
-    )
-    return tuple(
-        ListMail(message_id=row["message_id"], received_at=row["received_at"], raw=row["raw"])
-        for row in rows
-    )
 
 
 def put_letter(tx: Transaction, letter: Letter, release: Release, *, now: float) -> int | None:

@@ -45,7 +45,7 @@ from kwatch.domain.verdict.regression import (
     Worse,
     judge_key,
 )
-from kwatch.store import cursors, history, mail, problems, queue, versions
+from kwatch.store import cursors, history, inbox, mail, problems, queue, versions
 from kwatch.store.codec import encode
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _watched(tx: Transaction, facts: Watched, *, now: float) -> None:
 
 def _heard(tx: Transaction, facts: Heard, *, now: float) -> None:
     cursors.looked(tx, f"list:{facts.source}", facts.cursor, now=now)
-    mail.keep_postings(tx, facts.source, facts.mails)
+    inbox.keep(tx, facts.source, facts.mails)
     is_news = False
     for posted in facts.posted:
         is_new = versions.put(tx, posted.series, posted.mbox)

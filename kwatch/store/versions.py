@@ -66,6 +66,12 @@ def newest_first(tx: Transaction) -> tuple[Series, ...]:
     return tuple(_series(row) for row in rows)
 
 
+def accepted(tx: Transaction) -> dict[str, bool]:
+    """The digest of every known series, and whether it is accepted."""
+    rows = tx.execute("SELECT digest, accepted_by IS NOT NULL AS accepted FROM series")
+    return {row["digest"]: bool(row["accepted"]) for row in rows}
+
+
 def current(tx: Transaction, name: str) -> Series | None:
     """The newest accepted version of a watched series."""
     row = tx.execute(

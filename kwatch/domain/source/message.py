@@ -22,7 +22,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MAX_MAIL = 2 << 20
 """Bytes of the largest mail that is read."""
@@ -45,11 +45,23 @@ MAX_REPEATS = 20
 MAX_REFERENCES = 200
 """Message-IDs of a header that are kept: the first, the root of the thread, and the last ones."""
 
+MAX_SUBJECT = 1000
+"""Characters of a subject that are read."""
+
+MAX_NAMED = 2000
+"""New files of a mail that are kept, and links."""
+
+MAX_LINK = 900
+"""Characters of a Message-ID in a link."""
+
 _CONTAINER = re.compile(rb"^content-type:\s*(?:multipart|message)/", re.IGNORECASE | re.MULTILINE)
 _CONTENT_HEADER = re.compile(
     rb"^content-[a-z-]{1,40}:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE
 )
 _MESSAGE_ID = re.compile(r"<([\x21-\x3b\x3d\x3f-\x7e]{3,900})>")
+_RAW_MESSAGE_ID = re.compile(
+    rb"^message-id:\s*<([\x21-\x3b\x3d\x3f-\x7e]{1,900})>", re.IGNORECASE | re.MULTILINE
+)
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,200}@[A-Za-z0-9][A-Za-z0-9.-]{0,200}")
 _IN_ANGLES = re.compile(r"<([^<>\s]{3,400})>")
 _CHARSET = re.compile(
@@ -190,6 +202,12 @@ def _part_factory() -> Callable[..., Message]:
     return create
 
 
+def message_id_of(raw: bytes) -> str:
+    """The Message-ID of a mail that cannot be read, for the journal; "unknown" without one."""
+    found = _RAW_MESSAGE_ID.search(raw[:MAX_HEADER])
+    return found[1].decode("ascii", "replace") if found else "unknown"
+
+
 def normalised(title: str) -> str:
     """A title for comparison: letters and digits only, in lower case."""
     return " ".join(re.findall(r"\w+", title.casefold()))
@@ -206,7 +224,7 @@ def _read(message: Message, digest: str, received_at: datetime | None) -> Mail |
     recipients = (*_addresses(headers, "to"), *_addresses(headers, "cc"))
     body = _body(message)
     has_diff = bool(_DIFF.search(body))
-    subject = " ".join(decoded("".join(headers.get("subject", [])[:1])).split())
+    subject = " ".join(decoded("".join(headers.get("subject", [])[:1])).split())[:MAX_SUBJECT]
     reading = _subject(subject, has_diff=has_diff)
     submitted = " ".join(headers.get("auto-submitted", [])).strip().lower()
     return Mail(
@@ -229,8 +247,8 @@ def _read(message: Message, digest: str, received_at: datetime | None) -> Mail |
         version=reading.version,
         has_diffstat=bool(_DIFFSTAT.search(body)),
         has_diff=has_diff,
-        new_files=tuple(dict.fromkeys((*_NEW_FILE.findall(body), *_CREATED.findall(body)))),
-        links=tuple(dict.fromkeys(link.rstrip(".,;:)'\"") for link in _LINK.findall(body))),
+        new_files=_some((*_NEW_FILE.findall(body), *_CREATED.findall(body))),
+        links=_some(link.rstrip(".,;:)'\"")[:MAX_LINK] for link in _LINK.findall(body)),
         change_id=_first(_CHANGE_ID, body),
         base_commit=_first(_BASE_COMMIT, body),
         auto_submitted=submitted not in {"", "no"},
@@ -350,6 +368,11 @@ def _subject(subject: str, *, has_diff: bool) -> _Subject:
         total=total,
         version=int(versions[0][1]) if versions else 1,
     )
+
+
+def _some(found: Iterable[str]) -> tuple[str, ...]:
+    """What a body names, once each, of the first MAX_NAMED."""
+    return tuple(itertools.islice(dict.fromkeys(found), MAX_NAMED))
 
 
 def _first(pattern: re.Pattern[str], body: str) -> str | None:

@@ -67,7 +67,7 @@ def read_patch(raw: bytes) -> Patch | None:
     message = opened(raw)
     if isinstance(message, Unreadable):
         return None
-    body = raw.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
+    body = raw.replace(b"\r\n", b"\n").partition(b"\n\n")[2].rstrip(b"\n")
     try:
         patch = _patch(message)
         # The parser takes a lone carriage return for a line end, git does not.

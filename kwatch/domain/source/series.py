@@ -52,7 +52,9 @@ def patch_digest(raw: bytes) -> str:
     """
     patch = read_patch(raw)
     if patch is None:
-        return _digest(f"kwatch unread patch {SCHEMA}", raw)
+        content = raw.partition(b"\n")[2] if raw.startswith(b"From ") else raw
+        content = content.replace(b"\r\n", b"\n").rstrip(b"\n")
+        return _digest(f"kwatch unread patch {SCHEMA}", content)
     return _digest(
         f"kwatch patch {SCHEMA}",
         patch.author,

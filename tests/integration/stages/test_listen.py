@@ -208,15 +208,14 @@ async def test_of_two_mails_with_one_message_id_the_first_counts(lab: Lab) -> No
     await lab.deliver(one.replace(b"guest send", b"guest sell"), two, day=2)
     await lab.look()
     (series,) = await lab.series()
-    (posted,) = (await replayed(lab)).posted
-    assert posted.series.digest == series.digest
-    assert b"guest sell" not in posted.mbox
-
-
-async def replayed(lab: Lab) -> Heard:
-    """All that is known, after one more patch mail of somebody else."""
+    mbox = await lab.database.read(versions.mbox, series.digest)
+    assert b"guest send" in mbox
+    assert b"guest sell" not in mbox
+    # Neither when a mail of somebody else comes, nor from the beginning of the list.
     await lab.deliver(b"x\n" + patch_mail("bystander", "other/file.c"), day=3)
-    return await lab.look()
+    assert (await lab.look()).posted == ()
+    await lab.database.write(lambda tx: tx.execute("DELETE FROM cursor"))
+    assert (await lab.look()).posted == ()
 
 
 async def test_our_own_mails_and_machines_are_not_listened_to(lab: Lab) -> None:
@@ -262,6 +261,49 @@ async def test_hostile_mails_stop_nothing(lab: Lab) -> None:
         await lab.deliver(b"x\n" + raw)
     await lab.deliver(*mails())
     assert len((await lab.look()).posted) == 1
+
+
+async def test_mails_that_are_left_out_are_named(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mail that cannot be read, one that is too large: list and Message-ID are in the journal."""
+    head = b"x\nMessage-ID: <%s@example.org>\nFrom: a <a@example.org>\nSubject: [PATCH] x\n"
+    await lab.deliver(head % b"parts" + b"Content-Type: message/rfc822\n\n" * 20)
+    await lab.deliver(head % b"large" + b"\n" + b"diff --git a/x b/x\n" * 200_000)
+    await lab.deliver(*mails())
+    assert len((await lab.look()).posted) == 1
+    assert "list llvm: mail parts@example.org" in caplog.text
+    assert "nested parts" in caplog.text
+    assert "list llvm: mail large@example.org" in caplog.text
+
+
+async def test_a_posting_of_too_many_bytes_is_named(
+    lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "MAX_POSTING", 1000)
+    await lab.deliver(*mails())
+    facts = await lab.look()
+    assert (len(facts.mails), facts.posted) == (3, ())
+    assert "posting 20261110000000.4711-1-author@example.org is skipped" in caplog.text
+
+
+async def test_one_posting_through_two_lists_is_one_series(lab: Lab) -> None:
+    """Each list adds headers and a footer of its own, and a Message-ID may be rewritten."""
+    lab.rules[OTHER] = [TRUSTED]
+    await lab.deliver(*mails())
+    await lab.look()
+    (held,) = await lab.series()
+    assert held.accepted_by is None
+    await lab.deliver(*[
+        raw.replace(b"Message-I", b"List-Id: <other.example.org>\nMessage-I", 1)
+        .replace(b"20261110000000.4711", b"rewritten").replace(b"[PATCH", b"[OTHER] [PATCH", 1)
+        + b"____\nother mailing list\n"
+        for raw in mails()
+    ], to=OTHER)  # fmt: skip
+    await lab.look(OTHER)
+    (series,) = await lab.series()
+    assert series.digest == held.digest
+    assert series.accepted_by == "the list of trusted senders"
 
 
 async def test_an_archive_that_is_away_is_the_labs_trouble(lab: Lab) -> None:

@@ -165,10 +165,46 @@ CREATE TABLE observation (
 
 CREATE INDEX observation_waits ON observation (waits_kind, waits_key) WHERE outcome IS NULL;
 
+CREATE TABLE posting_key (
+    key TEXT NOT NULL,
+    message_id TEXT NOT NULL REFERENCES posting_mail (message_id),
+    PRIMARY KEY (key, message_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE posting_list (
+    message_id TEXT NOT NULL,
+    list TEXT NOT NULL,
+    PRIMARY KEY (message_id, list)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE posting_mail (
     message_id TEXT PRIMARY KEY,
-    list TEXT NOT NULL,
     received_at REAL NOT NULL,
+    sent_at REAL,
+    kind TEXT NOT NULL,
+    part INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    address TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    title TEXT NOT NULL,
+    prefixes TEXT NOT NULL,
+    in_reply_to TEXT,
+    refs TEXT NOT NULL,
+    has_diff INTEGER NOT NULL,
+    new_files TEXT NOT NULL,
+    links TEXT NOT NULL,
+    change_id TEXT,
+    base_commit TEXT,
+    digest TEXT NOT NULL,
+    patch TEXT
+) STRICT;
+
+CREATE INDEX posting_mail_root ON posting_mail (received_at, title, message_id) WHERE part <= 1;
+
+CREATE TABLE posting_raw (
+    message_id TEXT PRIMARY KEY REFERENCES posting_mail (message_id),
     raw BLOB NOT NULL
 ) STRICT;
 
