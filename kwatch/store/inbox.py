@@ -34,16 +34,16 @@ def keep(tx: Transaction, source: str, mails: Sequence[ListMail]) -> None:
     """Keep what the list ``source`` carried. A Message-ID counts once, whatever came later."""
     for one in mails:
         header = one.header
-        tx.execute(
-            "INSERT INTO posting_list (message_id, list) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (header.message_id, source),
-        )
         stored = tx.execute(
             f"INSERT INTO posting_mail ({', '.join(_COLUMNS)})"
             f" VALUES ({', '.join('?' for _ in _COLUMNS)}) ON CONFLICT DO NOTHING"
             " RETURNING message_id",
             _row(header),
         ).fetchone()
+        tx.execute(
+            "INSERT INTO posting_list (message_id, list) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (header.message_id, source),
+        )
         if stored is None:
             continue
         tx.execute(

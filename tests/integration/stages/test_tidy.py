@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,16 +20,19 @@ from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.adapters.kernel import kbuild
+from kwatch.domain.facts import ListMail
 from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.lab.job import WHOLE, Job, JobKind
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.source.message import MailKind
+from kwatch.domain.source.posting import PostingMail
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
 from kwatch.domain.trial.observation import Outcome, Trial
 from kwatch.domain.verdict.investigation import Goal
 from kwatch.domain.verdict.regression import Regression, RegressionState, TagResult
 from kwatch.stages import tidy as stage
-from kwatch.store import history, mail, problems, queue, tidy, versions
+from kwatch.store import history, inbox, problems, queue, tidy, versions
 from kwatch.store.database import Database
 from tests.unit.domain import trials
 from tests.unit.domain.trials import VARIANT
@@ -256,10 +260,8 @@ async def test_rows_of_the_past_are_deleted_and_no_others(lab: Lab) -> None:
                 "INSERT INTO job (id, kind, key, state, run_after, created_at, ended_at)"
                 " VALUES (?, ?, 'k', ?, 0, 0, ?)", (number, kind, state, ended),
             )  # fmt: skip
-        tx.executemany(
-            "INSERT INTO posting_mail VALUES (?, 'list', ?, x'00')",
-            [("old", NOW - 91 * DAY), ("root", NOW - 91 * DAY), ("new", NOW - 89 * DAY)],
-        )
+        for name, days in (("old", 91), ("root", 91), ("new", 89)):
+            inbox.keep(tx, "list", [list_mail(name, at=NOW - days * DAY)])
         series = Series(
             name="s", digest="d", title="t", origin="root", patches=1, accepted_by=None,
             posted_at=0.0,
@@ -272,8 +274,26 @@ async def test_rows_of_the_past_are_deleted_and_no_others(lab: Lab) -> None:
         lambda tx: [row["id"] for row in tx.execute("SELECT id FROM job ORDER BY id")]
     )
     assert left == [1, 3, 4, 5]
-    mails = await lab.database.read(mail.posting_mails, since=0.0)
-    assert {one.message_id for one in mails} == {"root", "new"}
+    rows = await lab.database.read(
+        lambda tx: tx.execute(
+            "SELECT message_id FROM posting_mail UNION ALL SELECT message_id FROM posting_raw"
+            " UNION ALL SELECT message_id FROM posting_list"
+            " UNION ALL SELECT message_id FROM posting_key"
+        ).fetchall()
+    )
+    assert {row["message_id"] for row in rows} == {"root", "new"}
+
+
+def list_mail(name: str, *, at: float) -> ListMail:
+    """A patch that came at a moment."""
+    header = PostingMail(
+        digest=name, message_id=name, in_reply_to=None, references=(), from_name="A",
+        from_address="a@example.org", subject=f"[PATCH] {name}", date=None,
+        received_at=datetime.fromtimestamp(at, UTC), kind=MailKind.PATCH, prefixes=(), title=name,
+        index=1, total=1, version=1, has_diff=True, new_files=(), links=(), change_id=None,
+        base_commit=None,
+    )  # fmt: skip
+    return ListMail(header=header, raw=b"raw")
 
 
 async def test_evidence_of_an_open_regression_is_protected(lab: Lab) -> None:

@@ -167,12 +167,14 @@ CREATE INDEX observation_waits ON observation (waits_kind, waits_key) WHERE outc
 
 CREATE TABLE posting_key (
     key TEXT NOT NULL,
-    message_id TEXT NOT NULL REFERENCES posting_mail (message_id),
+    message_id TEXT NOT NULL REFERENCES posting_mail (message_id) ON DELETE CASCADE,
     PRIMARY KEY (key, message_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX posting_key_mail ON posting_key (message_id);
+
 CREATE TABLE posting_list (
-    message_id TEXT NOT NULL,
+    message_id TEXT NOT NULL REFERENCES posting_mail (message_id) ON DELETE CASCADE,
     list TEXT NOT NULL,
     PRIMARY KEY (message_id, list)
 ) STRICT, WITHOUT ROWID;
@@ -204,7 +206,7 @@ CREATE TABLE posting_mail (
 CREATE INDEX posting_mail_root ON posting_mail (received_at, title, message_id) WHERE part <= 1;
 
 CREATE TABLE posting_raw (
-    message_id TEXT PRIMARY KEY REFERENCES posting_mail (message_id),
+    message_id TEXT PRIMARY KEY REFERENCES posting_mail (message_id) ON DELETE CASCADE,
     raw BLOB NOT NULL
 ) STRICT;
 
