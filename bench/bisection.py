@@ -28,10 +28,9 @@ LIMIT = 0.2
 _BUILDS = """
 SELECT b.took, o.rebuild, o.commit_id,
     EXISTS (SELECT 1 FROM revision AS r WHERE r.commit_id = o.commit_id) AS is_tag
-FROM build AS b JOIN observation AS o ON o.build_key = b.key
-JOIN variant AS v ON v.digest = o.variant
-WHERE json_extract(v.variant, '$.series') IS NOT NULL AND o.repeat = 0
-GROUP BY b.key ORDER BY b.at
+FROM build AS b JOIN result AS o ON o.build_row = b.row
+WHERE o.series IS NOT NULL AND o.repeat = 0
+GROUP BY b.row ORDER BY b.at
 """
 
 

@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import tempfile
 import time
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -24,15 +23,15 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.guest import qemu
 from kwatch.adapters.guest.initramfs import build_initramfs
 from kwatch.domain.boot.ending import BootEnd
-from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.recipe.arch import X86_64
+from kwatch.domain.recipe.boot import Accelerator
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.lab.process import call
 from tests.lab.sshd import SshHost
-from tests.long.bootbench import BUSYBOX, PROFILE, BootBench
+from tests.long.bootbench import BUSYBOX, PROFILE, BootBench, changed
 
 if TYPE_CHECKING:
-    from kwatch.domain.boot.watch import BootProfile
+    from kwatch.domain.boot.care import BootProfile
 
 FOLDER = Path("/var/tmp/kwatch-misdeeds")  # noqa: S108 - kept on purpose
 LIMIT = 1.5
@@ -49,7 +48,7 @@ def main() -> None:
 
 
 async def _measure(kernel: Kernel, runs: int) -> None:
-    profile = replace(PROFILE, commands=("cat /proc/version",))
+    profile = changed(PROFILE, commands=("cat /proc/version",))
     took: dict[str, list[float]] = {"bare QEMU": [], "kwatch, host new": [], "kwatch": []}
     with tempfile.TemporaryDirectory(prefix="kwatch-bench-") as name:
         folder = Path(name)
@@ -84,9 +83,9 @@ async def _bare(kernel: Kernel, profile: BootProfile, folder: Path) -> float:
         build_initramfs(
             arch=X86_64,
             busybox=BUSYBOX["x86_64"].read_bytes(),
-            commands=profile.commands,
-            counters=profile.counters,
-            command_timeout=timedelta(seconds=profile.command_timeout),
+            commands=profile.recipe.commands,
+            counters=profile.recipe.counters,
+            command_timeout=timedelta(seconds=profile.care.command_timeout),
         )
     )
     argv = qemu.command(

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest import qemu
 from kwatch.adapters.guest.initramfs import build_initramfs
-from kwatch.domain.boot.channel import BlobDone, ChannelReader, Counters
-from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.boot.channel import BlobDone, ChannelReader
 from kwatch.domain.recipe.arch import ARCHES
+from kwatch.domain.recipe.boot import Accelerator, Counters
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.long import arm64kernel
 from tests.long.bootbench import BUSYBOX, PROFILE
 
 if TYPE_CHECKING:
-    from kwatch.domain.boot.watch import BootProfile
+    from kwatch.domain.boot.care import BootProfile
 
 FOLDER = Path("/var/tmp/kwatch-misdeeds")  # noqa: S108 - kept on purpose
 MIB = 1 << 20
@@ -43,7 +43,7 @@ NO_VIRTIO = "initcall_blacklist=virtio_console_init"
 
 def send(profile: BootProfile, kernel: Path) -> tuple[str, float]:
     """Which file of the run the blob came in, and the bytes a second."""
-    arch = ARCHES[profile.arch]
+    arch = ARCHES[profile.recipe.arch]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         initramfs = folder / "initramfs"

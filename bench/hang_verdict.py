@@ -12,13 +12,12 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from kwatch.domain.boot.phase import Deadlines
-from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.recipe.boot import Accelerator
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
-from tests.long.bootbench import PROFILE, BootBench
+from tests.long.bootbench import PROFILE, BootBench, changed
 
 FOLDER = Path("/var/tmp/kwatch-misdeeds")  # noqa: S108 - kept on purpose
 CASES = (
@@ -37,7 +36,7 @@ async def measure() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = await BootBench.open(Path(folder))
         for cmdline in CASES:
-            profile = replace(PROFILE, cmdline=cmdline, accelerator=Accelerator.TCG)
+            profile = changed(PROFILE, cmdline=cmdline, accelerator=Accelerator.TCG)
             began = time.monotonic()
             result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
             took = time.monotonic() - began

@@ -23,8 +23,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from kwatch.adapters.guest.initramfs import build_initramfs
-from kwatch.domain.boot.channel import BlobChunk, ChannelReader, Counters
+from kwatch.domain.boot.channel import BlobChunk, ChannelReader
 from kwatch.domain.recipe.arch import X86_64
+from kwatch.domain.recipe.boot import Counters
 from kwatch.domain.recipe.kconfig import Fragment, merge
 from tests.lab import demo
 from tests.lab.linux.history import make_tree, publish

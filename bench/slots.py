@@ -27,11 +27,13 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.guest.accelerator import Accelerators
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
+from kwatch.domain.boot.care import BootCare, BootProfile
 from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.boot.phase import Deadlines
-from kwatch.domain.boot.watch import Accelerator, BootProfile
 from kwatch.domain.lab.job import JobKind, Resource
-from kwatch.domain.trial.observation import BootResult, Trial
+from kwatch.domain.recipe.boot import Accelerator, BootRecipe
+from kwatch.domain.trial.steps import BootResult
+from kwatch.domain.trial.trial import Trial
 from kwatch.engine.worker import Worker
 from kwatch.stages import boot
 from kwatch.store import history, queue, record
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kwatch.domain.lab.job import Job
-    from kwatch.domain.recipe.variant import Variant
+    from kwatch.domain.trial.variant import Variant
     from kwatch.store.database import Transaction
 
 LIMIT = 95
@@ -196,10 +198,10 @@ async def _want(database: Database, blobs: Blobs, output: Path, count: int, slee
     """Have so many boots of one build wanted."""
     seconds = sleep + 60
     profile = BootProfile(
-        name="sleeper",
-        accelerator=Accelerator.TCG,
-        memory_mib=64,
-        deadlines=Deadlines(kernel=60.0, init=seconds, total=2 * seconds, tcg_factor=1.0),
+        recipe=BootRecipe(accelerator=Accelerator.TCG, memory_mib=64),
+        care=BootCare(
+            deadlines=Deadlines(kernel=60.0, init=seconds, total=2 * seconds, tcg_factor=1.0)
+        ),
     )
     variant = replace(trials.CONTROL, profile=profile)
     await database.write(_put, variant, count)

@@ -44,12 +44,14 @@ from kwatch.stages import (
     plan,
     report,
     reread,
+    retry,
     send,
     tidy,
     watch,
 )
 from kwatch.state import StateDirectory
-from kwatch.store import lock, queue, record, versions
+from kwatch.store import lock, motion, queue
+from kwatch.store import series as series_store
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
 
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DAY = 86400.0
+HOUR = 3600.0
 
 
 class Lab:
@@ -101,6 +104,7 @@ class Lab:
               for one in self.settings.lists),
             Tick(kind=JobKind.REREAD, key=WHOLE, every=DAY),
             Tick(kind=JobKind.TIDY, key=WHOLE, every=DAY),
+            Tick(kind=JobKind.RETRY, key=WHOLE, every=HOUR),
         ]  # fmt: skip
 
 
@@ -201,7 +205,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
         ),
         JobKind.PLAN: partial(plan.run, trees=trees, variants=settings.variants, database=database),
         JobKind.CHECKOUT: partial(
-            checkout.run, git=git, scratch=ports.state.source, database=database
+            checkout.run, git=git, scratch=ports.state.source, blobs=ports.blobs, database=database
         ),
         JobKind.BUILD: partial(
             build.run,
@@ -210,7 +214,7 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             blobs=ports.blobs,
             database=database,
             scratch=scratch,
-            labels=settings.wishes.toolchains,
+            labels={one.build.digest: one.build_labels for one in settings.variants.values()},
         ),
         JobKind.BOOT: partial(
             boot.run,
@@ -220,12 +224,14 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             scratch=scratch,
             busybox={arch: path.read_bytes() for arch, path in settings.busybox.items()},
             accelerators=ports.accelerators,
-            labels=settings.wishes.profiles,
+            cares={one.boot.recipe.digest: one.boot.care for one in settings.variants.values()},
+            labels={one.boot.recipe.digest: one.boot_labels for one in settings.variants.values()},
         ),
         JobKind.COLLECT: partial(
             collect.run, pool=ports.pool, blobs=ports.blobs, database=database, scratch=scratch
         ),
         JobKind.REREAD: partial(reread.run, blobs=ports.blobs, database=database),
+        JobKind.RETRY: retry.run,
         JobKind.TIDY: partial(
             tidy.run, git=git, pool=ports.pool, database=database, clock=time.time
         ),
@@ -250,7 +256,6 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             hosts=[one.name for one in settings.hosts],
             pool=ports.pool,
             database=database,
-            clock=time.time,
         ),
     }
 
@@ -295,8 +300,8 @@ async def _series_from_files(settings: Settings, database: Database) -> None:
 
 
 def _put_series(tx: Transaction, series: Series, mbox: bytes) -> None:
-    if versions.use(tx, series, mbox):
-        record.plan_newest(tx, now=series.posted_at)
+    if series_store.use(tx, series, mbox):
+        motion.plan_newest(tx, now=series.posted_at)
 
 
 def check_tools() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import process
-from kwatch.domain.mail.story import CommitInfo
+from kwatch.domain.source.commit import CommitInfo
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:

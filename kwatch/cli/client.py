@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from kwatch.domain.facts import CommandState
+from kwatch.domain.lab.command import CommandState
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def _execute(settings: Settings, given: Command) -> tuple[bool, str]:
     from kwatch.app import open_lab  # noqa: PLC0415
     from kwatch.domain.lab.job import JobKind  # noqa: PLC0415
     from kwatch.stages import command  # noqa: PLC0415
-    from kwatch.store import commands, queue, record  # noqa: PLC0415
+    from kwatch.store import commands, effects, queue  # noqa: PLC0415
 
     # No command connects to a host, and the SSH key may be a credential of the daemon.
     async with open_lab(dataclasses.replace(settings, hosts=())) as lab:
@@ -52,10 +52,9 @@ async def _execute(settings: Settings, given: Command) -> tuple[bool, str]:
                 hosts=[one.name for one in settings.hosts],
                 pool=lab.pool,
                 database=lab.database,
-                clock=time.time,
             )
             if facts is not None:
-                await lab.database.write(record.record, job, facts, now=time.time())
+                await lab.database.write(effects.record, job, facts, now=time.time())
             job = await lab.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
         stored = await lab.database.read(commands.load, number)
     return stored.state is CommandState.DONE, stored.answer or ""

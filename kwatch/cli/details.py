@@ -12,20 +12,23 @@ from kwatch.errors import ConfigError, KwatchError
 from kwatch.views import overview
 from kwatch.views import reading as stories
 from kwatch.web import documents
-from kwatch.web.rendering import past
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kwatch.domain.coverage.figures import Count
     from kwatch.domain.finding import Finding
-    from kwatch.domain.verdict.regression import TagResult
+    from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.database import Transaction
-    from kwatch.store.problems import StoredEvent
-    from kwatch.views.overview import ObservationLine
+    from kwatch.store.regressions import StoredEvent
+    from kwatch.views.overview import TrialLine
     from kwatch.views.reading import BootStory, RegressionStory, RevisionStory
 
 SHORTEST_KEY = 6
+
+
+# The newest tags with a regression that are listed.
+SIGHTINGS = 10
 
 
 class NotFoundError(KwatchError):
@@ -64,23 +67,25 @@ def _facts(story: RegressionStory) -> list[tuple[str, object]]:
         ("opened", moment(known.opened_at)),
         ("blame", line.blame),
         ("suspects" if many else "culprit", ", ".join(line.culprits)),
+        ("grade", line.grade),
         ("investigation", line.progress or "not started"),
         ("trials", len(answer.proof) if answer else None),
         ("fingerprint", known.fingerprint),
+        ("seen in", ", ".join(" ".join(seen) for seen in line.sightings[-SIGHTINGS:])),
     ]
 
 
-def _tag(value: TagResult) -> str:
+def _tag(value: TagRun) -> str:
     return f"{value.tag} ({value.commit[:SHORT]})"
 
 
 def _event(event: StoredEvent) -> Sequence[object]:
     details = ", ".join(f"{name} {value}" for name, value in event.detail.items())
-    return (moment(event.at), past(event.kind), details)
+    return (moment(event.at), event.kind.value, details)
 
 
 def revision(tx: Transaction, tree: str, tag: str) -> Listing:
-    """The observations of a tag, with the keys of their builds and boots."""
+    """The trials of a tag, with the keys of their builds and boots."""
     found = stories.revision_stories(tx, tree, tag)
     if not found:
         raise NotFoundError(f"there is no tag {tag} in {tree}: see 'kwatch status'")
@@ -103,7 +108,7 @@ def _commit(tree: str, tag: str, story: RevisionStory) -> str:
             (line.boot_key or "")[:SHORT],
             finding(line, story.failures),
         )
-        for line in story.observations
+        for line in story.trials
     ]
     headings = (
         "VARIANT", "TRIAL", "RESULT", "REACHED", "LINES", "BRANCHES", "MC/DC", "BUILD", "BOOT",
@@ -122,15 +127,15 @@ def _commit(tree: str, tag: str, story: RevisionStory) -> str:
     )
 
 
-def _trial(line: ObservationLine) -> str:
-    trial = line.trial
-    parts = [f"rebuild {trial.rebuild}"] if trial.rebuild else []
-    parts += [f"repeat {trial.repeat}"] if trial.repeat else []
-    parts += [f"on {trial.host}"] if trial.host else []
+def _trial(line: TrialLine) -> str:
+    sample = line.trial.sample
+    parts = [f"rebuild {sample.rebuild}"] if sample.rebuild else []
+    parts += [f"repeat {sample.repeat}"] if sample.repeat else []
+    parts += [f"on {sample.host}"] if sample.host else []
     return " ".join(parts) or "first"
 
 
-def _coverage(line: ObservationLine) -> Sequence[str]:
+def _coverage(line: TrialLine) -> Sequence[str]:
     def percent(count: Count) -> str:
         return "" if count.percent is None else f"{count.percent:.1f} %"
 
@@ -158,7 +163,7 @@ def _boot(story: BootStory) -> str:
         ("reached", found.milestone.label),
         ("host", f"{found.host} ({found.accelerator})"),
         ("took", f"{found.took:.1f} s"),
-        ("build", found.build_key[:SHORT]),
+        ("build", found.build[:SHORT]),
         ("tests", ", ".join(f"{count} {status.value}" for status, count in found.tests.items())),
         ("finding", found.finding.title if found.finding else None),
     ]
@@ -172,7 +177,7 @@ def _boot(story: BootStory) -> str:
                 _trial(line),
                 result(line),
             )
-            for line in story.observations
+            for line in story.trials
         ],
     )
     files = table(

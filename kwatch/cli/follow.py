@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from kwatch.domain.text import printable
 from kwatch.errors import KwatchError
-from kwatch.store import blobs, history, live
+from kwatch.store import blobs, live, steps
 from kwatch.store.database import reading
 from kwatch.views import overview
 
 if TYPE_CHECKING:
-    from kwatch.domain.trial.observation import BootResult
+    from kwatch.domain.trial.steps import BootResult
     from kwatch.state import StateDirectory
 
 LOOK_SECONDS = 0.3
@@ -53,7 +53,7 @@ def follow(state: StateDirectory, name: str, out: TextIO, *, key: str) -> None:
 def _state(state: StateDirectory, key: str) -> tuple[BootResult | None, bool]:
     """The result if the boot has ended, and whether it is known or queued."""
     with reading(state.database) as connection:
-        return history.boot(connection, key), key in overview.boots(connection, key, limit=1)
+        return steps.boot(connection, key), key in overview.boots(connection, key, limit=1)
 
 
 def _finish(state: StateDirectory, result: BootResult, printer: _Printer) -> None:

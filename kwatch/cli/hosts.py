@@ -19,12 +19,13 @@ from kwatch.cli.client import order
 from kwatch.cli.layout import table
 from kwatch.cli.orders import SENDER
 from kwatch.config.load import load
-from kwatch.domain.boot.watch import Accelerator, BootProfile
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.lab.command import Command, Verb
 from kwatch.domain.lab.proof import figures
 from kwatch.domain.recipe.arch import ARCHES
+from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.errors import ConfigError, InfraError, KwatchError
-from kwatch.store import blobs, precedents
+from kwatch.store import baselines, blobs
 from kwatch.store.database import reading
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ async def proofs(
                     host,
                     Accelerator(accelerator),
                     profile=BootProfile(
-                        name="proof", arch=spec.arch, machine=ARCHES[spec.arch].machine
+                        recipe=BootRecipe(arch=spec.arch, machine=ARCHES[spec.arch].machine)
                     ),
                     busybox=settings.busybox[spec.arch].read_bytes(),
                     scratch=Path(scratch),
@@ -130,7 +131,7 @@ def _image(kernel: Path) -> bytes:
 
 def _newest_good(settings: Settings, arch: str) -> bytes:
     with reading(settings.state.database) as connection:
-        digest = precedents.image(connection, arch)
+        digest = baselines.image(connection, arch)
     if digest is None:
         raise ConfigError(
             f"there is no image for {arch} that booted well: give one with --kernel FILE"
@@ -148,4 +149,4 @@ def _line(attempt: Attempt) -> str:
 
 def _command(spec: HostSpec, accelerator: str, attempts: Sequence[Attempt]) -> Command:
     proof = {"host": spec.name, "accelerator": accelerator, "seconds": figures(attempts)}
-    return Command(sender=SENDER, verb=Verb.ACCEPT_HOST, argument=json.dumps(proof))
+    return Command(sender=SENDER, verb=Verb.PROVE_HOST, argument=json.dumps(proof))

@@ -22,6 +22,12 @@ def look(words: argparse.Namespace) -> int:
     return _order(words, Verb.LOOK, words.source)
 
 
+def retest(words: argparse.Namespace) -> int:
+    """``kwatch retest TREE TAG [VARIANT]``."""
+    named = (words.tree, words.tag, words.variant)
+    return _order(words, Verb.RETEST, " ".join(word for word in named if word))
+
+
 def drain(words: argparse.Namespace) -> int:
     """``kwatch hosts drain HOST``."""
     return _order(words, Verb.DRAIN_HOST, words.host)

@@ -36,6 +36,7 @@ ACTS: Mapping[str, str] = {
     "report show": "kwatch.cli.show:report",
     "report release": "kwatch.cli.orders:release",
     "report reject": "kwatch.cli.orders:reject",
+    "retest": "kwatch.cli.orders:retest",
     "look": "kwatch.cli.orders:look",
     "trees seed": "kwatch.cli.preparation:seed",
     "read-log": "kwatch.cli.read_log:run",
@@ -168,6 +169,10 @@ def _lab(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
         one.add_argument("number", metavar="NUMBER", help="the number, as 'report list' shows it")
     look = add("look", "look at a tree or a list now")
     look.add_argument("source", metavar="SOURCE", help="tree:NAME or list:NAME")
+    retest = add("retest", "test a tag again: what the lab failed at, or one more sample")
+    retest.add_argument("tree", metavar="TREE", help="the name of the tree")
+    retest.add_argument("tag", metavar="TAG")
+    retest.add_argument("variant", metavar="VARIANT", nargs="?", help="in this variant only")
     trees = _adder(add("trees", "prepare the repository"), "action", required=True)
     seed = trees("seed", "fetch a tree's objects from a local repository or bundle first")
     seed.add_argument("tree", metavar="TREE", help="the name of the tree in the configuration")

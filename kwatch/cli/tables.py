@@ -10,7 +10,7 @@ from kwatch.cli.layout import document, moment, section, table
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.mail.story import DeliveryState, MailState
 from kwatch.store import hosts as hosts_store
-from kwatch.store import versions
+from kwatch.store import series as series_store
 from kwatch.views import counts, overview
 from kwatch.views import reading as stories
 from kwatch.web import documents
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kwatch.domain.source.series import Series
     from kwatch.store.database import Transaction
     from kwatch.store.hosts import SeenHost
-    from kwatch.views.overview import MailLine, ObservationLine, TagLine
+    from kwatch.views.overview import MailLine, TagLine, TrialLine
     from kwatch.views.reading import Front, JobLine, RegressionLine
 
 MAILS = 50
@@ -60,10 +60,10 @@ def _tags(tags: Sequence[TagLine], failures: Mapping[int, str]) -> str:
     rows: list[Sequence[object]] = []
     for tag in tags:
         name = tag.revision.tag
-        for line in tag.observations:
+        for line in tag.trials:
             rows.append((name, variant(line), result(line), reached(line), finding(line, failures)))
             name = ""
-        if not tag.observations:
+        if not tag.trials:
             rows.append((name, "", "not planned", "", ""))
     headings = ("TAG", "VARIANT", "RESULT", "REACHED", "FINDING")
     return table(headings, rows, empty="no tag was seen yet")
@@ -132,27 +132,27 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-# --- an observation -------------------------------------------------------------------------------
+# --- a trial -------------------------------------------------------------------------------------
 
 
-def variant(line: ObservationLine) -> str:
+def variant(line: TrialLine) -> str:
     """The variant; a control is marked as such."""
     return f"{line.variant_name}{' (control)' if line.is_control else ''}"
 
 
-def result(line: ObservationLine) -> str:
+def result(line: TrialLine) -> str:
     """The outcome, or the next step and whether it runs."""
     if line.outcome:
         return line.outcome
     return f"{line.step or 'step'} {'running' if line.is_running else 'queued'}"
 
 
-def reached(line: ObservationLine) -> str:
+def reached(line: TrialLine) -> str:
     """The last milestone, once the outcome is known."""
     return line.milestone.label if line.outcome else ""
 
 
-def finding(line: ObservationLine, failures: Mapping[int, str]) -> str:
+def finding(line: TrialLine, failures: Mapping[int, str]) -> str:
     """The title of the finding, or the failure of the lab."""
     return line.finding.title if line.finding else failures.get(line.id, "")
 
@@ -219,7 +219,7 @@ def _gib(used: int, total: int) -> str:
 
 def series(tx: Transaction) -> Listing:
     """The postings of the watched series, newest first."""
-    found = versions.newest_first(tx)
+    found = series_store.newest_first(tx)
     headings = ("DIGEST", "NAME", "POSTED", "PATCHES", "ACCEPTED", "ORIGIN", "TITLE")
     return Listing(
         text=table(headings, map(_posting, found), empty="no series was seen yet"),

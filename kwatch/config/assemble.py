@@ -20,20 +20,20 @@ from kwatch.config.settings import (
     Settings,
     WatchedSeries,
     WebSettings,
-    Wishes,
 )
-from kwatch.domain.boot.channel import Counters
+from kwatch.domain.boot.care import BootCare, BootProfile
 from kwatch.domain.boot.phase import Deadlines
-from kwatch.domain.boot.watch import Accelerator, BootProfile
 from kwatch.domain.log.ktap import CaseUse
 from kwatch.domain.mail.story import Correspondence, Release
 from kwatch.domain.recipe.arch import ARCHES
+from kwatch.domain.recipe.boot import Accelerator, BootRecipe, Counters
+from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
-from kwatch.domain.recipe.variant import VariantSpec
 from kwatch.domain.source.mailing_list import MailingList
 from kwatch.domain.source.posting import SeriesRule
 from kwatch.domain.source.revision import Tree
+from kwatch.domain.trial.variant import Variant
 from kwatch.state import StateDirectory
 
 if TYPE_CHECKING:
@@ -83,10 +83,6 @@ def assemble(
         series=series,
         variants=_variants(document, kconfigs),
         hosts=hosts,
-        wishes=Wishes(
-            toolchains={one.name: frozenset(one.labels) for _, one in document.toolchains},
-            profiles={one.name: frozenset(one.labels) for _, one in document.profiles},
-        ),
         checkouts=schedule.checkouts,
         collections=schedule.collections,
         busybox=busybox,
@@ -224,8 +220,7 @@ def _toolchain(section: model.Toolchain) -> Toolchain:
 
 
 def _profile(section: model.Profile, arch: str) -> BootProfile:
-    return BootProfile(
-        name=section.name,
+    recipe = BootRecipe(
         arch=arch,
         accelerator=Accelerator(section.accelerator),
         machine=section.machine or ARCHES[arch].machine,
@@ -234,9 +229,11 @@ def _profile(section: model.Profile, arch: str) -> BootProfile:
         cpus=section.cpus,
         cmdline=section.cmdline,
         commands=section.commands,
-        command_timeout=section.command_timeout,
         counters=Counters(section.counters),
         test_results=CaseUse(section.test_results),
+    )
+    care = BootCare(
+        command_timeout=section.command_timeout,
         deadlines=Deadlines(
             kernel=section.deadlines.kernel,
             init=section.deadlines.init,
@@ -251,22 +248,26 @@ def _profile(section: model.Profile, arch: str) -> BootProfile:
         channel_limit=section.channel_limit,
         dump_limit=section.dump_limit or 0,
     )
+    return BootProfile(recipe=recipe, care=care)
 
 
-def _variants(
-    document: Document, kconfigs: Mapping[str, KconfigRecipe]
-) -> Mapping[str, VariantSpec]:
+def _variants(document: Document, kconfigs: Mapping[str, KconfigRecipe]) -> Mapping[str, Variant]:
     toolchains = {section.name: _toolchain(section) for _, section in document.toolchains}
+    labels = {section.name: frozenset(section.labels) for _, section in document.toolchains}
     profiles = {section.name: section for _, section in document.profiles}
     return MappingProxyType(
         {
-            section.name: VariantSpec(
+            section.name: Variant(
                 name=section.name,
-                arch=section.arch,
                 series=section.series,
-                toolchain=toolchains[section.toolchain],
-                kconfig=kconfigs[section.kconfig],
-                profile=_profile(profiles[section.profile], section.arch),
+                build=BuildRecipe(
+                    arch=section.arch,
+                    kconfig=kconfigs[section.kconfig],
+                    toolchain=toolchains[section.toolchain],
+                ),
+                boot=_profile(profiles[section.profile], section.arch),
+                build_labels=labels[section.toolchain],
+                boot_labels=frozenset(profiles[section.profile].labels),
             )
             for _, section in document.variants
         }

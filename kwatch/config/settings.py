@@ -10,10 +10,10 @@ from pathlib import Path
 from kwatch.adapters.smtp import SmtpSettings
 from kwatch.domain.lab.host import HostSpec
 from kwatch.domain.mail.story import Correspondence
-from kwatch.domain.recipe.variant import VariantSpec
 from kwatch.domain.source.mailing_list import MailingList
 from kwatch.domain.source.posting import SeriesRule
 from kwatch.domain.source.revision import Tree
+from kwatch.domain.trial.variant import Variant
 from kwatch.state import StateDirectory
 
 
@@ -62,17 +62,6 @@ class WebSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """The labels that a host must have, by the name of the toolchain or boot profile.
-
-    Not part of a variant: results stay comparable when labels change.
-    """
-
-    toolchains: Mapping[str, frozenset[str]]
-    profiles: Mapping[str, frozenset[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole configuration. Paths are absolute, names are resolved.
 
@@ -89,9 +78,8 @@ class Settings:
     trees: tuple[Tree, ...]
     lists: tuple[MailingList, ...]
     series: tuple[WatchedSeries, ...]
-    variants: Mapping[str, VariantSpec]
+    variants: Mapping[str, Variant]
     hosts: tuple[HostSpec, ...]
-    wishes: Wishes
     checkouts: int
     collections: int
     busybox: Mapping[str, Path]

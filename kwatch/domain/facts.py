@@ -2,28 +2,25 @@
 """What a stage found out or did: the values it returns, and whom they concern.
 
 A stage never names a follow-up. It returns facts; the store records them in one transaction and
-wakes whoever waits, by the rules of :mod:`kwatch.store.record`.
+wakes what depends on them: :mod:`kwatch.store.effects`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from kwatch.domain.lab.command import Order
 from kwatch.domain.mail.story import Delivery, Letter, Release
-from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.recipe.boot import BootRecipe
+from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.source.posting import PostingMail
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
-from kwatch.domain.trial.observation import (
-    BootResult,
-    BuildResult,
-    CheckoutResult,
-    Collection,
-    Trial,
-)
+from kwatch.domain.trial.steps import BootResult, BuildResult, CheckoutResult, Collection
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.investigation import Answer, Ask
-from kwatch.domain.verdict.regression import Judgement
+from kwatch.domain.verdict.judge import Judgement
+from kwatch.domain.verdict.lane import Lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,22 +59,36 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """What is to be observed of a revision."""
+class Plan:
+    """How a revision is tried in a lane, with the recipes that the trial names."""
 
-    tree: str
-    tag: str
-    commit: str
-    trials: tuple[tuple[Trial, Variant], ...]
+    lane: Lane
+    trial: Trial
+    build: BuildRecipe
+    boot: BootRecipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """How the revision of this number is tried."""
+
+    revision: int
+    plans: tuple[Plan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A build, and the digest of the recipe that it was made by."""
+
+    result: BuildResult
+    recipe: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What history says of a tree in a variant."""
+    """What the tags of the lane of this number say."""
 
-    tree: str
-    variant: str
-    variant_name: str
+    lane: int
     judgements: tuple[Judgement, ...]
 
 
@@ -87,7 +98,6 @@ class Investigated:
 
     investigation: int
     result: Ask | Answer
-    variants: tuple[Variant, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,21 +127,17 @@ class Reread:
     more: bool
 
 
-class CommandState(StrEnum):
-    """A command is asked once and answered once."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered:
+    """What the command of this number is to change."""
 
-    ASKED = "asked"
-    DONE = "done"
-    REFUSED = "refused"
+    command: int
+    order: Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """The answer to a command."""
-
-    command: int
-    state: CommandState
-    answer: str
+class Retried:
+    """It is time to try again what the lab failed at."""
 
 
 Facts = (
@@ -139,13 +145,14 @@ Facts = (
     | Heard
     | Planned
     | CheckoutResult
-    | BuildResult
+    | Built
     | BootResult
     | Collection
     | Judged
     | Investigated
     | Written
     | Sent
-    | Answered
+    | Ordered
+    | Retried
     | Reread
 )

@@ -92,7 +92,8 @@ class Finding:
     ``first_line`` and ``last_line`` count from 0 in the log. ``is_corrupted``: the report is cut
     off or mixed up, and the title says less than it could. ``rule`` names the row of the grammar
     that it was found by, and ``count`` is how many lines of a build log say it. ``evidence`` is
-    the state of a guest that ended silently, as lines of text for a report.
+    the state of a guest that ended silently, as lines of text for a report. ``alternatives`` are
+    other titles that the same problem may get in another run.
     """
 
     kind: FindingKind
@@ -113,6 +114,7 @@ class Finding:
     rule: str | None = None
     count: int = 1
     evidence: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ from kwatch.adapters.host.fitness import inspect, try_guests
 from kwatch.domain.lab.backoff import Backoff
 from kwatch.domain.lab.host import IDLE, Health, HostFacts, HostState, Load
 from kwatch.errors import InfraError
-from kwatch.store import hosts, queue
+from kwatch.store import hosts, motion, queue
 
 if TYPE_CHECKING:
     from kwatch.adapters.guest.accelerator import Accelerators
@@ -58,6 +58,8 @@ class HostCare:
                 else:
                     failures, due = 0, time.monotonic() + CHECK_AGAIN[state.health]
             if state != noted and await self._note(host, state):
+                if state.health is Health.OK:
+                    await self._retry()
                 noted = state
             if await self._pool.rest(host.name, wait):
                 failures = 0
@@ -133,6 +135,16 @@ class HostCare:
             looked_at=host.looked_at,
             guests={one: why for one, why in guests.items() if one in host.spec.accelerators},
         )
+
+    async def _retry(self) -> None:
+        """A host is back: try again what the lab failed at without it."""
+        try:
+            count = await self._database.write(motion.retry, tries=None, now=time.time())
+        except InfraError as error:
+            log.warning("%s", error)
+            return
+        if count:
+            log.info("%d trials that the lab failed at are tried again", count)
 
     async def _note(self, host: Host, state: HostState) -> bool:
         """Store the state that ``kwatch hosts`` shows; whether that was possible."""

@@ -20,7 +20,7 @@ from kwatch.adapters.host.runs import Cancellation, OnCancel, cancellation_of_jo
 from kwatch.domain.lab.fairness import HALF, Start, Turns
 from kwatch.domain.lab.job import RESOURCE, STEPS, Job, JobKind, JobState, Resource
 from kwatch.errors import DiskFullError, InfraError, KwatchError, LeaseLostError
-from kwatch.store import cursors, history, queue, record
+from kwatch.store import cursors, effects, queue, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -213,7 +213,7 @@ class Worker:
                     await stage
 
     async def _is_wanted(self, job: Job) -> bool:
-        return await self._database.read(history.wanted, job.kind, job.key) is not None
+        return await self._database.read(steps.is_wanted, job.kind, job.key)
 
     async def _failed(self, job: Job, error: Exception, *, after: float | None) -> None:
         level = logging.WARNING if isinstance(error, InfraError) else logging.ERROR
@@ -249,7 +249,7 @@ def _end(tx: Transaction, job: Job, facts: Facts | None, *, now: float) -> None:
     if facts is None:
         queue.drop(tx, job, now=now)
     else:
-        record.record(tx, job, facts, now=now)
+        effects.record(tx, job, facts, now=now)
 
 
 def _fail(
@@ -257,7 +257,7 @@ def _fail(
 ) -> bool:
     given_up = queue.fail(tx, job, error, now=now, jitter=jitter, after=after)
     if given_up:
-        record.give_up(tx, job, now=now)
+        effects.give_up(tx, job, now=now)
     if job.kind is JobKind.WATCH:
         cursors.failed(tx, f"tree:{job.key}", error)
     if job.kind is JobKind.LISTEN:

@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest import qemu
@@ -17,28 +19,29 @@ from kwatch.adapters.guest.recording import Recording
 from kwatch.adapters.guest.session import Session
 from kwatch.adapters.host.runs import cancellation_of_job
 from kwatch.adapters.kernel.image import Image, located, names_of
+from kwatch.domain.boot.care import BootCare, BootProfile
 from kwatch.domain.boot.phase import usual
-from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.deadguest import profile_counters, progress
 from kwatch.domain.lab.host import UNLABELLED, Need, Slot
 from kwatch.domain.lab.job import Handle, JobKind
 from kwatch.domain.log.addresses import MAX_ADDRESSES, bare_addresses, with_names
 from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.recipe.arch import ARCHES
-from kwatch.domain.recipe.variant import Variant
-from kwatch.domain.trial.diagnosis import examine
-from kwatch.domain.trial.observation import BootResult, BuildResult, Trial
+from kwatch.domain.recipe.boot import Accelerator, BootRecipe
+from kwatch.domain.recipe.toolchain import Toolchain
+from kwatch.domain.trial.diagnosis import besides, examine
+from kwatch.domain.trial.steps import BootResult, BuildResult
+from kwatch.domain.trial.trial import Trial
 from kwatch.errors import InfraError
-from kwatch.store import history, live, precedents, queue
+from kwatch.store import baselines, live, queue, recipes, steps, trials
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from kwatch.adapters.guest.accelerator import Accelerators
     from kwatch.adapters.host.pool import Pool
     from kwatch.domain.boot.ending import BootVerdict
-    from kwatch.domain.boot.watch import BootProfile
     from kwatch.domain.deadguest.autopsy import Autopsy
     from kwatch.domain.lab.job import Job
     from kwatch.domain.log.scan import Reading
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NO_CARES: Mapping[str, BootCare] = MappingProxyType({})
 # A kernel's profile is some 100 MB.
 PROFILE_LIMIT = 1 << 29
 
@@ -55,7 +59,8 @@ PROFILE_LIMIT = 1 << 29
 class _Inputs:
     build: BuildResult
     trial: Trial
-    variant: Variant
+    recipe: BootRecipe
+    toolchain: Toolchain
 
 
 async def run(
@@ -67,16 +72,19 @@ async def run(
     scratch: Path,
     busybox: Mapping[str, bytes],
     accelerators: Accelerators,
+    cares: Mapping[str, BootCare] = NO_CARES,
     labels: Mapping[str, frozenset[str]] = UNLABELLED,
 ) -> BootResult | None:
     """Boot the kernel that ``job.key`` names; store/live says where it can be followed.
 
-    ``labels`` are those that the profiles need, by name.
+    ``cares`` and ``labels`` say how it is watched and what a host must have, by the digest of the
+    boot recipe.
     """
     inputs = await database.read(_inputs, job.key)
     if inputs is None:
         return None
-    profile = inputs.variant.profile
+    care = cares.get(inputs.trial.boot) or BootCare()
+    profile = BootProfile(recipe=inputs.recipe, care=care)
     image = partial(_image, inputs, pool=pool, blobs=blobs, scratch=scratch)
     with Recording(folder=live.folder(scratch, job.key)) as heard:
         async with pool.lease(_need(inputs, labels), prefer=job.handle) as lease:
@@ -84,7 +92,7 @@ async def run(
             digest = inputs.build.artifacts["image"]
             kernel = await lease.host.cache.obtain(digest, partial(blobs.copy, digest), scratch)
             initramfs = await lease.host.cache.put_bytes(
-                await asyncio.to_thread(_initramfs, profile, busybox[profile.arch])
+                await asyncio.to_thread(_initramfs, profile, busybox[profile.recipe.arch])
             )
             handle = Handle(
                 host=lease.host.name, run_id=f"boot-{job.id}-{job.attempt}", slot=lease.slot
@@ -92,7 +100,7 @@ async def run(
             if job.handle == handle and await lease.host.runs.adopt(handle.run_id):
                 log.info("%s: going on with %s", lease.host.name, handle.run_id)
             await database.write(queue.remember, job, handle)
-            known = await database.read(precedents.phases, inputs.variant.name, accelerator)
+            known = await database.read(baselines.phases, inputs.trial.boot, accelerator)
             session = Session(
                 lease.host,
                 profile=profile,
@@ -124,11 +132,10 @@ async def _result(
     accelerator: Accelerator,
 ) -> BootResult:
     """What the boot was, from what the guest said and what was found in it when it had ended."""
-    profile = inputs.variant.profile
     artifacts = await _kept(heard, blobs)
     autopsy = heard.autopsy
     if autopsy is not None:
-        good = await database.read(precedents.profile, inputs.variant.name)
+        good = await database.read(baselines.profile, inputs.trial.build, inputs.trial.boot)
         autopsy = await _with_whereabouts(autopsy, heard.counters, good, blobs, image)
     names, console = await _read(heard, verdict, image)
     finding = examine(
@@ -137,14 +144,15 @@ async def _result(
         console,
         heard.statuses,
         autopsy,
-        test_results=profile.test_results,
+        test_results=inputs.recipe.test_results,
     )
     return BootResult(
         key=key,
-        build_key=inputs.build.key,
+        build=inputs.build.row,
         end=verdict.end,
         milestone=verdict.milestone,
         finding=await located(finding, image),
+        others=besides(finding, console.findings),
         statuses=heard.statuses,
         autopsy=autopsy,
         names=names,
@@ -155,19 +163,19 @@ async def _result(
         boot_seconds=verdict.boot_seconds,
         phases=verdict.phases,
         tests=Counter(case.status for case in console.cases),
-        test_results=profile.test_results,
+        test_results=inputs.recipe.test_results,
     )
 
 
 def _need(inputs: _Inputs, labels: Mapping[str, frozenset[str]]) -> Need:
-    profile = inputs.variant.profile
+    recipe = inputs.recipe
     return Need(
         slot=Slot.BOOT,
-        arch=profile.arch,
-        accelerator=None if profile.accelerator is Accelerator.AUTO else profile.accelerator,
-        labels=labels.get(profile.name, frozenset()),
-        host=inputs.trial.host,
-        memory=profile.memory_mib << 20,
+        arch=recipe.arch,
+        accelerator=None if recipe.accelerator is Accelerator.AUTO else recipe.accelerator,
+        labels=labels.get(inputs.trial.boot, frozenset()),
+        host=inputs.trial.sample.host or None,
+        memory=recipe.memory_mib << 20,
     )
 
 
@@ -236,16 +244,18 @@ def _named(heard: Recording, names: Mapping[int, str]) -> Reading:
 
 
 def _inputs(tx: Transaction, key: str) -> _Inputs | None:
-    observation = history.wanted(tx, JobKind.BOOT, key)
-    if observation is None:
+    trial = steps.wanted(tx, JobKind.BOOT, key)
+    if trial is None:
         return None
-    build = history.build(tx, observation.build_key)
+    waiting = trials.waiting(tx, JobKind.BOOT, key)
+    build = steps.build(tx, waiting[0].build_row)
     if build is None or not build.available:
         return None
     return _Inputs(
         build=build,
-        trial=observation.trial,
-        variant=history.variant(tx, observation.trial.variant),
+        trial=trial,
+        recipe=recipes.boot(tx, trial.boot),
+        toolchain=recipes.build(tx, trial.build).toolchain,
     )
 
 
@@ -254,14 +264,14 @@ async def _image(inputs: _Inputs, *, pool: Pool, blobs: Blobs, scratch: Path) ->
     host = pool.with_tools(inputs.build.host)
     digest = inputs.build.artifacts["vmlinux"]
     path = await host.cache.obtain(digest, partial(blobs.copy, digest), scratch)
-    return Image(host, path, inputs.variant.toolchain)
+    return Image(host, path, inputs.toolchain)
 
 
 def _initramfs(profile: BootProfile, busybox: bytes) -> bytes:
     return build_initramfs(
-        arch=ARCHES[profile.arch],
+        arch=ARCHES[profile.recipe.arch],
         busybox=busybox,
-        commands=profile.commands,
-        counters=profile.counters,
-        command_timeout=timedelta(seconds=profile.command_timeout),
+        commands=profile.recipe.commands,
+        counters=profile.recipe.counters,
+        command_timeout=timedelta(seconds=profile.care.command_timeout),
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
 import time
@@ -15,18 +16,22 @@ from kwatch.adapters.kernel import kbuild
 from kwatch.adapters.kernel.buildtools import identify
 from kwatch.adapters.kernel.image import audit
 from kwatch.domain.coverage.linkaudit import lost_instrumentation
+from kwatch.domain.digest import digest
+from kwatch.domain.facts import Built
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.host import UNLABELLED, Need, Slot
 from kwatch.domain.lab.job import Handle, JobKind
-from kwatch.domain.log.build import read_build_log
+from kwatch.domain.log.build import build_findings, read_build_log
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.arch import ARCHES
+from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.recipe.kconfig import SOURCES, config_digest, dropped, merge, parse
-from kwatch.domain.recipe.variant import Variant, digest_of
 from kwatch.domain.run import LOG, Output, RunEnd, RunReason, RunSpec
-from kwatch.domain.trial.observation import BuildResult, Trial
+from kwatch.domain.trial.diagnosis import besides
+from kwatch.domain.trial.steps import BuildResult, build_key
+from kwatch.domain.trial.trial import Trial
 from kwatch.errors import DiskFullError, InfraError, is_disk_full
-from kwatch.store import history, queue
+from kwatch.store import queue, recipes, steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +59,9 @@ MAKE = "make"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inputs:
     commit: str
+    key: str
     trial: Trial
-    variant: Variant
+    recipe: BuildRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +83,22 @@ async def run(
     database: Database,
     scratch: Path,
     labels: Mapping[str, frozenset[str]] = UNLABELLED,
-) -> BuildResult | None:
-    """Build the kernel that ``job.key`` names; ``labels`` are those that toolchains need."""
+) -> Built | None:
+    """Build the kernel that ``job.key`` names.
+
+    ``labels`` are those that a host must have, by the digest of the recipe.
+    """
     inputs = await database.read(_inputs, job.key)
     if inputs is None:
         return None
     started = time.monotonic()
     need = Need(
         slot=Slot.BUILD,
-        arch=inputs.variant.arch,
-        labels=labels.get(inputs.variant.toolchain.name, frozenset()),
+        arch=inputs.recipe.arch,
+        labels=labels.get(inputs.recipe.digest, frozenset()),
     )
     async with pool.lease(need, prefer=job.handle) as lease:
-        versions, environment = await identify(lease.host, inputs.variant.toolchain)
+        versions, environment = await identify(lease.host, inputs.recipe.toolchain)
         builder = _Builder(
             job=job,
             lease=lease,
@@ -98,6 +107,7 @@ async def run(
             database=database,
             environment=environment,
         )
+        _must_be_asked_for(inputs.trial, environment, lease.host.name)
         slot = await builder.slot()
         made = await builder.adopt(slot)
         if made is None:
@@ -108,24 +118,26 @@ async def run(
             artifacts["config"] = await blobs.put(made.config.encode())
         if made.finding is None:
             files = {
-                "image": ARCHES[inputs.variant.arch].image,
+                "image": ARCHES[inputs.recipe.arch].image,
                 "vmlinux": "vmlinux",
                 "system-map": "System.map",
             }
             for name, path in files.items():
                 artifacts[name] = await _keep(lease.host, f"{slot.output}/{path}", blobs, scratch)
-    return BuildResult(
-        key=job.key,
+    result = BuildResult(
+        key=inputs.key,
         milestone=made.milestone,
         finding=made.finding,
         config_digest=config_digest(made.config) if made.config is not None else None,
-        dropped=_dropped(inputs.variant, made.config),
+        dropped=_dropped(inputs.recipe, made.config),
         artifacts=artifacts,
         host=lease.host.name,
-        environment=str(versions),
+        others=besides(made.finding, await asyncio.to_thread(build_findings, made.log)),
+        environment="\n".join((str(versions), *environment.describe())),
         environment_digest=environment.digest,
         took=time.monotonic() - started,
     )
+    return Built(result=result, recipe=inputs.recipe.digest)
 
 
 class _Builder:
@@ -157,21 +169,23 @@ class _Builder:
         make does not notice a compiler of the same version and other content: another environment
         is another kind.
         """
-        variant = self._inputs.variant
-        domain = kbuild.trust_domain(variant.series)
-        recipe = {
-            "kconfig": variant.kconfig.digest,
-            "arch": variant.arch,
-            "toolchain": variant.toolchain,
-            "domain": domain,
-            "environment": self._environment.digest,
-        }
+        inputs = self._inputs
+        domain = kbuild.trust_domain(inputs.trial.source)
+        kind = digest(
+            "output folder",
+            1,
+            {
+                "recipe": inputs.recipe.digest,
+                "domain": domain,
+                "environment": self._environment.digest,
+            },
+        )
         return await kbuild.slot(
             self._host,
             self._number,
-            recipe=digest_of(recipe)[:12],
-            cache=None if self._inputs.trial.rebuild else domain,
-            tools=await kbuild.linkers(self._host, variant.toolchain),
+            recipe=kind[:12],
+            cache=None if inputs.trial.sample.rebuild else domain,
+            tools=await kbuild.linkers(self._host, inputs.recipe.toolchain),
         )
 
     async def adopt(self, slot: BuildSlot) -> _Made | None:
@@ -201,28 +215,29 @@ class _Builder:
             slot,
             repository,
             self._inputs.commit,
-            is_fresh=self._inputs.trial.rebuild > 0,
+            is_fresh=self._inputs.trial.sample.rebuild > 0,
         )
 
     async def make(self, slot: BuildSlot) -> _Made:
         """Configure and build. A build that fails is data."""
-        variant = self._inputs.variant
         # Steps of a bisection seldom differ in what decides a configuration, and making one takes
         # as long as building what they do differ in.
         sources = await self._git.digest(self._inputs.commit, SOURCES)
-        key = digest_of({"sources": sources, "environment": self._environment.digest})
+        key = digest(
+            "configuration", 1, {"sources": sources, "environment": self._environment.digest}
+        )
         if not await kbuild.is_configured(self._host, slot, key):
             await kbuild.configured(self._host, slot, None)
             if not await self._configure(slot):
                 return self._failed(Milestone.CHECKOUT)
             await kbuild.configured(self._host, slot, key)
-        end = await self._run(slot, MAKE, ARCHES[variant.arch].target, "vmlinux")
+        end = await self._run(slot, MAKE, ARCHES[self._inputs.recipe.arch].target, "vmlinux")
         return await self._made(slot, end)
 
     async def _configure(self, slot: BuildSlot) -> bool:
         """Make the ``.config`` that the recipe of the slot's output asks for; whether that went."""
-        variant = self._inputs.variant
-        base = variant.kconfig.base
+        recipe = self._inputs.recipe
+        base = recipe.kconfig.base
         if isinstance(base, str):
             if (await self._run(slot, "base", base)).status != 0:
                 return False
@@ -230,7 +245,7 @@ class _Builder:
         else:
             text = base.text
         await self._host.account.write(
-            f"{slot.output}/.config", merge(text, variant.kconfig.fragments).encode()
+            f"{slot.output}/.config", merge(text, recipe.fragments).encode()
         )
         return (await self._run(slot, "config", "olddefconfig")).status == 0
 
@@ -255,8 +270,8 @@ class _Builder:
         facts = await self._probe()
         argv = slot.sandbox().command(
             kbuild.make_command(
-                self._inputs.variant.toolchain,
-                self._inputs.variant.arch,
+                self._inputs.recipe.toolchain,
+                self._inputs.recipe.arch,
                 *targets,
                 jobs=max(1, int(facts["cpus"]) // self._host.spec.slots.get(Slot.BUILD, 1)),
                 launcher="ccache" if "ccache" in facts["tools"] else "",
@@ -305,17 +320,29 @@ class _Builder:
         return _Made(milestone=milestone, finding=finding, log=whole, config=config)
 
 
+def _must_be_asked_for(trial: Trial, environment: Environment, host: str) -> None:
+    """Raise InfraError where a trial needs other tools than the host has."""
+    asked = trial.sample.environment
+    if asked and asked != environment.digest:
+        raise InfraError(
+            f"{host}: other tools ({environment.digest}) than the trial compares with ({asked}):"
+            " they were upgraded meanwhile, or hosts have different versions",
+            host=host,
+        )
+
+
 def _inputs(tx: Transaction, key: str) -> _Inputs | None:
-    observation = history.wanted(tx, JobKind.BUILD, key)
-    if observation is None:
+    trial = steps.wanted(tx, JobKind.BUILD, key)
+    if trial is None:
         return None
-    checkout = history.checkout(tx, observation.checkout_key)
-    if checkout is None or checkout.result is None:
+    checkout = steps.checkout(tx, trial.source.key)
+    if checkout is None or checkout.result is None or checkout.tree_id is None:
         return None
     return _Inputs(
         commit=checkout.result,
-        trial=observation.trial,
-        variant=history.variant(tx, observation.trial.variant),
+        key=build_key(checkout.tree_id, trial),
+        trial=trial,
+        recipe=recipes.build(tx, trial.build),
     )
 
 
@@ -334,9 +361,9 @@ async def _keep(host: Host, path: str, blobs: Blobs, scratch: Path) -> str:
         return await blobs.put(target)
 
 
-def _dropped(variant: Variant, config: str | None) -> tuple[str, ...]:
+def _dropped(recipe: BuildRecipe, config: str | None) -> tuple[str, ...]:
     """What was asked of Kconfig and did not survive."""
     if config is None:
         return ()
     survived = parse(config, ".config").values
-    return tuple(str(line) for line in dropped(variant.kconfig.asked, survived))
+    return tuple(str(line) for line in dropped(recipe.kconfig.asked, survived))

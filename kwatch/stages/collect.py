@@ -20,10 +20,10 @@ from kwatch.adapters.kernel.sandbox import Sandbox
 from kwatch.domain.coverage.profile_header import HEADER_BYTES, Malformed, check_profile
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.job import JobKind
-from kwatch.domain.recipe.variant import Variant
-from kwatch.domain.trial.observation import BootResult, BuildResult, Collection
+from kwatch.domain.recipe.toolchain import Toolchain
+from kwatch.domain.trial.steps import BootResult, BuildResult, Collection
 from kwatch.errors import InfraError
-from kwatch.store import history
+from kwatch.store import recipes, steps
 
 if TYPE_CHECKING:
     from kwatch.adapters.host.host import Host
@@ -47,7 +47,7 @@ EXPORT_TO_FILE = 'ulimit -f "$0" && exec "$@" >/out/export.json'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inputs:
-    variant: Variant
+    toolchain: Toolchain
     build: BuildResult
     boot: BootResult
 
@@ -78,14 +78,13 @@ async def run(
 
 
 def _inputs(tx: Transaction, key: str) -> _Inputs | None:
-    observation = history.wanted(tx, JobKind.COLLECT, key)
-    if observation is None:
+    trial = steps.wanted(tx, JobKind.COLLECT, key)
+    boot = steps.boot(tx, key)
+    build = steps.build(tx, boot.build) if boot else None
+    if trial is None or boot is None or build is None:
         return None
-    build = history.build(tx, observation.build_key)
-    boot = history.boot(tx, key)
-    if build is None or boot is None:
-        return None
-    return _Inputs(variant=history.variant(tx, observation.trial.variant), build=build, boot=boot)
+    toolchain = recipes.build(tx, trial.build).toolchain
+    return _Inputs(toolchain=toolchain, build=build, boot=boot)
 
 
 def _finding(reason: str) -> Finding:
@@ -106,7 +105,7 @@ async def _coverage(
     profraw = await host.cache.put(digest, profile)
     profile.unlink()
     export = folder / "export.json"
-    await _export(host, job, inputs.variant, vmlinux=vmlinux, profraw=profraw, export=export)
+    await _export(host, job, inputs.toolchain, vmlinux=vmlinux, profraw=profraw, export=export)
     return await read_export(export, kbuild.ROOTS)
 
 
@@ -121,10 +120,10 @@ def _check(profile: Path) -> str | None:
 
 
 async def _export(
-    host: Host, job: Job, variant: Variant, *, vmlinux: str, profraw: str, export: Path
+    host: Host, job: Job, toolchain: Toolchain, *, vmlinux: str, profraw: str, export: Path
 ) -> None:
     """Run the tools on the host and fetch what llvm-cov exported."""
-    tools = llvm.Llvm(suffix=variant.toolchain.llvm_suffix)
+    tools = llvm.Llvm(suffix=toolchain.llvm_suffix)
     mine = await host.account.path(f"collect/{job.id}")
     folder = f"{mine}-{job.attempt}"
     await host.account.run(["sh", "-c", MAKE_FOLDER, mine, folder], timeout=SHORT)

@@ -1,23 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""command: carry out one order, and answer it."""
+"""command: read one order; the store carries it out with the answer, in one transaction."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, assert_never
 
-from kwatch.domain.boot.watch import Accelerator
-from kwatch.domain.facts import Answered, CommandState
-from kwatch.domain.lab.command import Verb
+from kwatch.domain.facts import Ordered
+from kwatch.domain.lab.command import (
+    AcceptSeries,
+    CommandState,
+    Look,
+    ProveHost,
+    Refuse,
+    RejectMail,
+    ReleaseMail,
+    Retest,
+    SetHost,
+    Verb,
+)
 from kwatch.domain.lab.host import Health, HostState
 from kwatch.domain.lab.job import Job, JobKind
-from kwatch.store import commands, queue
-from kwatch.store import hosts as host_states
+from kwatch.domain.recipe.boot import Accelerator
+from kwatch.store import commands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection
 
     from kwatch.adapters.host.pool import Pool
+    from kwatch.domain.lab.command import Command, Order
     from kwatch.store.database import Database
 
 _SOURCES = {"tree": JobKind.WATCH, "list": JobKind.LISTEN}
@@ -30,9 +41,8 @@ async def run(
     hosts: Collection[str],
     pool: Pool,
     database: Database,
-    clock: Callable[[], float],
-) -> Answered | None:
-    """Carry out the command that ``job.key`` numbers.
+) -> Ordered | None:
+    """Read the command that ``job.key`` numbers.
 
     ``sources`` are what is watched, by the names ``tree:NAME`` and ``list:NAME``; ``hosts`` are
     the names of those that are configured. Without a daemon ``pool`` has none of them, and an
@@ -41,77 +51,78 @@ async def run(
     stored = await database.read(commands.load, int(job.key))
     if stored.state is not CommandState.ASKED:
         return None
-    argument = stored.command.argument
-    match stored.command.verb:
+    order = read(stored.command, sources=sources, hosts=hosts)
+    if isinstance(order, SetHost):
+        # Twice is once: a kill before the answer is stored repeats this.
+        if order.state.health is Health.DRAINED:
+            pool.hold(order.name, order.state)
+        else:
+            pool.release(order.name)
+    return Ordered(command=stored.id, order=order)
+
+
+def read(command: Command, *, sources: Collection[str], hosts: Collection[str]) -> Order:
+    """What a command is to change."""
+    argument = command.argument
+    match command.verb:
         case Verb.ACCEPT_SERIES:
-            title = await database.write(
-                commands.accept_series, argument, by=stored.command.sender, now=clock()
-            )
-            answer = title and f"accepted: {title}"
-            refusal = f"no single series starts with {argument!r}: see 'kwatch series'"
-        case Verb.RELEASE_MAIL:
-            is_released = argument.isdecimal() and await database.write(
-                commands.release_mail, int(argument), now=clock()
-            )
-            answer = f"mail {argument} is on its way" if is_released else None
-            refusal = (
-                f"no held mail has the number {argument}, or an earlier one of its thread is held:"
-                " see 'kwatch report'"
-            )
-        case Verb.REJECT_MAIL:
-            is_rejected = argument.isdecimal() and await database.write(
-                commands.reject_mail, int(argument), now=clock()
-            )
-            answer = f"mail {argument} is rejected and is never sent" if is_rejected else None
-            refusal = f"no held mail has the number {argument}: see 'kwatch report'"
+            return AcceptSeries(prefix=argument, by=command.sender)
+        case Verb.RELEASE_MAIL | Verb.REJECT_MAIL:
+            return _mail(command.verb, argument)
         case Verb.LOOK:
-            is_known = argument in sources
-            if is_known:
-                source, _, name = argument.partition(":")
-                await database.write(queue.demand, _SOURCES[source], name, now=clock())
-            answer = f"looking at {argument}" if is_known else None
-            refusal = f"{argument!r} is not watched; what is: {', '.join(sorted(sources))}"
-        case Verb.DRAIN_HOST:
-            refusal = _no_host(argument, hosts)
-            drained = HostState(
-                health=Health.DRAINED, reason=f"taken out by {stored.command.sender}"
-            )
-            if argument in hosts:
-                await database.write(host_states.note, argument, drained, now=clock())
-                pool.hold(argument, drained)
-            answer = f"{argument} gets no more work" if argument in hosts else None
-        case Verb.RESUME_HOST:
-            refusal = _no_host(argument, hosts)
-            unknown = HostState(health=Health.UNREACHABLE, reason="not checked yet")
-            if argument in hosts:
-                await database.write(host_states.note, argument, unknown, now=clock())
-                pool.release(argument)
-            answer = f"{argument} will be checked" if argument in hosts else None
-        case Verb.ACCEPT_HOST:
-            proof = _proof(argument, hosts)
-            if proof is not None:
-                await database.write(host_states.prove, *proof, now=clock())
-            answer = proof and f"{proof[0]}: {proof[1].upper()} is proven"
-            refusal = "invalid proof: unknown host or malformed JSON"
+            if argument not in sources:
+                listed = ", ".join(sorted(sources))
+                return Refuse(reason=f"{argument!r} is not watched; sources: {listed}")
+            kind, _, name = argument.partition(":")
+            return Look(kind=_SOURCES[kind], name=name, source=argument)
+        case Verb.RETEST:
+            return _retest(argument)
+        case Verb.DRAIN_HOST | Verb.RESUME_HOST:
+            return _host(command, hosts)
+        case Verb.PROVE_HOST:
+            return _proof(argument, hosts)
         case _:
-            assert_never(stored.command.verb)
-    return Answered(
-        command=stored.id,
-        state=CommandState.DONE if answer else CommandState.REFUSED,
-        answer=answer or refusal,
-    )
+            assert_never(command.verb)
 
 
-def _proof(text: str, hosts: Collection[str]) -> tuple[str, str, Mapping[str, float]] | None:
+def _mail(verb: Verb, argument: str) -> Order:
+    if not (argument.isascii() and argument.isdecimal()) or len(argument) > 12:
+        return Refuse(reason=f"{argument!r} is not the number of a mail: see 'kwatch report list'")
+    number = int(argument)
+    return ReleaseMail(number=number) if verb is Verb.RELEASE_MAIL else RejectMail(number=number)
+
+
+def _retest(argument: str) -> Order:
+    words = argument.split()
+    match words:
+        case [tree, tag]:
+            return Retest(tree=tree, tag=tag)
+        case [tree, tag, variant]:
+            return Retest(tree=tree, tag=tag, variant=variant)
+        case _:
+            return Refuse(reason="name a tree, a tag and optionally a variant")
+
+
+def _host(command: Command, hosts: Collection[str]) -> Order:
+    name = command.argument
+    if name not in hosts:
+        listed = ", ".join(sorted(hosts)) or "none"
+        return Refuse(reason=f"no host is called {name!r}; hosts: {listed}")
+    if command.verb is Verb.DRAIN_HOST:
+        state = HostState(health=Health.DRAINED, reason=f"taken out by {command.sender}")
+        return SetHost(name=name, state=state, answer=f"{name} gets no more work")
+    state = HostState(health=Health.UNREACHABLE, reason="not checked yet")
+    return SetHost(name=name, state=state, answer=f"{name} will be checked")
+
+
+def _proof(text: str, hosts: Collection[str]) -> Order:
     """Host, accelerator and figures of a proof, if that is what the text is."""
     try:
         proof = json.loads(text)
         accelerator = Accelerator(proof["accelerator"])
         seconds = {str(name): float(value) for name, value in proof["seconds"].items()}
-        return (proof["host"], accelerator.value, seconds) if proof["host"] in hosts else None
+        if proof["host"] in hosts:
+            return ProveHost(name=proof["host"], accelerator=accelerator.value, seconds=seconds)
     except (ValueError, LookupError, TypeError, AttributeError):
-        return None
-
-
-def _no_host(name: str, hosts: Collection[str]) -> str:
-    return f"no host is called {name!r}; there are {', '.join(sorted(hosts)) or 'none'}"
+        pass
+    return Refuse(reason="invalid proof: unknown host or malformed JSON")

@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""investigate: read all evidence of a regression again, and ask for more or answer."""
+"""investigate: read all evidence again, and ask for more trials or answer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Investigated
-from kwatch.domain.verdict.investigation import Ask, Evidence, Question, plan
-from kwatch.store import history, problems
+from kwatch.domain.verdict.investigation import Ask, Question, evidence_for, plan
+from kwatch.domain.verdict.lane import epoch_of
+from kwatch.store import investigations, regressions, trials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kwatch.adapters.git import Git
     from kwatch.domain.lab.job import Job
-    from kwatch.domain.recipe.variant import Variant
-    from kwatch.domain.trial.observation import Trial
-    from kwatch.store.database import Database, Transaction
+    from kwatch.domain.trial.seen import Seen
+    from kwatch.domain.trial.trial import Trial
+    from kwatch.domain.verdict.investigation import Answer
+    from kwatch.domain.verdict.regression import Regression
+    from kwatch.store.database import Database
+    from kwatch.store.investigations import Investigation
 
 log = logging.getLogger(__name__)
 
@@ -26,58 +31,58 @@ log = logging.getLogger(__name__)
 async def run(job: Job, *, git: Git, database: Database) -> Investigated | None:
     """Take the investigation that ``job.key`` names one step further."""
     number = int(job.key)
-    investigation = await database.read(problems.investigation, number)
+    investigation = await database.read(investigations.load, number)
     if investigation.ended_at is not None:
         return None
-    regression = await database.read(problems.regression, investigation.regression)
-    variant = await database.read(history.variant, regression.variant)
-    control = variant.control()
+    regression = await database.read(regressions.load, investigation.regression)
     suspects = await git.suspects(regression.bad.commit, [regression.good.commit])
-    question = Question(
-        goal=investigation.goal,
-        good=regression.good.commit,
-        bad=regression.bad.commit,
-        variant=variant.digest,
-        control=control.digest,
-        fingerprint=regression.fingerprint,
-        milestone=regression.milestone,
-        suspects=suspects,
-        fixed=investigation.fixed.commit if investigation.fixed else None,
-    )
-    evidence = await database.read(_evidence, question)
+    question = question_of(regression, investigation, suspects)
+    settled = await database.read(trials.evidence, _commits(question))
     # Thousands of suspects take a while to halve: the loop goes on meanwhile.
-    result = await asyncio.to_thread(plan, question, evidence)
+    result = await asyncio.to_thread(_plan, question, settled)
     if isinstance(result, Ask):
         log.info(
-            "regression %d: %s, %d to observe%s", regression.id, result.phase, len(result.trials),
+            "regression %d: %s, %d trials%s", regression.id, result.phase, len(result.trials),
             f", {result.remaining} suspects" if result.remaining else "",
         )  # fmt: skip
     else:
         log.info("regression %d: %s", regression.id, result.verdict)
-    return Investigated(
-        investigation=number, result=result, variants=_used(result, variant, control)
+    return Investigated(investigation=number, result=result)
+
+
+def question_of(
+    regression: Regression,
+    investigation: Investigation,
+    suspects: Mapping[str, Sequence[str]],
+) -> Question:
+    """A regression as its investigation sees it."""
+    problem, good, bad = regression.problem, regression.good, regression.bad
+    environment = bad.seen.environment if bad.seen else ""
+    subject = replace(
+        bad.trial,
+        until=problem.until,
+        sample=replace(bad.trial.sample, environment=environment),
+    ).again()
+    return Question(
+        goal=investigation.goal,
+        problem=problem,
+        subject=subject,
+        good=good.commit,
+        epoch=epoch_of(good.trial, good.seen.environment if good.seen else "", until=problem.until),
+        suspects=suspects,
+        fixed=investigation.fixed.commit if investigation.fixed else None,
     )
 
 
-def _used(result: object, *variants: Variant) -> tuple[Variant, ...]:
-    trials: Sequence[Trial] = result.trials if isinstance(result, Ask) else ()
-    digests = {trial.variant for trial in trials}
-    return tuple(variant for variant in variants if variant.digest in digests)
+def _plan(question: Question, settled: Mapping[Trial, Seen]) -> Ask | Answer:
+    return plan(question, evidence_for(question, settled))
 
 
-def _evidence(tx: Transaction, question: Question) -> Mapping[Trial, Evidence]:
-    """Every settled observation of the commits in question."""
+def _commits(question: Question) -> set[str]:
+    """The commits that say anything: suspects, their parents, and the tags."""
     commits = {question.good, question.bad, *question.suspects}
     for parents in question.suspects.values():
         commits.update(parents)
     if question.fixed:
         commits.add(question.fixed)
-    return {
-        observation.trial: Evidence(
-            outcome=observation.outcome,
-            milestone=observation.milestone,
-            finding=observation.finding,
-        )
-        for observation in history.settled(tx, {question.variant, question.control})
-        if observation.outcome is not None and observation.trial.commit in commits
-    }
+    return commits

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""judge: hold the newest result of a tree against the last comparable good one."""
+"""judge: compare the tags of a lane with each other and with the regressions on record."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ import logging
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Judged
-from kwatch.domain.verdict.regression import NoBaseline, judge, judged_by
-from kwatch.store import history, problems
+from kwatch.domain.verdict.judge import Known, NoBaseline, judge
+from kwatch.store import lanes, regressions
 
 if TYPE_CHECKING:
     from kwatch.domain.lab.job import Job
-    from kwatch.store.database import Database
+    from kwatch.domain.verdict.lane import Lane, TagRun
+    from kwatch.store.database import Database, Transaction
 
 log = logging.getLogger(__name__)
 
 
 async def run(job: Job, *, database: Database) -> Judged:
-    """Judge the tree and variant that ``job.key`` names."""
-    tree, digest = judged_by(job.key)
-    variant = await database.read(history.variant, digest)
-    results = await database.read(history.tag_results, tree, digest)
-    known = await database.read(problems.open_regressions, tree, digest)
-    judgements = judge(results, known)
+    """Judge the lane that ``job.key`` numbers."""
+    number = int(job.key)
+    lane, runs, known = await database.read(_evidence, number)
+    judgements = judge(runs, known)
     for judgement in judgements:
         if isinstance(judgement, NoBaseline):
-            log.info("%s %s fails, but there is no baseline", tree, judgement.bad.tag)
-    return Judged(tree=tree, variant=digest, variant_name=variant.name, judgements=judgements)
+            log.info(
+                "%s %s fails, but no earlier tag of its branch shows whether that is new",
+                lane, judgement.bad.tag,
+            )  # fmt: skip
+    return Judged(lane=number, judgements=judgements)
+
+
+def _evidence(tx: Transaction, number: int) -> tuple[Lane, tuple[TagRun, ...], tuple[Known, ...]]:
+    runs = lanes.runs(tx, number)
+    return lanes.load(tx, number), runs, regressions.known(tx, number, runs)

@@ -14,7 +14,8 @@ from kwatch.domain.facts import Heard, ListMail, Posted
 from kwatch.domain.source.inbox import WithFresh, find
 from kwatch.domain.source.posting import Acceptance, PostingMail, acceptance, mboxrd
 from kwatch.domain.source.series import Series, digest_of
-from kwatch.store import cursors, inbox, mail, versions
+from kwatch.store import cursors, inbox, mail
+from kwatch.store import series as series_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,7 +105,7 @@ def _postings(
     for one in fresh:
         raws.setdefault(one.header.message_id, one.raw)
     mails = WithFresh(inbox.Stored(tx, since=since), [one.header for one in fresh])
-    known = versions.accepted(tx)
+    known = series_store.accepted(tx)
     posted = []
     for rule in rules:
         found = find(rule, raws.keys(), mails)

@@ -9,18 +9,15 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest import qemu
-from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.coverage.figures import Totals
 from kwatch.domain.facts import Written
 from kwatch.domain.finding import AREA
-from kwatch.domain.mail.grading import grade
 from kwatch.domain.mail.letter import compose
 from kwatch.domain.mail.reproducer import INITRAMFS, Reproducer, Subject, reproducer
 from kwatch.domain.mail.story import (
     BisectionStep,
-    CommitInfo,
     Configuration,
-    Mark,
     Proof,
     ReportKind,
     Story,
@@ -28,15 +25,27 @@ from kwatch.domain.mail.story import (
 )
 from kwatch.domain.mail.tables import CLOSING
 from kwatch.domain.recipe.arch import ARCHES
-from kwatch.domain.recipe.variant import Variant
-from kwatch.domain.trial.observation import BuildResult, Outcome, Trial
-from kwatch.domain.verdict.bisect.commits import ancestors
+from kwatch.domain.recipe.boot import Accelerator, BootRecipe
+from kwatch.domain.recipe.build import BuildRecipe
+from kwatch.domain.source.series import Series
+from kwatch.domain.trial.steps import BuildResult
+from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import Phase
 from kwatch.domain.verdict.regression import Regression, RegressionEvent
 from kwatch.errors import InfraError
-from kwatch.store import coverage, history, mail, problems, versions
-from kwatch.store.history import StoredObservation
-from kwatch.store.problems import Investigation, StoredEvent
+from kwatch.store import (
+    coverage,
+    investigations,
+    mail,
+    recipes,
+    regressions,
+    steps,
+    trials,
+)
+from kwatch.store import series as series_store
+from kwatch.store.investigations import Investigation, InvestigationStep
+from kwatch.store.regressions import StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,8 +53,10 @@ if TYPE_CHECKING:
     from kwatch.adapters.git import Git
     from kwatch.domain.lab.job import Job
     from kwatch.domain.mail.story import Correspondence, Letter
+    from kwatch.domain.source.commit import CommitInfo
     from kwatch.domain.source.revision import Tree
     from kwatch.domain.verdict.investigation import Answer
+    from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
 
@@ -55,11 +66,11 @@ CONFIG_LIMIT = 8 << 20
 
 # The events that get a mail. The others are for the timeline only.
 _KINDS: Mapping[RegressionEvent, ReportKind] = {
-    RegressionEvent.CONFIRM: ReportKind.NEW,
-    RegressionEvent.BISECT: ReportKind.BISECTED,
+    RegressionEvent.CONFIRMED: ReportKind.NEW,
+    RegressionEvent.BISECTED: ReportKind.BISECTED,
     RegressionEvent.INCONCLUSIVE: ReportKind.INCONCLUSIVE,
-    RegressionEvent.FIX: ReportKind.FIXED,
-    RegressionEvent.RETRACT: ReportKind.RETRACTED,
+    RegressionEvent.FIXED: ReportKind.FIXED,
+    RegressionEvent.RETRACTED: ReportKind.RETRACTED,
 }
 
 
@@ -67,14 +78,17 @@ _KINDS: Mapping[RegressionEvent, ReportKind] = {
 class _Case:
     """What the history holds about a regression. ``build`` is that of the first bad tag.
 
-    ``mbox`` is the series, ``config`` the .config of the build, ``config_url`` the public link.
+    ``steps`` are the trials that its investigations asked for. ``mbox`` is the series, ``config``
+    the .config of the build, ``config_url`` the public link.
     """
 
     regression: Regression
-    variant: Variant
+    recipe: BuildRecipe
+    boot: BootRecipe
+    series: Series | None
     events: tuple[StoredEvent, ...]
     investigations: tuple[Investigation, ...]
-    observations: tuple[StoredObservation, ...]
+    steps: tuple[InvestigationStep, ...]
     build: BuildResult | None
     accelerator: str | None
     thread: tuple[mail.StoredMail, ...]
@@ -103,14 +117,14 @@ async def run(
     number = int(job.key)
     case = await database.read(_case, number)
     case = await _with_config(case, blobs, status_url)
-    series = case.variant.series.name if case.variant.series else None
+    series = case.series.name if case.series else None
     rules = correspondence(case.regression.tree, series)
     tree = trees.get(case.regression.tree)
     page = f"{status_url.rstrip('/')}/regression/{number}" if status_url else None
     letters: list[Letter] = []
     silent: list[int] = []
     pending = [event for event in case.events if event.reported_at is None]
-    is_withdrawn = any(event.kind is RegressionEvent.RETRACT for event in pending)
+    is_withdrawn = any(event.kind is RegressionEvent.RETRACTED for event in pending)
     for event in pending:
         kind = _KINDS.get(event.kind)
         # Without an earlier mail in the thread there is nothing to retract or to call fixed.
@@ -137,34 +151,33 @@ async def run(
 
 
 def _case(tx: Transaction, number: int) -> _Case:
-    regression = problems.regression(tx, number)
-    variant = history.variant(tx, regression.variant)
-    investigations = problems.investigations(tx, number)
-    fixed = next((one.fixed for one in investigations if one.fixed), None)
-    bad = history.find_observation(
-        tx, Trial(commit=regression.bad.commit, variant=regression.variant)
-    )
-    boot = history.boot(tx, bad.boot_key) if bad and bad.boot_key else None
+    regression = regressions.load(tx, number)
+    bad = regression.bad.trial
+    found = investigations.of_regression(tx, number)
+    fixed = next((one.fixed for one in found if one.fixed), None)
+    stored = trials.load(tx, regression.bad.number)
+    boot = steps.boot(tx, stored.boot_key)
+    series = bad.source.series
     return _Case(
         regression=regression,
-        variant=variant,
-        events=problems.timeline(tx, number),
-        investigations=investigations,
-        observations=history.settled(tx, (variant.digest, variant.control().digest)),
-        build=history.build(tx, bad.build_key) if bad else None,
+        recipe=recipes.build(tx, bad.build),
+        boot=recipes.boot(tx, bad.boot),
+        series=series_store.load(tx, series) if series else None,
+        events=regressions.timeline(tx, number),
+        investigations=found,
+        steps=tuple(step for one in found for step in investigations.steps(tx, one.id)),
+        build=steps.build(tx, stored.build_row),
         accelerator=boot.accelerator if boot else None,
         thread=mail.thread(tx, f"regression:{number}"),
-        coverage_before=_totals(tx, regression.good.commit, regression.variant),
-        coverage_after=_totals(tx, fixed.commit, regression.variant) if fixed else None,
-        mbox=versions.mbox(tx, variant.series.digest) if variant.series else None,
+        coverage_before=_totals(tx, regression.good),
+        coverage_after=_totals(tx, fixed) if fixed else None,
+        mbox=series_store.mbox(tx, series) if series else None,
     )
 
 
-def _totals(tx: Transaction, commit: str, variant: str) -> Totals | None:
-    observation = history.find_observation(tx, Trial(commit=commit, variant=variant))
-    if observation is None or observation.boot_key is None:
-        return None
-    return coverage.totals(tx, observation.boot_key)
+def _totals(tx: Transaction, run: TagRun) -> Totals | None:
+    key = trials.load(tx, run.number).boot_key
+    return coverage.totals(tx, key) if key else None
 
 
 async def _with_config(case: _Case, blobs: Blobs, status_url: str | None) -> _Case:
@@ -173,7 +186,7 @@ async def _with_config(case: _Case, blobs: Blobs, status_url: str | None) -> _Ca
     if case.build is None or digest is None:
         return case
     if status_url:
-        url = f"{status_url.rstrip('/')}/build/{case.build.key}/config"
+        url = f"{status_url.rstrip('/')}/build/{case.build.row}/config"
         return replace(case, config_url=url)
     try:
         return replace(case, config=await blobs.read(digest, limit=CONFIG_LIMIT))
@@ -182,77 +195,50 @@ async def _with_config(case: _Case, blobs: Blobs, status_url: str | None) -> _Ca
         return case
 
 
-def _is_first_test(trial: Trial) -> bool:
-    """Whether this is the first test of a commit."""
-    return trial.rebuild == 0 and trial.repeat == 0
-
-
-def _mark(regression: Regression, seen: StoredObservation) -> Mark:
-    """What a test says of this regression. A failure further on proves its absence."""
-    if seen.outcome is Outcome.PASS:
-        return Mark.GOOD
-    if seen.outcome is not Outcome.FAIL or seen.finding is None:
-        return Mark.SKIP
-    if seen.finding.fingerprint == regression.fingerprint:
-        return Mark.BAD
-    return Mark.GOOD if seen.milestone > regression.milestone else Mark.SKIP
-
-
 def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Proof, ...]:
     """All tests of the commits in ``labels`` that say something about a kernel."""
-    regression = case.regression
-    order = list(labels)
-    shown = [
-        one
-        for one in case.observations
-        if one.trial.commit in labels and one.outcome in {Outcome.PASS, Outcome.FAIL}
-    ]
+    regression, order = case.regression, list(labels)
+    runs = [(run.trial, run.seen) for run in (regression.good, regression.bad)]
+    runs += [(step.trial.trial, step.seen) for step in case.steps]
+    shown = {
+        trial: seen
+        for trial, seen in runs
+        if seen is not None and seen.is_evidence and trial.commit in labels
+    }
     return tuple(
         Proof(
-            what=labels[one.trial.commit],
-            commit=one.trial.commit,
-            is_control=one.trial.variant != case.variant.digest,
-            is_clean=one.trial.rebuild > 0,
-            mark=_mark(regression, one),
-            other=one.finding.title
-            if one.finding and one.finding.fingerprint != regression.fingerprint
+            what=labels[trial.commit],
+            commit=trial.commit,
+            is_control=trial.source.series != regression.bad.trial.source.series,
+            is_clean=trial.sample.rebuild > 0,
+            mark=regression.problem.mark(seen),
+            other=seen.finding.title
+            if seen.finding and seen.finding.fingerprint != regression.fingerprint
             else None,
         )
-        for one in sorted(shown, key=lambda one: (order.index(one.trial.commit), one.id))
+        for trial, seen in sorted(shown.items(), key=lambda one: order.index(one[0].commit))
     )
 
 
-async def _steps(
-    case: _Case, git: Git, suspects: Mapping[str, Sequence[str]]
-) -> tuple[BisectionStep, ...]:
-    """The tests that narrowed down this regression, in their order.
-
-    Commits that were out of question already were tested for another one.
-    """
-    steps = []
-    left = ancestors(suspects, case.regression.bad.commit) - {case.regression.bad.commit}
-    for one in case.observations:
-        trial = one.trial
-        if trial.variant != case.variant.digest or not _is_first_test(trial):
+async def _steps(case: _Case, git: Git) -> tuple[BisectionStep, ...]:
+    """The steps of the bisection, in their order; boots of one commit are one step."""
+    found: dict[str, BisectionStep] = {}
+    for step in case.steps:
+        if step.phase is not Phase.BISECT or step.seen is None:
             continue
-        if trial.commit not in left:
-            continue
-        mark = _mark(case.regression, one)
-        behind = ancestors(suspects, trial.commit)
-        if mark is Mark.BAD:
-            left &= behind
-        elif mark is Mark.GOOD:
-            left -= behind
-        info = await git.commit_info(trial.commit)
-        steps.append(BisectionStep(commit=trial.commit, subject=info.subject, mark=mark))
-    return tuple(steps)
+        commit = step.trial.trial.commit
+        mark = case.regression.problem.mark(step.seen)
+        if commit not in found or mark is Mark.BAD:
+            info = await git.commit_info(commit)
+            found[commit] = BisectionStep(commit=commit, subject=info.subject, mark=mark)
+    return tuple(found.values())
 
 
 def _blame(case: _Case, answer: Answer | None) -> Blame | None:
     if answer and answer.blame:
         return answer.blame
     for event in case.events:
-        if event.kind is RegressionEvent.CONFIRM:
+        if event.kind is RegressionEvent.CONFIRMED:
             return Blame(event.detail["blame"])
     return None
 
@@ -292,33 +278,29 @@ async def _story(
         kind=kind,
         at=event.at,
         regression=regression,
-        arch=case.variant.arch,
+        arch=case.recipe.arch,
         tree_url=tree.url if tree else None,
         blame=blame,
         verdict=answer.verdict if answer else None,
         candidates=() if culprit else tuple(infos),
         proof=proof,
         suspects=len(suspects) or None,
-        steps=() if is_new else await _steps(case, git, suspects),
+        steps=() if is_new else await _steps(case, git),
         fixed=fixed,
-        series=case.variant.series,
+        series=case.series,
         configuration=_configuration(case, made.config),
-        toolchain=(case.build.environment,) if case.build else (),
+        toolchain=tuple(case.build.environment.split("\n")[:1]) if case.build else (),
         excerpt=regression.finding.excerpt,
         coverage_before=case.coverage_before,
         coverage_after=case.coverage_after if kind is ReportKind.FIXED else None,
         reproduce=made.lines,
         attachments=() if kind in CLOSING else made.attachments,
     )
-    return _graded(story, culprit, proof)
-
-
-def _graded(story: Story, culprit: CommitInfo | None, proof: Sequence[Proof]) -> Story:
-    """The story with its culprit, and how sure that is. The only place where a mail is graded."""
-    if culprit is None:
+    if culprit is None or answer is None:
         return story
-    sure, doubts, clean = grade(culprit, proof, story.arch)
-    return replace(story, culprit=culprit, grade=sure, doubts=doubts, clean=clean)
+    return replace(
+        story, culprit=culprit, grade=answer.grade, doubts=answer.doubts, clean=answer.clean
+    )
 
 
 def _thread(case: _Case, letters: Sequence[Letter]) -> tuple[ThreadMail, ...]:
@@ -348,7 +330,7 @@ def _labels(
 
 
 def _configuration(case: _Case, where: str | None) -> Configuration:
-    recipe = case.variant.kconfig
+    recipe = case.recipe.kconfig
     return Configuration(
         base=recipe.base if isinstance(recipe.base, str) else PurePath(recipe.base.name).name,
         fragments=tuple(PurePath(fragment.name).name for fragment in recipe.fragments),
@@ -362,16 +344,17 @@ def _reproducer(
     case: _Case, tree: Tree | None, rules: Correspondence, culprit: str | None, blame: Blame | None
 ) -> Reproducer:
     """The commands for the first bad commit, or for the first bad tag."""
-    variant = case.variant
     boots = case.accelerator and qemu.command_for_people(
-        variant.profile,
+        BootProfile(recipe=case.boot),
         Accelerator(case.accelerator),
-        kernel=ARCHES[variant.arch].image,
+        kernel=ARCHES[case.recipe.arch].image,
         initramfs=INITRAMFS,
     )
     return reproducer(
         Subject(
-            variant=variant,
+            recipe=case.recipe,
+            commands=case.boot.commands,
+            series=case.series,
             area=AREA[case.regression.finding.kind],
             url=tree.url if tree else None,
             tag=case.regression.bad.tag,

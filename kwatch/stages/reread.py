@@ -17,17 +17,16 @@ from kwatch.domain.coverage.linkaudit import LINK_AUDIT
 from kwatch.domain.facts import Reread
 from kwatch.domain.finding import FindingKind
 from kwatch.domain.log.addresses import with_names
-from kwatch.domain.log.build import read_build_log
+from kwatch.domain.log.build import build_findings, read_build_log
 from kwatch.domain.log.console import read_console
 from kwatch.domain.log.scan import READER_VERSION
 from kwatch.domain.run import LOG
-from kwatch.domain.trial.diagnosis import examine
-from kwatch.domain.trial.observation import BootResult, BuildResult
+from kwatch.domain.trial.diagnosis import besides, examine
+from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.errors import InfraError
-from kwatch.store import history
+from kwatch.store import steps
 
 if TYPE_CHECKING:
-    from kwatch.domain.finding import Finding
     from kwatch.domain.lab.job import Job
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database
@@ -40,7 +39,7 @@ LOG_LIMIT = 1 << 28
 
 async def run(_job: Job, *, blobs: Blobs, database: Database) -> Reread | None:
     """Read the newest logs that the present reader has not read."""
-    results = await database.read(history.unread, READER_VERSION, BATCH)
+    results = await database.read(steps.unread, READER_VERSION, BATCH)
     if not results:
         return None
     log.info("reading %d logs again with reader %d", len(results), READER_VERSION)
@@ -63,29 +62,32 @@ async def _again(result: BuildResult | BootResult, blobs: Blobs) -> BuildResult 
         log.warning("%s", error)
         return result
     if isinstance(result, BuildResult):
-        return replace(result, finding=await asyncio.to_thread(_of_build, result, said))
-    return replace(result, finding=await asyncio.to_thread(_of_boot, result, said))
+        return await asyncio.to_thread(_of_build, result, said)
+    return await asyncio.to_thread(_of_boot, result, said)
 
 
-def _of_build(result: BuildResult, said: bytes) -> Finding | None:
-    """A build that went well has nothing to explain, and its outcome is not up to the reader."""
+def _of_build(result: BuildResult, said: bytes) -> BuildResult:
+    """The outcome of a build is not up to the reader."""
+    found = build_findings(said)
     if result.finding is None or result.finding.rule == LINK_AUDIT:
-        return result.finding
+        return replace(result, others=besides(result.finding, found))
     finding = read_build_log(said)
-    return result.finding if finding.kind is FindingKind.HOST else finding
+    finding = result.finding if finding.kind is FindingKind.HOST else finding
+    return replace(result, finding=finding, others=besides(finding, found))
 
 
-def _of_boot(result: BootResult, said: bytes) -> Finding | None:
+def _of_boot(result: BootResult, said: bytes) -> BootResult:
     """Where exactly it is, an image has told that is gone by now."""
+    console = read_console(with_names(said, result.names))
     finding = examine(
         BootEnd(result.end),
         result.milestone,
-        read_console(with_names(said, result.names)),
+        console,
         result.statuses,
         result.autopsy,
         test_results=result.test_results,
     )
     before = result.finding
     if finding and before and finding.line is None and finding.place == before.place:
-        return replace(finding, file=before.file, line=before.line)
-    return finding
+        finding = replace(finding, file=before.file, line=before.line)
+    return replace(result, finding=finding, others=besides(finding, console.findings))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Watched
 from kwatch.domain.source.revision import Revision, tag_changes
-from kwatch.store import history
+from kwatch.store import revisions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ async def run(
     tree = trees.get(job.key)
     if tree is None:
         return None
-    known = await database.read(history.known_tags, tree.name)
+    known = await database.read(revisions.known_tags, tree.name)
     seen = await _tags(git, tree)
     changes = tag_changes(known, seen, first=tree.first)
     for tag, old, new in changes.moved:

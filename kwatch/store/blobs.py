@@ -21,6 +21,7 @@ import zstandard
 
 from kwatch.errors import DiskFullError, InfraError, is_disk_full
 from kwatch.store import seekable
+from kwatch.store.tidy import protected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -311,7 +312,10 @@ def _digests(tx: Transaction) -> frozenset[str]:
 
 
 def _evict(tx: Transaction, budget: int, used: Mapping[str, float], *, now: float) -> list[str]:
-    """Remove blobs from the table until the rest fits; return their digests."""
+    """Remove blobs from the table until the rest fits; return their digests.
+
+    Evidence of open regressions stays, even where the budget is then exceeded.
+    """
     _note(tx, used)
     total = tx.execute("SELECT coalesce(sum(stored), 0) AS total FROM blob").fetchone()["total"]
     if total <= budget:
@@ -323,9 +327,12 @@ def _evict(tx: Transaction, budget: int, used: Mapping[str, float], *, now: floa
         (now - KEEP_SECONDS,),
     ).fetchall()
     victims = []
+    kept = protected(tx)
     for row in rows:
         if total <= budget:
             break
+        if row["digest"] in kept:
+            continue
         total -= row["stored"]
         victims.append(row["digest"])
         tx.execute("DELETE FROM blob WHERE digest = ?", (row["digest"],))

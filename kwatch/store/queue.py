@@ -24,7 +24,6 @@ from kwatch.domain.lab.job import (
     delay_after,
     is_hopeless,
 )
-from kwatch.domain.verdict.regression import judged_by
 from kwatch.errors import LeaseLostError
 from kwatch.store.codec import decode_optional, encode
 
@@ -35,18 +34,31 @@ if TYPE_CHECKING:
     from kwatch.store.database import Transaction
 
 FIRST_TURN = Turns()
+NOBODY = Party(tree="", purpose=Purpose.TAG)
 
 
-def enqueue(tx: Transaction, kind: JobKind, key: str, *, now: float, after: float = 0.0) -> None:
-    """Ask for a job; if the same one is queued, it may come sooner.
+def enqueue(
+    tx: Transaction,
+    kind: JobKind,
+    key: str,
+    *,
+    now: float,
+    after: float = 0.0,
+    party: Party = NOBODY,
+) -> None:
+    """Queue a job on behalf of ``party``; if the same one is queued, it may come sooner.
 
-    One that failed keeps to its back-off: a tick must not hammer a server that asked for a pause.
+    A tag takes over a step that was queued for a search. A job that failed keeps to its back-off: a
+    tick must not hammer a server that asked for a pause.
     """
     tx.execute(
-        "INSERT INTO job (kind, key, state, run_after, created_at) VALUES (?, ?, 'queued', ?, ?)"
-        " ON CONFLICT (kind, key) WHERE state = 'queued'"
-        " DO UPDATE SET run_after = min(run_after, excluded.run_after) WHERE error IS NULL",
-        (kind, key, now + after, now),
+        "INSERT INTO job (kind, key, tree, purpose, state, run_after, created_at)"
+        " VALUES (?, ?, ?, ?, 'queued', ?, ?) ON CONFLICT (kind, key) WHERE state = 'queued'"
+        " DO UPDATE SET run_after = CASE WHEN error IS NULL"
+        "     THEN min(run_after, excluded.run_after) ELSE run_after END,"
+        " tree = CASE WHEN excluded.purpose = 'tag' THEN excluded.tree ELSE tree END,"
+        " purpose = CASE WHEN excluded.purpose = 'tag' THEN 'tag' ELSE purpose END",
+        (kind, key, party.tree, party.purpose, now + after, now),
     )
 
 
@@ -101,48 +113,30 @@ def _by_turns(tx: Transaction, kind: JobKind, turns: Turns, *, now: float) -> tu
     """Which step of ``kind`` is next, of which at least one is due, and on whose behalf."""
     rows = tx.execute(
         f"""
-        SELECT candidate.id, candidate.state, run_after, handle IS NOT NULL AS is_interrupted,
-            asker_kind, asker_key, regression.tree
+        SELECT id, state, run_after, handle IS NOT NULL AS is_interrupted, tree, purpose
         FROM job AS candidate
-            LEFT JOIN observation AS o ON o.waits_kind = candidate.kind
-                AND o.waits_key = candidate.key AND o.outcome IS NULL
-            LEFT JOIN want ON want.observation_id = o.id
-            LEFT JOIN investigation ON asker_kind = 'investigate'
-                AND investigation.id = CAST(asker_key AS INTEGER)
-            LEFT JOIN regression ON regression.id = investigation.regression_id
         WHERE candidate.state IN ('queued', 'running') AND candidate.kind = ?
             AND (candidate.state = 'running' OR run_after <= ? AND {_FREE})
         """,
         (kind, now),
     ).fetchall()
-    askers: dict[int, list[sqlite3.Row]] = {}
-    for row in rows:
-        askers.setdefault(row["id"], []).append(row)
-    waiting, running = [], []
-    for number, asked in askers.items():
-        first, party = asked[0], _party(asked)
-        if first["state"] == JobState.RUNNING:
-            running.append(party)
-        else:
-            waiting.append(
-                Waiting(
-                    id=number,
-                    party=party,
-                    due=first["run_after"],
-                    is_interrupted=bool(first["is_interrupted"]),
-                )
-            )
+    running = [_party(row) for row in rows if row["state"] == JobState.RUNNING]
+    waiting = [
+        Waiting(
+            id=row["id"],
+            party=_party(row),
+            due=row["run_after"],
+            is_interrupted=bool(row["is_interrupted"]),
+        )
+        for row in rows
+        if row["state"] == JobState.QUEUED
+    ]
     chosen = choose(waiting, running, turns, RESOURCE[kind])
     return chosen.id, chosen.party
 
 
-def _party(askers: Sequence[sqlite3.Row]) -> Party:
-    """On whose behalf a step is: that of a tag where one wants it, whoever else does."""
-    tags = [judged_by(row["asker_key"])[0] for row in askers if row["asker_kind"] == JobKind.JUDGE]
-    searches = [row["tree"] for row in askers if row["tree"] is not None]
-    if searches and not tags:
-        return Party(tree=min(searches), purpose=Purpose.SEARCH)
-    return Party(tree=min(tags, default=""), purpose=Purpose.TAG)
+def _party(row: sqlite3.Row) -> Party:
+    return Party(tree=row["tree"], purpose=Purpose(row["purpose"]))
 
 
 def renew(tx: Transaction, job: Job, *, now: float) -> None:
@@ -333,9 +327,15 @@ def _requeue(
     tx: Transaction, job: Job, *, run_after: float, failures: int, error: str | None
 ) -> None:
     """Queue the job again; a wake-up that came meanwhile is the same job and gives way."""
-    tx.execute(
-        "DELETE FROM job WHERE kind = ? AND key = ? AND state = 'queued'", (job.kind, job.key)
-    )
+    twin = tx.execute(
+        "DELETE FROM job WHERE kind = ? AND key = ? AND state = 'queued' RETURNING tree, purpose",
+        (job.kind, job.key),
+    ).fetchone()
+    if twin is not None and twin["purpose"] == Purpose.TAG:
+        tx.execute(
+            "UPDATE job SET tree = ?, purpose = ? WHERE id = ?",
+            (twin["tree"], twin["purpose"], job.id),
+        )
     _fenced(
         tx.execute(
             "UPDATE job SET state = 'queued', run_after = ?, failures = ?, error = ?,"

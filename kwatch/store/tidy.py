@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the history needs no more, and what must stay.
 
-Rows are deleted in bounded transactions. Results of builds, boots and observations are never
-deleted.
+Rows are deleted in bounded transactions. Results of builds, boots and trials are never deleted.
 """
 
 from __future__ import annotations
@@ -32,34 +31,31 @@ BATCH = 2000
 # Blobs that cannot be made again.
 EVIDENCE = ("console", "profile", "log", "config")
 
-# The observations of an open regression: both of its tags, and each step of its investigations,
-# which were made while it was open.
+# The trials that an open regression rests on: both of its tags, its sightings, and each step of its
+# investigations.
 _OF_OPEN_REGRESSIONS = f"""
-SELECT o.id, commit_id, build_key, boot_key FROM regression AS r CROSS JOIN observation AS o
-    ON commit_id IN (json_extract(r.good, '$.commit'), json_extract(r.bad, '$.commit'))
-WHERE r.state IN ({marks(OPEN_STATES)})
-UNION
-SELECT o.id, commit_id, build_key, boot_key FROM regression AS r CROSS JOIN observation AS o
-    ON created_at BETWEEN r.opened_at AND coalesce(
-        (SELECT max(coalesce(ended_at, 9e99)) FROM investigation WHERE regression_id = r.id),
-        r.opened_at)
-WHERE r.state IN ({marks(OPEN_STATES)})
+WITH known AS (SELECT id, good_trial, bad_trial FROM regression WHERE state IN ({marks(OPEN_STATES)}))
+SELECT trial.id, source.base, build_row, boot_key FROM trial JOIN source ON source.key = trial.source
+WHERE trial.id IN (
+    SELECT good_trial FROM known UNION SELECT bad_trial FROM known
+    UNION SELECT trial FROM sighting JOIN known ON known.id = regression
+    UNION SELECT trial FROM investigation_step JOIN investigation AS i ON i.id = investigation
+        JOIN known ON known.id = i.regression_id)
 """
-_OPEN_TWICE = (*OPEN_STATES, *OPEN_STATES)
 
-# The newest revision of each tree, and the newest good one of each variant of it.
+# The newest revision of each tree, and the newest good one of each lane.
 _BASELINES = """
 SELECT id FROM (SELECT max(id) AS id FROM revision GROUP BY tree)
 UNION
-SELECT max(revision.id) FROM revision JOIN observation USING (commit_id)
-WHERE outcome = 'pass' GROUP BY tree, observation.variant
+SELECT max(planned.revision) FROM planned JOIN trial ON trial.id = planned.trial
+WHERE outcome = 'pass' GROUP BY planned.lane
 """
 
 
 def old_jobs(tx: Transaction, *, now: float) -> int:
     """Delete a batch of jobs that ended two weeks ago; how many.
 
-    The last failure of each key stays, because it says why an observation ended as INFRA. So does
+    The last failure of each key stays, because it says why a trial ended as INFRA. So does
     the newest job, because its id must not be given again.
     """
     return tx.execute(
@@ -100,30 +96,25 @@ class Needed:
 
 
 def needed(tx: Transaction, *, now: float) -> Needed:
-    """The commits of the last 60 days, baselines, open regressions and unfinished observations."""
+    """The commits of the last 60 days, baselines, open regressions and unfinished trials."""
     rows = tx.execute(
         f"""
         SELECT commit_id FROM revision WHERE seen_at >= ? OR id IN ({_BASELINES})
-        UNION SELECT commit_id FROM observation WHERE outcome IS NULL
-        UNION SELECT commit_id FROM observation JOIN want ON observation_id = observation.id
-            WHERE asker_kind = ?
-        UNION SELECT commit_id FROM ({_OF_OPEN_REGRESSIONS})
-        UNION SELECT json_extract(good, '$.commit') FROM regression
-            WHERE state IN ({marks(OPEN_STATES)})
-        UNION SELECT json_extract(bad, '$.commit') FROM regression
-            WHERE state IN ({marks(OPEN_STATES)})
+        UNION SELECT base FROM trial JOIN source ON source.key = trial.source
+            WHERE outcome IS NULL OR outcome = 'infra'
+        UNION SELECT base FROM want JOIN trial ON trial.id = want.trial
+            JOIN source ON source.key = trial.source WHERE asker_kind = ?
+        UNION SELECT base FROM ({_OF_OPEN_REGRESSIONS})
         """,
-        (now - REVISION_SECONDS, JobKind.INVESTIGATE, *_OPEN_TWICE, *_OPEN_TWICE),
+        (now - REVISION_SECONDS, JobKind.INVESTIGATE, *OPEN_STATES),
     )
     commits = frozenset(row["commit_id"] for row in rows)
     revisions = tx.execute("SELECT tree, tag, commit_id FROM revision")
-    checkouts = tx.execute(
-        "SELECT checkout_key, commit_id FROM observation WHERE checkout_key IS NOT NULL"
-    )
+    checkouts = tx.execute("SELECT key, base FROM source")
     return Needed(
         commits=commits,
         tags=frozenset((r["tree"], r["tag"]) for r in revisions if r["commit_id"] in commits),
-        checkouts={row["checkout_key"]: row["commit_id"] for row in checkouts},
+        checkouts={row["key"]: row["base"] for row in checkouts},
         under_way={
             kind: frozenset(
                 row["key"]
@@ -144,14 +135,12 @@ def protected(tx: Transaction) -> frozenset[str]:
     """
     rows = tx.execute(
         f"""
-        WITH o AS ({_OF_OPEN_REGRESSIONS})
-        SELECT digest FROM o JOIN blob_ref ON owner_kind = 'build' AND owner_key = o.build_key
-            WHERE blob_ref.name IN ({marks(EVIDENCE)})
-        UNION
-        SELECT digest FROM o JOIN blob_ref ON owner_kind = 'boot' AND owner_key = o.boot_key
-            WHERE blob_ref.name IN ({marks(EVIDENCE)})
+        SELECT digest FROM ({_OF_OPEN_REGRESSIONS}) AS o JOIN blob_ref
+            ON owner_kind = 'build' AND owner_key = o.build_row
+            OR owner_kind = 'boot' AND owner_key = o.boot_key
+        WHERE blob_ref.name IN ({marks(EVIDENCE)})
         """,
-        (*_OPEN_TWICE, *EVIDENCE, *EVIDENCE),
+        (*OPEN_STATES, *EVIDENCE),
     )
     return frozenset(row["digest"] for row in rows)
 

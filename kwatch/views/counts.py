@@ -14,7 +14,7 @@ import sqlite_utils
 from kwatch.domain.coverage.figures import Totals
 from kwatch.domain.lab.job import JobKind, JobState
 from kwatch.domain.mail.story import MailState
-from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.regression import RegressionState
 from kwatch.store import cursors, hosts
 from kwatch.store.codec import decode
@@ -32,12 +32,12 @@ N = TypeVar("N", RegressionState, MailState)
 class Figures:
     """Counts of everything that is counted.
 
-    ``coverage`` is the newest of each (tree, variant name); ``pending`` counts the observations
+    ``coverage`` is the newest of each (tree, variant name); ``pending`` counts the trials
     that are not settled; ``blob_bytes`` are the compressed bytes on disk.
     """
 
     jobs: Mapping[tuple[JobKind, JobState], int]
-    observations: Mapping[Outcome, int]
+    trials: Mapping[Outcome, int]
     pending: int
     regressions: Mapping[RegressionState, int]
     mails: Mapping[MailState, int]
@@ -49,16 +49,13 @@ class Figures:
 
 def figures(tx: Transaction) -> Figures:
     """All counts, of one moment."""
-    outcomes = _counts(tx, "SELECT coalesce(outcome, '') AS name, count(*) FROM observation")
+    rows = tx.execute("SELECT name, count FROM tally WHERE what = 'trial'")
+    outcomes = Counter({row["name"]: row["count"] for row in rows})
+    pending = tx.execute("SELECT count(*) AS n FROM trial WHERE outcome IS NULL").fetchone()
     return Figures(
-        jobs={
-            (JobKind(kind), JobState(state)): count
-            for kind, state, count in tx.execute(
-                "SELECT kind, state, count(*) FROM job GROUP BY kind, state"
-            )
-        },
-        observations={outcome: outcomes[outcome] for outcome in Outcome},
-        pending=outcomes[""],
+        jobs=_jobs(tx),
+        trials={outcome: outcomes[outcome] for outcome in Outcome},
+        pending=pending["n"],
         regressions=_all(RegressionState, tx, "SELECT state AS name, count(*) FROM regression"),
         mails=mail_states(tx),
         coverage=_newest_coverage(tx),
@@ -66,6 +63,16 @@ def figures(tx: Transaction) -> Figures:
         hosts=hosts.seen(tx),
         blob_bytes=tx.execute("SELECT coalesce(sum(stored), 0) AS n FROM blob").fetchone()["n"],
     )
+
+
+def _jobs(tx: Transaction) -> Mapping[tuple[JobKind, JobState], int]:
+    """Jobs that are alive, and all that ever ended, deleted ones included."""
+    rows = tx.execute(
+        "SELECT kind, state AS name, count(*) AS count FROM job"
+        " WHERE state IN ('queued', 'running') GROUP BY kind, state"
+        " UNION ALL SELECT kind, name, count FROM tally WHERE what = 'job'"
+    )
+    return {(JobKind(row["kind"]), JobState(row["name"])): row["count"] for row in rows}
 
 
 def mail_states(tx: Transaction) -> Mapping[MailState, int]:
@@ -90,13 +97,16 @@ def _counts(tx: Transaction, statement: str) -> Counter[str]:
 
 
 def _newest_coverage(tx: Transaction) -> Mapping[tuple[str, str], Totals]:
-    """By tree and variant name: the newest tag that has coverage."""
+    """By tree and variant name: the newest of the last 100 trials that has coverage."""
     rows = tx.execute(
-        "SELECT r.tree, v.name, c.totals, max(r.id) FROM revision AS r"
-        " JOIN observation AS o ON o.commit_id = r.commit_id AND o.rebuild = 0 AND o.repeat = 0"
-        "     AND o.host = ''"
-        " JOIN variant AS v ON v.digest = o.variant"
-        " JOIN collection AS c ON c.key = o.boot_key AND c.totals IS NOT NULL"
-        " GROUP BY r.tree, v.name"
-    )
-    return {(row["tree"], row["name"]): decode(Totals, row["totals"]) for row in rows}
+        "SELECT lane.tree, lane.variant, (SELECT c.totals FROM"
+        " (SELECT id, trial FROM planned WHERE planned.lane = lane.id ORDER BY id DESC LIMIT 100)"
+        " AS newest JOIN trial ON trial.id = newest.trial"
+        " JOIN collection AS c ON c.key = trial.boot_key"
+        " WHERE c.totals IS NOT NULL ORDER BY newest.id DESC LIMIT 1) AS totals FROM lane"
+    ).fetchall()
+    return {
+        (row["tree"], row["variant"]): decode(Totals, row["totals"])
+        for row in rows
+        if row["totals"]
+    }

@@ -17,9 +17,9 @@ from kwatch.domain.lab.job import STEPS, JobKind
 from kwatch.domain.mail.story import Delivery, DeliveryState, MailState, ReportKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Revision
-from kwatch.domain.trial.observation import Outcome, Step, Trial, next_step
-from kwatch.domain.verdict.regression import judged_by
-from kwatch.store import history
+from kwatch.domain.trial.route import Outcome, Step, next_step
+from kwatch.domain.trial.trial import Trial
+from kwatch.store import revisions, steps, trials
 from kwatch.store.codec import decode_optional
 
 if TYPE_CHECKING:
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObservationLine:
-    """An observation with all that a line about it tells.
+class TrialLine:
+    """A trial with all that a line about it shows.
 
-    ``step`` is what it waits for, and ``is_running`` whether that is being done now. ``host`` is
-    where it was booted, or built if it never got that far. ``tags`` are the (tree, tag) that its
-    commit carries.
+    ``variant_name`` is that of the lane that it was planned for, or of the investigation that asked
+    for it. ``step`` is what it waits for, and ``is_running`` whether that is being done now.
+    ``host`` is where it was booted, or built if it never got that far. ``tags`` are the (tree, tag)
+    that its commit carries.
     """
 
     id: int
     trial: Trial
     variant_name: str
-    is_control: bool
     series: str | None
     tags: tuple[tuple[str, str], ...]
     outcome: Outcome | None
@@ -56,13 +56,18 @@ class ObservationLine:
     created_at: float
     settled_at: float | None
 
+    @property
+    def is_control(self) -> bool:
+        """Whether no series of ours is applied."""
+        return self.trial.is_control
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagLine:
-    """A tag of a tree and what was observed of it."""
+    """A tag of a tree and its trials, one for each variant."""
 
     revision: Revision
-    observations: tuple[ObservationLine, ...]
+    trials: tuple[TrialLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,25 +96,39 @@ class Folder:
 
 
 # The partial index job_alive serves only a statement that repeats its condition.
-_OBSERVATIONS = """
-SELECT o.*, v.name AS variant_name,
-    json_extract(v.variant, '$.series.title') AS series,
-    json_extract(v.variant, '$.series.digest') IS NULL AS is_control,
-    (SELECT json_group_array(json_array(r.tree, r.tag)) FROM revision AS r
-        WHERE r.commit_id = o.commit_id) AS tags,
-    EXISTS (SELECT 1 FROM job WHERE job.state IN ('queued', 'running') AND job.state = 'running'
-        AND job.kind = o.waits_kind AND job.key = o.waits_key) AS is_running,
-    coalesce(boot.host, build.host) AS ran_on, collection.totals
-FROM observation AS o
-JOIN variant AS v ON v.digest = o.variant
-LEFT JOIN build ON build.key = o.build_key
-LEFT JOIN boot ON boot.key = o.boot_key
-LEFT JOIN collection ON collection.key = o.boot_key
+_COLUMNS = """
+trial.*, source.definition, series.title AS series_title,
+(SELECT json_group_array(json_array(r.tree, r.tag)) FROM revision AS r
+    WHERE r.commit_id = source.base) AS tags,
+EXISTS (SELECT 1 FROM job WHERE job.state IN ('queued', 'running') AND job.state = 'running'
+    AND job.kind = trial.waits_kind AND job.key = trial.waits_key) AS is_running,
+coalesce(boot.host, build.host) AS ran_on, collection.totals, finding.finding AS found
 """
+_JOINS = """
+LEFT JOIN series ON series.digest = source.series
+LEFT JOIN build ON build.row = trial.build_row
+LEFT JOIN boot ON boot.key = trial.boot_key
+LEFT JOIN collection ON collection.key = trial.boot_key
+LEFT JOIN finding ON finding.id = trial.finding
+"""
+# By the lane that a trial was planned for, or that of the investigation that asked for it.
+_VARIANT = """
+coalesce(
+    (SELECT lane.variant FROM planned JOIN lane ON lane.id = planned.lane
+        WHERE planned.trial = trial.id ORDER BY planned.id DESC LIMIT 1),
+    (SELECT lane.variant FROM investigation_step AS asked
+        JOIN investigation ON investigation.id = asked.investigation
+        JOIN regression ON regression.id = investigation.regression_id
+        JOIN lane ON lane.id = regression.lane WHERE asked.trial = trial.id LIMIT 1),
+    '') AS variant_name
+"""
+_TRIALS = (
+    f"SELECT {_VARIANT}, {_COLUMNS} FROM trial JOIN source ON source.key = trial.source {_JOINS}"
+)
 
 
 def trees(tx: Transaction) -> tuple[str, ...]:
-    """Every tree that was ever looked at or has a tag."""
+    """Every tree that was ever polled or has a tag."""
     rows = tx.execute(
         "SELECT tree FROM revision UNION SELECT substr(source, 6) FROM cursor"
         " WHERE source LIKE 'tree:%' ORDER BY 1"
@@ -118,30 +137,34 @@ def trees(tx: Transaction) -> tuple[str, ...]:
 
 
 def newest_tags(tx: Transaction, tree: str, *, limit: int) -> tuple[TagLine, ...]:
-    """The newest tags of a tree, newest first, each with the newest plain trial of a variant."""
-    return tuple(
-        TagLine(revision=revision, observations=_newest_per_variant(tx, revision.commit))
-        for revision in history.revisions(tx, tree, limit)
-    )
-
-
-def _newest_per_variant(tx: Transaction, commit: str) -> tuple[ObservationLine, ...]:
+    """The newest tags of a tree, newest first, each with its trial in each lane."""
+    newest = revisions.newest_first(tx, tree, limit)
     rows = tx.execute(
-        f"{_OBSERVATIONS} WHERE o.commit_id = ? AND o.rebuild = 0 AND o.repeat = 0"
-        " AND o.host = '' ORDER BY o.id",
-        (commit,),
+        f"SELECT revision.tag, revision.commit_id, lane.variant AS variant_name, {_COLUMNS}"
+        " FROM revision JOIN planned ON planned.revision = revision.id"
+        " JOIN lane ON lane.id = planned.lane JOIN trial ON trial.id = planned.trial"
+        f" JOIN source ON source.key = trial.source {_JOINS}"
+        " WHERE revision.id IN (SELECT id FROM revision WHERE tree = ? ORDER BY id DESC LIMIT ?)"
+        " ORDER BY planned.id",
+        (tree, limit),
+    ).fetchall()
+    lines = {(row["tag"], row["commit_id"], row["variant_name"]): _line(row) for row in rows}
+    return tuple(
+        TagLine(
+            revision=one,
+            trials=tuple(lines[key] for key in sorted(lines) if key[:2] == (one.tag, one.commit)),
+        )
+        for one in newest
     )
-    newest = {(row["variant_name"], row["is_control"]): _line(row) for row in rows}
-    return tuple(newest[key] for key in sorted(newest))
 
 
 def boots(tx: Transaction, start: str, *, limit: int) -> tuple[str, ...]:
-    """The keys that begin with ``start`` of boots that are known, or that somebody waits for."""
+    """The keys that begin with ``start`` of boots that are known, or that a trial waits for."""
     rows = tx.execute(
-        "SELECT key FROM boot WHERE substr(key, 1, ?) = ? UNION"
-        " SELECT waits_key AS key FROM observation WHERE waits_kind = 'boot'"
-        " AND substr(waits_key, 1, ?) = ? ORDER BY key LIMIT ?",
-        (len(start), start, len(start), start, limit),
+        "SELECT key FROM boot WHERE key >= ? AND key < ? UNION"
+        " SELECT waits_key AS key FROM trial WHERE waits_kind = 'boot' AND outcome IS NULL"
+        " AND waits_key >= ? AND waits_key < ? ORDER BY key LIMIT ?",
+        (start, start + "\x7f", start, start + "\x7f", limit),
     )
     return tuple(row["key"] for row in rows)
 
@@ -149,7 +172,8 @@ def boots(tx: Transaction, start: str, *, limit: int) -> tuple[str, ...]:
 def tagged(tx: Transaction, tree: str, tag: str) -> tuple[Revision, ...]:
     """The commits that a tag stood at, newest first; none if it is not known."""
     rows = tx.execute(
-        "SELECT * FROM revision WHERE tree = ? AND tag = ? ORDER BY id DESC", (tree, tag)
+        "SELECT * FROM revision WHERE tree = ? AND tag = ? ORDER BY seen_at DESC, id DESC",
+        (tree, tag),
     )
     return tuple(
         Revision(tree=tree, tag=tag, commit=row["commit_id"], seen_at=row["seen_at"])
@@ -157,7 +181,7 @@ def tagged(tx: Transaction, tree: str, tag: str) -> tuple[Revision, ...]:
     )
 
 
-def observations(
+def trial_lines(
     tx: Transaction,
     *,
     commit: str | None = None,
@@ -167,51 +191,55 @@ def observations(
     boot_key: str | None = None,
     build_key: str | None = None,
     limit: int,
-) -> tuple[ObservationLine, ...]:
-    """Observations that fit all that is given, newest first. ``variant`` is a name or a digest."""
+) -> tuple[TrialLine, ...]:
+    """Trials that fit all that is given, newest first. ``variant`` is the name of one."""
+    given: dict[str, object] = {"limit": limit}
+    conditions = []
+    for name, value, condition in (
+        ("commit", commit, "source.base = :commit"),
+        ("outcome", outcome, "trial.outcome = :outcome"),
+        ("boot", boot_key, "trial.boot_key = :boot"),
+        ("build", build_key, "trial.build_row = :build"),
+        ("tree", tree, "EXISTS (SELECT 1 FROM revision AS r WHERE r.tree = :tree"
+                       " AND r.commit_id = source.base)"),
+        ("variant", variant, "EXISTS (SELECT 1 FROM planned JOIN lane ON lane.id = planned.lane"
+                             " WHERE planned.trial = trial.id AND lane.variant = :variant)"),
+    ):  # fmt: skip
+        if value is not None:
+            given[name] = value
+            conditions.append(condition)
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    rows = tx.execute(f"{_TRIALS}{where} ORDER BY trial.id DESC LIMIT :limit", given).fetchall()
+    return tuple(_line(row) for row in rows)
+
+
+def numbered(tx: Transaction, wanted: tuple[int, ...]) -> tuple[TrialLine, ...]:
+    """The trials of these numbers, in this order."""
     rows = tx.execute(
-        f"{_OBSERVATIONS} WHERE (:commit IS NULL OR o.commit_id = :commit)"
-        " AND (:tree IS NULL OR EXISTS (SELECT 1 FROM revision AS r WHERE r.tree = :tree"
-        "     AND r.commit_id = o.commit_id))"
-        " AND (:variant IS NULL OR :variant IN (v.name, v.digest))"
-        " AND (:outcome IS NULL OR o.outcome = :outcome)"
-        " AND (:boot IS NULL OR o.boot_key = :boot)"
-        " AND (:build IS NULL OR o.build_key = :build)"
-        " ORDER BY o.id DESC LIMIT :limit",
-        {"commit": commit, "tree": tree, "variant": variant, "outcome": outcome,
-         "boot": boot_key, "build": build_key, "limit": limit},
-    )  # fmt: skip
-    return tuple(map(_line, rows))
+        f"{_TRIALS} WHERE trial.id IN (SELECT value FROM json_each(?))", (json.dumps(wanted),)
+    ).fetchall()
+    lines = {line.id: line for line in map(_line, rows)}
+    return tuple(lines[number] for number in wanted if number in lines)
 
 
-def trials(tx: Transaction, wanted: tuple[Trial, ...]) -> tuple[ObservationLine, ...]:
-    """The observations of these trials, as far as there are any, in this order."""
-    found = [
-        tx.execute(
-            f"{_OBSERVATIONS} WHERE o.commit_id = ? AND o.variant = ? AND o.rebuild = ?"
-            " AND o.repeat = ? AND o.host = ?",
-            (trial.commit, trial.variant, trial.rebuild, trial.repeat, trial.host or ""),
-        ).fetchone()
-        for trial in wanted
-    ]
-    return tuple(_line(row) for row in found if row)
+def proof(tx: Transaction, wanted: tuple[Trial, ...]) -> tuple[TrialLine, ...]:
+    """The lines of these trials, as far as there are any, in this order."""
+    found = (trials.find(tx, trial) for trial in wanted)
+    return numbered(tx, tuple(one.id for one in found if one))
 
 
-def asked_by(tx: Transaction, kind: JobKind, key: str) -> tuple[ObservationLine, ...]:
-    """The observations that somebody wants, oldest first."""
+def wanted_by(tx: Transaction, kind: JobKind, key: str) -> tuple[TrialLine, ...]:
+    """The trials that somebody wants, oldest first."""
     rows = tx.execute(
-        f"{_OBSERVATIONS} WHERE o.id IN (SELECT observation_id FROM want"
-        " WHERE asker_kind = ? AND asker_key = ?) ORDER BY o.id",
-        (kind, key),
-    )
-    return tuple(map(_line, rows))
+        "SELECT trial FROM want WHERE asker_kind = ? AND asker_key = ? ORDER BY trial", (kind, key)
+    ).fetchall()
+    return numbered(tx, tuple(row["trial"] for row in rows))
 
 
-def lab_failure(tx: Transaction, number: int) -> str | None:
-    """Why an observation ended as INFRA: the error of the job that was given up."""
-    observation = history.observation(tx, number)
-    variant = history.variant(tx, observation.trial.variant)
-    todo = next_step(observation.trial, variant, history.steps(tx, observation, variant))
+def infra_failure(tx: Transaction, number: int) -> str | None:
+    """Why a trial ended as INFRA: the error of the job that was given up."""
+    found = trials.load(tx, number)
+    todo = next_step(found.trial, steps.of_trial(tx, found.trial, build_row=found.build_row))
     if not isinstance(todo, Step):
         return None
     row = tx.execute(
@@ -223,9 +251,12 @@ def lab_failure(tx: Transaction, number: int) -> str | None:
 
 
 def recorded_at(tx: Transaction, kind: JobKind, key: str) -> float | None:
-    """When a build or boot was recorded, or None if there is none with this key."""
-    table = {JobKind.BUILD: "build", JobKind.BOOT: "boot"}[kind]
-    row = tx.execute(f"SELECT at FROM {table} WHERE key = ?", (key,)).fetchone()
+    """When a build (its row) or boot was recorded, or None if there is none with this key."""
+    statement = {
+        JobKind.BUILD: "SELECT at FROM build WHERE row = ?",
+        JobKind.BOOT: "SELECT at FROM boot WHERE key = ?",
+    }[kind]
+    row = tx.execute(statement, (key,)).fetchone()
     return None if row is None else float(row["at"])
 
 
@@ -293,19 +324,10 @@ def mail_text(tx: Transaction, number: int) -> bytes | None:
     return None if row is None else bytes(row["message"])
 
 
-def regression_exists(tx: Transaction, number: int) -> bool:
-    """Whether there is a regression of this number."""
-    return bool(tx.execute("SELECT 1 FROM regression WHERE id = ?", (number,)).fetchone())
-
-
 def subject_of_job(tx: Transaction, kind: JobKind, key: str) -> str:
     """What a job is about, in words: its key is a hash or a number."""
     if kind in STEPS:
         return _subject_of_step(tx, kind, key)
-    if kind is JobKind.JUDGE:
-        tree, digest = judged_by(key)
-        row = tx.execute("SELECT name FROM variant WHERE digest = ?", (digest,)).fetchone()
-        return f"{tree} {row['name']}" if row else tree
     statement = _SUBJECTS.get(kind)
     row = tx.execute(statement, (key,)).fetchone() if statement else None
     return str(row["subject"]) if row else key
@@ -313,6 +335,7 @@ def subject_of_job(tx: Transaction, kind: JobKind, key: str) -> str:
 
 _SUBJECTS = {
     JobKind.PLAN: "SELECT tree || ' ' || tag AS subject FROM revision WHERE id = ?",
+    JobKind.JUDGE: "SELECT tree || ' ' || variant AS subject FROM lane WHERE id = ?",
     JobKind.INVESTIGATE: "SELECT 'regression ' || regression_id || ', ' || goal || ': ' || phase"
     " AS subject FROM investigation WHERE id = ?",
     JobKind.REPORT: "SELECT 'regression ' || id AS subject FROM regression WHERE id = ?",
@@ -323,8 +346,8 @@ _SUBJECTS = {
 
 def _subject_of_step(tx: Transaction, kind: JobKind, key: str) -> str:
     rows = tx.execute(
-        f"{_OBSERVATIONS} WHERE o.waits_kind = ? AND o.waits_key = ? AND o.outcome IS NULL"
-        " ORDER BY o.id LIMIT 100",
+        f"{_TRIALS} WHERE trial.waits_kind = ? AND trial.waits_key = ? AND trial.outcome IS NULL"
+        " ORDER BY trial.id LIMIT 100",
         (kind, key),
     ).fetchall()
     if not rows:
@@ -348,27 +371,20 @@ def _deliveries(tx: Transaction, number: int) -> tuple[Delivery, ...]:
     )
 
 
-def _line(row: sqlite3.Row) -> ObservationLine:
-    return ObservationLine(
+def _line(row: sqlite3.Row) -> TrialLine:
+    return TrialLine(
         id=row["id"],
-        trial=Trial(
-            commit=row["commit_id"],
-            variant=row["variant"],
-            rebuild=row["rebuild"],
-            repeat=row["repeat"],
-            host=row["host"] or None,
-        ),
+        trial=trials.trial_of(row),
         variant_name=row["variant_name"],
-        is_control=bool(row["is_control"]),
-        series=row["series"],
+        series=row["series_title"],
         tags=tuple((tree, tag) for tree, tag in json.loads(row["tags"])),
         outcome=Outcome(row["outcome"]) if row["outcome"] else None,
         milestone=Milestone(row["milestone"]),
-        finding=decode_optional(Finding, row["finding"]),
+        finding=decode_optional(Finding, row["found"]),
         step=JobKind(row["waits_kind"]) if row["waits_kind"] else None,
         is_running=bool(row["is_running"]),
         checkout_key=row["checkout_key"],
-        build_key=row["build_key"],
+        build_key=row["build_row"],
         boot_key=row["boot_key"],
         host=row["ran_on"],
         totals=decode_optional(Totals, row["totals"]),

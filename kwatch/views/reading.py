@@ -14,18 +14,22 @@ from kwatch.domain.source.message import Mail, parse
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
 from kwatch.domain.text import printable
-from kwatch.domain.trial.observation import BootResult, BuildResult, CheckoutResult, Outcome
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.steps import BootResult, BuildResult, CheckoutResult
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.grade import Grade
 from kwatch.domain.verdict.investigation import Goal
-from kwatch.domain.verdict.regression import OPEN_STATES, Regression, RegressionEvent
-from kwatch.store import cursors, history, hosts, problems, queue, versions
+from kwatch.domain.verdict.regression import CLOSED_STATES, OPEN_STATES, Regression, RegressionEvent
+from kwatch.store import cursors, hosts, investigations, queue, regressions, steps
+from kwatch.store import series as series_store
 from kwatch.store.cursors import Source
 from kwatch.store.hosts import SeenHost
-from kwatch.store.problems import Investigation, StoredEvent
+from kwatch.store.investigations import Investigation
 from kwatch.store.queue import QueuedJob
+from kwatch.store.regressions import StoredEvent
 from kwatch.views import overview
 from kwatch.views.counts import mail_states
-from kwatch.views.overview import Folder, MailLine, ObservationLine, TagLine
+from kwatch.views.overview import Folder, MailLine, TagLine, TrialLine
 
 if TYPE_CHECKING:
     from kwatch.store.database import Transaction
@@ -34,17 +38,22 @@ TAGS_OF_A_TREE = 8
 JOBS_OF_A_PAGE = 40
 MAILS_OF_A_PAGE = 12
 CLOSED_REGRESSIONS = 5
-OBSERVATIONS_OF_A_PAGE = 200
+TRIALS_OF_A_PAGE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionLine:
-    """A regression with what is known of its cause. ``mails`` are its thread, root first."""
+    """A regression with what is known of its cause.
+
+    ``sightings`` are the (tree, tag, variant) where it was seen, ``mails`` its thread, root first.
+    """
 
     regression: Regression
     investigation: Investigation | None
     blame: Blame | None
     culprits: tuple[str, ...]
+    grade: Grade | None
+    sightings: tuple[tuple[str, str, str], ...]
     mails: tuple[MailLine, ...]
 
     @property
@@ -68,7 +77,7 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """The front page. ``before`` holds, by observation, the coverage of the tag before it."""
+    """The front page. ``before`` holds, by trial, the coverage of the tag before it."""
 
     trees: Mapping[str, tuple[TagLine, ...]]
     before: Mapping[int, Totals]
@@ -98,7 +107,7 @@ class Inquiry:
     """An investigation and the trials that it rests on, or that it waits for."""
 
     investigation: Investigation
-    trials: tuple[ObservationLine, ...]
+    trials: tuple[TrialLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +126,7 @@ class RevisionStory:
     """All that is known of a tag at one of the commits that it stood at."""
 
     revision: Revision
-    observations: tuple[ObservationLine, ...]
+    trials: tuple[TrialLine, ...]
     checkouts: tuple[CheckoutResult, ...]
     failures: Mapping[int, str]
 
@@ -128,7 +137,7 @@ class BootStory:
 
     boot: BootResult
     at: float
-    observations: tuple[ObservationLine, ...]
+    trials: tuple[TrialLine, ...]
     totals: Totals | None
     folders: tuple[Folder, ...]
 
@@ -139,7 +148,7 @@ class BuildStory:
 
     build: BuildResult
     at: float
-    observations: tuple[ObservationLine, ...]
+    trials: tuple[TrialLine, ...]
 
 
 def front(tx: Transaction) -> Front:
@@ -147,40 +156,39 @@ def front(tx: Transaction) -> Front:
     trees = {
         tree: overview.newest_tags(tx, tree, limit=TAGS_OF_A_TREE) for tree in overview.trees(tx)
     }
-    shown = [line for tags in trees.values() for tag in tags for line in tag.observations]
-    known = problems.regressions(tx)
-    is_open = [regression for regression in known if regression.state in OPEN_STATES]
-    closed = [regression for regression in known if regression.state not in OPEN_STATES]
+    shown = [line for tags in trees.values() for tag in tags for line in tag.trials]
+    is_open = regressions.newest_first(tx, states=OPEN_STATES)
+    closed = regressions.newest_first(tx, states=CLOSED_STATES, limit=CLOSED_REGRESSIONS)
     jobs = queue.alive(tx)
     return Front(
         trees=trees,
         before=_before(trees),
         failures=_failures(tx, shown),
         regressions=tuple(regression_line(tx, regression) for regression in is_open),
-        closed=tuple(regression_line(tx, found) for found in closed[:CLOSED_REGRESSIONS]),
+        closed=tuple(regression_line(tx, found) for found in closed),
         jobs=job_lines(tx, jobs[:JOBS_OF_A_PAGE]),
         more_jobs=max(len(jobs) - JOBS_OF_A_PAGE, 0),
         sources=cursors.sources(tx),
         hosts=hosts.seen(tx),
         mail_states=mail_states(tx),
         mails=overview.mails(tx, limit=MAILS_OF_A_PAGE),
-        series=versions.newest_first(tx),
+        series=series_store.newest_first(tx),
     )
 
 
 def regression_line(tx: Transaction, regression: Regression) -> RegressionLine:
     """A regression as one line tells of it."""
-    investigations = problems.investigations(tx, regression.id)
-    answers = [
-        found.answer for found in investigations if found.answer and found.goal is Goal.CAUSE
-    ]
+    found = investigations.of_regression(tx, regression.id)
+    answers = [one.answer for one in found if one.answer and one.goal is Goal.CAUSE]
     answer = answers[-1] if answers else None
-    mails = overview.mails(tx, thread=f"regression:{regression.id}", limit=OBSERVATIONS_OF_A_PAGE)
+    mails = overview.mails(tx, thread=f"regression:{regression.id}", limit=TRIALS_OF_A_PAGE)
     return RegressionLine(
         regression=regression,
-        investigation=investigations[-1] if investigations else None,
+        investigation=found[-1] if found else None,
         blame=(answer.blame if answer else None) or _confirmed_blame(tx, regression.id),
         culprits=answer.commits if answer else (),
+        grade=answer.grade if answer else None,
+        sightings=regressions.sightings(tx, regression.id),
         mails=mails[::-1],
     )
 
@@ -198,9 +206,9 @@ def progress(investigation: Investigation) -> str:
 
 def regression_story(tx: Transaction, number: int) -> RegressionStory | None:
     """A regression from its first sight on; None if there is none of this number."""
-    if not overview.regression_exists(tx, number):
+    if not regressions.exists(tx, number):
         return None
-    line = regression_line(tx, problems.regression(tx, number))
+    line = regression_line(tx, regressions.load(tx, number))
     regression = line.regression
     roles = {
         commit: "culprit" if len(line.culprits) == 1 else "suspect" for commit in line.culprits
@@ -210,8 +218,8 @@ def regression_story(tx: Transaction, number: int) -> RegressionStory | None:
     roles[regression.bad.commit] = f"culprit and {bad}" if regression.bad.commit in roles else bad
     return RegressionStory(
         line=line,
-        timeline=problems.timeline(tx, number),
-        inquiries=tuple(_inquiry(tx, found) for found in problems.investigations(tx, number)),
+        timeline=regressions.timeline(tx, number),
+        inquiries=tuple(_inquiry(tx, found) for found in investigations.of_regression(tx, number)),
         letters=tuple(found for mail in line.mails if (found := letter(tx, mail.id)) is not None),
         roles=roles,
     )
@@ -236,15 +244,15 @@ def revision_stories(tx: Transaction, tree: str, tag: str) -> tuple[RevisionStor
 
 def boot_story(tx: Transaction, key: str) -> BootStory | None:
     """A boot; None if there is none with this key."""
-    boot = history.boot(tx, key)
+    boot = steps.boot(tx, key)
     at = overview.recorded_at(tx, JobKind.BOOT, key)
     if boot is None or at is None:
         return None
-    lines = overview.observations(tx, boot_key=key, limit=OBSERVATIONS_OF_A_PAGE)
+    lines = overview.trial_lines(tx, boot_key=key, limit=TRIALS_OF_A_PAGE)
     return BootStory(
         boot=boot,
         at=at,
-        observations=lines,
+        trials=lines,
         totals=next((line.totals for line in lines if line.totals), None),
         folders=overview.folders(tx, key),
     )
@@ -258,12 +266,12 @@ def runs_on(tx: Transaction, kind: JobKind, key: str) -> str | None:
 
 def build_story(tx: Transaction, key: str) -> BuildStory | None:
     """A build; None if there is none with this key."""
-    build = history.build(tx, key)
+    build = steps.build(tx, key)
     at = overview.recorded_at(tx, JobKind.BUILD, key)
     if build is None or at is None:
         return None
-    lines = overview.observations(tx, build_key=key, limit=OBSERVATIONS_OF_A_PAGE)
-    return BuildStory(build=build, at=at, observations=lines)
+    lines = overview.trial_lines(tx, build_key=key, limit=TRIALS_OF_A_PAGE)
+    return BuildStory(build=build, at=at, trials=lines)
 
 
 def job_lines(tx: Transaction, jobs: tuple[QueuedJob, ...]) -> tuple[JobLine, ...]:
@@ -277,37 +285,35 @@ def job_lines(tx: Transaction, jobs: tuple[QueuedJob, ...]) -> tuple[JobLine, ..
 def _confirmed_blame(tx: Transaction, number: int) -> Blame | None:
     blames = [
         event.detail.get("blame")
-        for event in problems.timeline(tx, number)
-        if event.kind is RegressionEvent.CONFIRM
+        for event in regressions.timeline(tx, number)
+        if event.kind is RegressionEvent.CONFIRMED
     ]
     return Blame(blames[-1]) if blames and blames[-1] else None
 
 
 def _inquiry(tx: Transaction, investigation: Investigation) -> Inquiry:
     if investigation.answer:
-        found = overview.trials(tx, investigation.answer.proof)
+        found = overview.proof(tx, investigation.answer.proof)
     else:
-        found = overview.asked_by(tx, JobKind.INVESTIGATE, str(investigation.id))
+        found = overview.wanted_by(tx, JobKind.INVESTIGATE, str(investigation.id))
     return Inquiry(investigation=investigation, trials=found)
 
 
 def _revision_story(tx: Transaction, revision: Revision) -> RevisionStory:
-    lines = overview.observations(tx, commit=revision.commit, limit=OBSERVATIONS_OF_A_PAGE)
+    lines = overview.trial_lines(tx, commit=revision.commit, limit=TRIALS_OF_A_PAGE)
     keys = sorted({line.checkout_key for line in lines if line.checkout_key})
-    checkouts = (history.checkout(tx, key) for key in keys)
+    checkouts = (steps.checkout(tx, key) for key in keys)
     return RevisionStory(
         revision=revision,
-        observations=lines,
+        trials=lines,
         checkouts=tuple(found for found in checkouts if found and found.patches),
         failures=_failures(tx, lines),
     )
 
 
-def _failures(
-    tx: Transaction, lines: list[ObservationLine] | tuple[ObservationLine, ...]
-) -> Mapping[int, str]:
+def _failures(tx: Transaction, lines: list[TrialLine] | tuple[TrialLine, ...]) -> Mapping[int, str]:
     found = {
-        line.id: overview.lab_failure(tx, line.id)
+        line.id: overview.infra_failure(tx, line.id)
         for line in lines
         if line.outcome is Outcome.INFRA
     }
@@ -315,15 +321,16 @@ def _failures(
 
 
 def _before(trees: Mapping[str, tuple[TagLine, ...]]) -> Mapping[int, Totals]:
-    """The coverage of the next older tag in the very same variant: others do not compare."""
+    """The coverage of the next older tag in the same lane, by the same recipes and series."""
     found: dict[int, Totals] = {}
     for tags in trees.values():
-        last: dict[str, Totals] = {}
+        last: dict[object, Totals] = {}
         for tag in reversed(tags):
-            for line in tag.observations:
+            for line in tag.trials:
                 if line.totals is None:
                     continue
-                if line.trial.variant in last:
-                    found[line.id] = last[line.trial.variant]
-                last[line.trial.variant] = line.totals
+                what = (line.variant_name, line.trial.of(""))
+                if what in last:
+                    found[line.id] = last[what]
+                last[what] = line.totals
     return found

@@ -10,10 +10,13 @@ from aiohttp import web
 
 from kwatch.domain.lab.job import JobState
 from kwatch.domain.mail.story import MailState
-from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.regression import RegressionState
-from kwatch.store import cursors, history, problems, queue, versions
+from kwatch.store import cursors, queue
 from kwatch.store import hosts as host_store
+from kwatch.store import regressions as regression_store
+from kwatch.store import revisions as revision_store
+from kwatch.store import series as series_store
 from kwatch.views import overview, reading
 from kwatch.views.counts import figures
 from kwatch.web import documents
@@ -56,7 +59,7 @@ async def trees(request: web.Request) -> web.Response:
 
     def read(tx: Transaction) -> list[documents.Document]:
         sources = {source.name: source for source in cursors.sources(tx)}
-        newest = {revision.tree: revision for _, revision in history.newest_revisions(tx)}
+        newest = {revision.tree: revision for _, revision in revision_store.newest(tx)}
         return [
             documents.tree(name, newest.get(name), sources.get(f"tree:{name}"))
             for name in overview.trees(tx)
@@ -69,7 +72,9 @@ async def trees(request: web.Request) -> web.Response:
 async def revisions(request: web.Request) -> web.Response:
     """The newest tags."""
     given = checked(request, "tree", "limit")
-    found = await request.app[DATABASE].read(history.revisions, given.get("tree"), limit(given))
+    found = await request.app[DATABASE].read(
+        revision_store.newest_first, given.get("tree"), limit(given)
+    )
     return web.json_response({"revisions": [documents.revision(item) for item in found]})
 
 
@@ -96,12 +101,12 @@ async def revision(request: web.Request) -> web.Response:
     )
 
 
-@ROUTES.get("/api/v1/observations")
-async def observations(request: web.Request) -> web.Response:
-    """Observations, newest first."""
+@ROUTES.get("/api/v1/trials")
+async def trials(request: web.Request) -> web.Response:
+    """Trials, newest first."""
     given = checked(request, "tree", "commit", "variant", "outcome", "limit")
     read = partial(
-        overview.observations,
+        overview.trial_lines,
         tree=given.get("tree"),
         commit=given.get("commit"),
         variant=given.get("variant"),
@@ -109,7 +114,7 @@ async def observations(request: web.Request) -> web.Response:
         limit=limit(given),
     )
     found = await request.app[DATABASE].read(read)
-    return web.json_response({"observations": [documents.observation(line) for line in found]})
+    return web.json_response({"trials": [documents.trial(line) for line in found]})
 
 
 @ROUTES.get("/api/v1/regressions")
@@ -121,7 +126,7 @@ async def regressions(request: web.Request) -> web.Response:
     def read(tx: Transaction) -> list[documents.Document]:
         fitting = [
             regression
-            for regression in problems.regressions(tx)
+            for regression in regression_store.newest_first(tx)
             if state in {None, regression.state} and given.get("tree") in {None, regression.tree}
         ]
         return [documents.regression(reading.regression_line(tx, one)) for one in fitting[:count]]
@@ -190,5 +195,5 @@ async def hosts(request: web.Request) -> web.Response:
 async def series(request: web.Request) -> web.Response:
     """Every posting of every watched series, newest first."""
     checked(request)
-    found = await request.app[DATABASE].read(versions.newest_first)
+    found = await request.app[DATABASE].read(series_store.newest_first)
     return web.json_response({"series": [documents.series(one) for one in found]})

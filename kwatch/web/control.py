@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from kwatch.domain.facts import CommandState
-from kwatch.domain.lab.command import Command, Verb
+from kwatch.domain.lab.command import Command, CommandState, Verb
 from kwatch.store import commands
 
 if TYPE_CHECKING:

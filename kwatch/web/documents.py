@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from kwatch.domain.milestone import Milestone
     from kwatch.domain.source.revision import Revision
     from kwatch.domain.source.series import Series
-    from kwatch.domain.trial.observation import CheckoutResult
-    from kwatch.domain.verdict.regression import TagResult
+    from kwatch.domain.trial.steps import CheckoutResult
+    from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.cursors import Source
     from kwatch.store.hosts import SeenHost
-    from kwatch.store.problems import StoredEvent
+    from kwatch.store.regressions import StoredEvent
     from kwatch.views.counts import Figures
-    from kwatch.views.overview import MailLine, ObservationLine
+    from kwatch.views.overview import MailLine, TrialLine
     from kwatch.views.reading import (
         BootStory,
         Inquiry,
@@ -47,7 +47,7 @@ def counts(figures: Figures) -> Document:
             state: sum(count for (_, at), count in figures.jobs.items() if at is state)
             for state in alive
         },
-        "observations": {**figures.observations, "pending": figures.pending},
+        "trials": {**figures.trials, "pending": figures.pending},
         "regressions": dict(figures.regressions),
         "mails": dict(figures.mails),
         "sources": [source(item) for item in figures.sources],
@@ -85,9 +85,8 @@ def revision_story(story: RevisionStory) -> Document:
     return {
         "commit": story.revision.commit,
         "seen_at": story.revision.seen_at,
-        "observations": [
-            {**observation(line), "lab_failure": story.failures.get(line.id)}
-            for line in story.observations
+        "trials": [
+            {**trial(line), "lab_failure": story.failures.get(line.id)} for line in story.trials
         ],
         "checkouts": [checkout(one) for one in story.checkouts],
     }
@@ -103,18 +102,18 @@ def checkout(value: CheckoutResult) -> Document:
     }
 
 
-def observation(line: ObservationLine) -> Document:
-    """An observation."""
+def trial(line: TrialLine) -> Document:
+    """A trial."""
     return {
         "id": line.id,
         "commit": line.trial.commit,
         "tags": [{"tree": tree_name, "tag": tag} for tree_name, tag in line.tags],
         "variant": line.variant_name,
-        "variant_digest": line.trial.variant,
         "control": line.is_control,
         "series": line.series,
-        "rebuild": line.trial.rebuild,
-        "repeat": line.trial.repeat,
+        "rebuild": line.trial.sample.rebuild,
+        "repeat": line.trial.sample.repeat,
+        "until": milestone(line.trial.until),
         "outcome": line.outcome,
         "milestone": milestone(line.milestone),
         "finding": finding(line.finding),
@@ -179,13 +178,13 @@ def regression(line: RegressionLine) -> Document:
     }
 
 
-def tag_result(value: TagResult) -> Document:
+def tag_result(value: TagRun) -> Document:
     """The good or bad tag of a regression."""
     return {
         "tag": value.tag,
         "commit": value.commit,
-        "outcome": value.outcome,
-        "milestone": milestone(value.milestone),
+        "outcome": value.seen.outcome if value.seen else None,
+        "milestone": milestone(value.seen.milestone) if value.seen else None,
     }
 
 
@@ -194,7 +193,7 @@ def boot_story(story: BootStory) -> Document:
     found = story.boot
     return {
         "key": found.key,
-        "build": found.build_key,
+        "build": found.build,
         "end": found.end,
         "milestone": found.milestone.name.lower(),
         "host": found.host,
@@ -205,7 +204,7 @@ def boot_story(story: BootStory) -> Document:
         "recorded_at": story.at,
         "finding": finding(found.finding),
         "evidence": list(found.finding.evidence) if found.finding else [],
-        "observations": [observation(line) for line in story.observations],
+        "trials": [trial(line) for line in story.trials],
     }
 
 
@@ -241,7 +240,7 @@ def inquiry(value: Inquiry) -> Document:
         "commits": list(found.answer.commits) if found.answer else [],
         "opened_at": found.opened_at,
         "ended_at": found.ended_at,
-        "trials": [observation(line) for line in value.trials],
+        "trials": [trial(line) for line in value.trials],
     }
 
 

@@ -143,15 +143,11 @@ def _work(figures: Figures) -> Iterator[Family]:
 
 
 def _results(figures: Figures) -> Iterator[Family]:
-    observations = CounterMetricFamily(
-        "kwatch_observations", "Observations that were settled.", labels=["outcome"]
-    )
-    for outcome, count in figures.observations.items():
-        observations.add_metric([outcome], count)
-    yield observations
-    yield GaugeMetricFamily(
-        "kwatch_observations_pending", "Observations under way.", value=figures.pending
-    )
+    trials = CounterMetricFamily("kwatch_trials", "Settled trials.", labels=["outcome"])
+    for outcome, count in figures.trials.items():
+        trials.add_metric([outcome], count)
+    yield trials
+    yield GaugeMetricFamily("kwatch_trials_pending", "Trials under way.", value=figures.pending)
     regressions = GaugeMetricFamily("kwatch_regressions", "Regressions.", labels=["state"])
     for regression_state, count in figures.regressions.items():
         regressions.add_metric([regression_state], count)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from kwatch.domain.coverage.figures import Count
 
 TAIL_BYTES = 256 << 10
-_PAST = {"confirm": "confirmed", "bisect": "bisected", "fix": "fixed", "retract": "retracted"}
 
 
 def tail(octets: bytes) -> str:
@@ -62,11 +61,6 @@ def points(change: float) -> str:
     return f"{change:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def past(event: str) -> str:
-    """An event of a timeline as a past participle: ``confirm`` is ``confirmed``."""
-    return _PAST.get(event, event)
-
-
 def short(commit: str) -> str:
     """The first 12 characters of a commit or digest."""
     return commit[:12]
@@ -82,5 +76,4 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "percent": percent,
     "points": points,
     "short": short,
-    "past": past,
 }

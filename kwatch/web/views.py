@@ -77,7 +77,7 @@ async def boot(request: web.Request) -> web.Response:
     return _page(request, "boot.html", story=story, console=console, problem=problem)
 
 
-@ROUTES.get(r"/build/{key:[0-9a-f]{64}}")
+@ROUTES.get(r"/build/{key:[0-9a-f]{64}(?:@[0-9a-f]{1,64})?}")
 async def build(request: web.Request) -> web.Response:
     """A build: dropped options and the end of its log."""
     story = await request.app[DATABASE].read(reading.build_story, request.match_info["key"])
@@ -87,7 +87,7 @@ async def build(request: web.Request) -> web.Response:
     return _page(request, "build.html", story=story, log=log, problem=problem)
 
 
-@ROUTES.get(r"/build/{key:[0-9a-f]{64}}/config")
+@ROUTES.get(r"/build/{key:[0-9a-f]{64}(?:@[0-9a-f]{1,64})?}/config")
 async def config(request: web.Request) -> web.Response:
     """The .config of a build, for the reproducer of a report."""
     story = await request.app[DATABASE].read(reading.build_story, request.match_info["key"])

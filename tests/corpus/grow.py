@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import TypeAdapter
 
 from kwatch.adapters.guest.initramfs import build_initramfs
-from kwatch.domain.boot.channel import Counters
 from kwatch.domain.recipe.arch import X86_64
+from kwatch.domain.recipe.boot import Counters
 from tests.lab.linuxkernel import LINUX, TARBALL
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from kwatch.adapters.host.fitness import inspect
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.cli import tables
-from kwatch.domain.boot.watch import Accelerator, BootProfile
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.lab.host import Health, HostFacts, HostSpec, HostState, Load, Need, Slot
+from kwatch.domain.recipe.boot import Accelerator
 from kwatch.engine import hosts as care
 from kwatch.engine.hosts import HostCare
 from kwatch.store import hosts
@@ -128,7 +129,7 @@ async def test_the_daemon_publishes_the_state_of_its_hosts(
         await inspect(host, now=1_000_000.0)
         await pool.admit("here")
         await until("^here +ok +0/1 +0/1 +0.1/20.0 GiB +1970-01-12")
-        await accelerators.tried(host, BootProfile(name="preflight"))
+        await accelerators.tried(host, BootProfile())
         await until("^here +tcg +unproven +run 'kwatch hosts prove here'")
         assert "kvm" not in "\n".join(await lines(database)), "it may not use it"
         async with pool.lease(Need(slot=Slot.BUILD, arch=spec.arch)):

@@ -17,7 +17,8 @@ import pytest_asyncio
 from kwatch.adapters.host.runs import OnCancel, cancellation_of_job
 from kwatch.domain.facts import Facts, Judged, Planned, Watched
 from kwatch.domain.lab.job import GIVE_UP_AFTER, LEASE_SECONDS, Job, JobKind, Resource
-from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.regression import judge_key
 from kwatch.engine import worker as module
 from kwatch.engine.worker import Stage, Worker

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kwatch.domain.boot.watch import BootProfile
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Totals
 from kwatch.domain.facts import (
     Heard,
@@ -24,19 +24,15 @@ from kwatch.domain.lab.host import Health, HostState
 from kwatch.domain.lab.job import GIVE_UP_AFTER, Handle, Job, JobKind
 from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.recipe.boot import BootRecipe
 from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
-from kwatch.domain.recipe.variant import Variant
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import PatchFate, PatchResult, Series
-from kwatch.domain.trial.observation import (
-    BootResult,
-    BuildResult,
-    CheckoutResult,
-    Collection,
-    Outcome,
-    Trial,
-)
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.steps import BootResult, BuildResult, CheckoutResult, Collection
+from kwatch.domain.trial.trial import Trial
+from kwatch.domain.trial.variant import Variant
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.investigation import Answer, Ask, Phase, Verdict
 from kwatch.domain.verdict.regression import TagResult, Worse, judge_key
@@ -102,10 +98,10 @@ X86_64 = Variant(
         base="x86_64_defconfig",
         fragments=(Fragment(name="coverage", text="CONFIG_LLVM_COV_KERNEL=y\n"),),
     ),
-    profile=BootProfile(name="selftests"),
+    profile=BootProfile(),
 )
 KASAN = replace(
-    X86_64, name="x86_64-kasan", profile=BootProfile(name="selftests-kasan", memory_mib=2048)
+    X86_64, name="x86_64-kasan", profile=BootProfile(recipe=BootRecipe(memory_mib=2048))
 )
 
 PANIC = Finding(

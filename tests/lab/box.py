@@ -175,6 +175,12 @@ class Box:
         """Whether the daemon lives."""
         return self._daemon is not None and self._daemon.process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """The process of the daemon that runs."""
+        assert self._daemon is not None
+        return self._daemon.process.pid
+
     def log(self) -> str:
         """What the daemon wrote since its start."""
         path = self.directory / "daemon.log"

@@ -162,7 +162,7 @@ def _print_summary(box: Box, outcome: Outcome) -> None:
         " sum(functions_covered) * 100.0 / sum(functions_total) AS functions,"
         " sum(branches_covered) * 100.0 / sum(branches_total) AS branches,"
         " sum(mcdc_covered) * 100.0 / sum(mcdc_total) AS mcdc"
-        " FROM revision AS r JOIN observation AS o USING (commit_id)"
+        " FROM revision AS r JOIN result AS o USING (commit_id)"
         " JOIN coverage AS c ON c.boot_key = o.boot_key"
         " WHERE o.rebuild = 0 AND o.repeat = 0 GROUP BY r.id ORDER BY r.id"
     ):

@@ -38,7 +38,7 @@ class Told:
 
     outcome: Outcome
     problems: list[str]
-    observations: list[dict[str, Any]]
+    results: list[dict[str, Any]]
     builds: list[dict[str, Any]]
     mails: list[dict[str, Any]]
     pages: dict[str, int]
@@ -50,10 +50,9 @@ class Told:
 
 # Each build with the commit that it is of.
 _BUILDS = """
-SELECT DISTINCT o.commit_id, o.rebuild, b.key, b.took, b.result
-FROM build AS b JOIN observation AS o ON o.build_key = b.key
-JOIN variant AS v ON v.digest = o.variant
-WHERE json_extract(v.variant, '$.series') IS NOT NULL ORDER BY b.at
+SELECT DISTINCT r.commit_id, r.rebuild, b.row AS key, b.took, b.result
+FROM build AS b JOIN result AS r ON r.build_row = b.row
+WHERE r.series IS NOT NULL ORDER BY b.at
 """
 
 
@@ -81,7 +80,7 @@ async def tell_disturbed(kills: Mapping[Tag, Sequence[Kill]]) -> Told:
             for path in ("/", "/healthz", "/readyz", "/metrics", "/api/v1/status", "/regression/1")
         }
         problems = demo.check(box, outcome)
-        observations = box.query("SELECT * FROM observation")
+        results = box.query("SELECT * FROM result")
         builds = box.query(_BUILDS)
         mails = box.query("SELECT * FROM mail ORDER BY id")
         started = time.monotonic()
@@ -91,7 +90,7 @@ async def tell_disturbed(kills: Mapping[Tag, Sequence[Kill]]) -> Told:
     return Told(
         outcome=outcome,
         problems=problems,
-        observations=observations,
+        results=results,
         builds=builds,
         mails=mails,
         pages=pages,

@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 CLEAR_LINE = "\r\033[K"
 
 _RESULTS = """
-SELECT o.id, o.commit_id, o.rebuild, o.repeat, o.outcome, o.finding, o.settled_at,
-    json_extract(v.variant, '$.series') IS NULL AS is_control,
-    (SELECT tag FROM revision WHERE revision.commit_id = o.commit_id LIMIT 1) AS tag
-FROM observation AS o JOIN variant AS v ON v.digest = o.variant
-WHERE o.outcome IS NOT NULL AND o.id > 0 ORDER BY o.settled_at
+SELECT id, commit_id, rebuild, repeat, outcome, title, settled_at, series IS NULL AS is_control,
+    (SELECT tag FROM revision WHERE revision.commit_id = result.commit_id LIMIT 1) AS tag
+FROM result WHERE outcome IS NOT NULL ORDER BY settled_at
 """
 
 _RUNNING = """

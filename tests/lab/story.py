@@ -76,7 +76,7 @@ async def tell(
 def is_told(box: Box, chapter: Chapter) -> bool:
     """Whether the tag has its result, and all its reports have arrived on the list."""
     settled = box.query(
-        "SELECT 1 FROM revision JOIN observation USING (commit_id)"
+        "SELECT 1 FROM revision JOIN result USING (commit_id)"
         " WHERE tag = ? AND rebuild = 0 AND repeat = 0 AND outcome IS NOT NULL",
         chapter.tag,
     )

@@ -124,7 +124,7 @@ async def _is_ready(box: Box) -> None:
 async def _passes(tree: ToyTree) -> None:
     """A new good tag is tested, and everything that was ever tried says so."""
     await settle(tree.box, tree.publish())
-    newest = tree.box.query("SELECT outcome FROM observation ORDER BY id DESC LIMIT 1")
+    newest = tree.box.query("SELECT outcome FROM result ORDER BY id DESC LIMIT 1")
     assert newest == [{"outcome": "pass"}]
     assert "Traceback" not in tree.box.log()
 

@@ -169,14 +169,14 @@ async def _are_shown(box: Box, words: Mapping[str, Sequence[str]], *, timeout: f
 def _hosts_of(box: Box, tag: str) -> list[str]:
     """Where the boots of a tag came to their end."""
     rows = box.query(
-        "SELECT boot.host FROM revision JOIN observation USING (commit_id)"
+        "SELECT boot.host FROM revision JOIN result USING (commit_id)"
         " JOIN boot ON boot.key = boot_key WHERE tag = ? ORDER BY boot.host", tag,
     )  # fmt: skip
     return [row["host"] for row in rows]
 
 
 def _nobody_is_blamed(box: Box) -> None:
-    assert {seen["outcome"] for seen in box.query("SELECT outcome FROM observation")} == {"pass"}
+    assert {seen["outcome"] for seen in box.query("SELECT outcome FROM result")} == {"pass"}
     assert box.query("SELECT * FROM regression") == []
     assert archived(box) == []
     assert box.query("SELECT * FROM job WHERE state = 'dead'") == []

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.trial.observation import BootResult, BuildResult, Outcome, Trial
 
 from kwatch.adapters.git import Git
 from kwatch.domain.boot.watch import BootProfile
@@ -23,10 +25,8 @@ from kwatch.domain.mail.story import Correspondence, Release
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
-from kwatch.domain.recipe.variant import Variant
 from kwatch.domain.source.revision import Tree
 from kwatch.domain.source.series import Series, series_digest
-from kwatch.domain.trial.observation import BootResult, BuildResult, Outcome, Trial
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.regression import Regression, RegressionEvent, RegressionState, TagResult
 from kwatch.stages import report

@@ -111,7 +111,7 @@ async def test_every_trial_ended_as_the_kernel_did(undisturbed: Run) -> None:
         ("/revision/linux-next/next-20261118", "next-20261118"),
         ("/api/v1/status", '"ready": true'),
         ("/api/v1/regressions", '"fixed"'),
-        ("/api/v1/observations", '"pass"'),
+        ("/api/v1/trials", '"pass"'),
         ("/api/v1/mails", "bisected"),
         ("/api/v1/trees", "next-20261118"),
         ("/api/v1/hosts", "kvm1"),
@@ -275,10 +275,10 @@ async def test_a_held_series_waits_and_without_a_baseline_nobody_is_told(
         tag = tree.publish()
         await box.start()
         await box.until(
-            lambda: bool(box.query("SELECT 1 FROM series") and "waits: no version" in box.log()),
+            lambda: bool(box.query("SELECT 1 FROM series") and "is accepted yet" in box.log()),
             timeout=30, what="held series",
         )  # fmt: skip
-        assert box.query("SELECT 1 FROM observation") == []
+        assert box.query("SELECT 1 FROM result") == []
         status, listed = await box.command("series")
         assert status == 0
         posting = listed.splitlines()[1]
@@ -289,7 +289,7 @@ async def test_a_held_series_waits_and_without_a_baseline_nobody_is_told(
         assert status == 0, answer
         await settle(box, tag)
         assert {seen[0] for seen in outcomes(box).values()} == {"fail"}
-        assert "there is no baseline" in box.log()
+        assert "shows whether that is new" in box.log()
         assert box.query("SELECT 1 FROM regression") == []
         assert letters(box) == []
         assert await box.stop() == 0

@@ -172,7 +172,7 @@ async def settle(box: Box, tag: str, *, timeout: float = 90) -> None:
 
 
 _SETTLED = """
-SELECT EXISTS (SELECT 1 FROM revision JOIN observation USING (commit_id)
+SELECT EXISTS (SELECT 1 FROM revision JOIN result USING (commit_id)
                WHERE tag = ? AND outcome IS NOT NULL)
     AND NOT EXISTS (SELECT 1 FROM investigation WHERE ended_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM job WHERE state IN ('queued', 'running')
@@ -187,11 +187,7 @@ def is_settled(box: Box, tag: str) -> bool:
 
 def outcomes(box: Box) -> dict[tuple[str, bool, int, int], tuple[str, int, str | None]]:
     """What the trials gave: (commit, is control, rebuild, repeat) -> (outcome, milestone, what)."""
-    rows = box.query(
-        "SELECT observation.*, json_extract(variant.variant, '$.series') IS NULL AS control,"
-        " json_extract(finding, '$.title') AS title"
-        " FROM observation JOIN variant ON digest = observation.variant WHERE outcome IS NOT NULL"
-    )
+    rows = box.query("SELECT *, series IS NULL AS control FROM result WHERE outcome IS NOT NULL")
     return {
         (row["commit_id"], bool(row["control"]), row["rebuild"], row["repeat"]): (
             row["outcome"], row["milestone"], row["title"],

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.kernel.kbuild import BuildSlot, make_command
@@ -14,11 +13,11 @@ from kwatch.domain.recipe.arch import ARM64
 from kwatch.domain.recipe.kconfig import Fragment, merge
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.lab.linuxkernel import LINUX
-from tests.long.bootbench import ARM64_FOLDER, PROFILE
+from tests.long.bootbench import ARM64_FOLDER, PROFILE, changed
 from tests.unit.domain.trials import TOOLCHAIN
 
 if TYPE_CHECKING:
-    from kwatch.domain.boot.watch import BootProfile
+    from kwatch.domain.boot.care import BootProfile
 
 FRAGMENTS = (PLAIN_CONFIG, LINUX / "arm64.config")
 OUTPUT = ARM64_FOLDER / "out"
@@ -38,7 +37,7 @@ SLOT = BuildSlot(
 
 def profile(**changes: object) -> BootProfile:
     """How it is booted."""
-    return replace(PROFILE, arch=ARM64.name, machine=ARM64.machine, **changes)  # type: ignore[arg-type]
+    return changed(PROFILE, arch=ARM64.name, machine=ARM64.machine, **changes)
 
 
 def prepare() -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest.accelerator import Accelerators
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
+from kwatch.domain.boot.care import BootCare, BootProfile
 from kwatch.domain.boot.phase import Deadlines
-from kwatch.domain.boot.watch import Accelerator, BootProfile
 from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.lab.job import JobKind
-from kwatch.domain.trial.observation import Trial
+from kwatch.domain.recipe.boot import Accelerator, BootRecipe
+from kwatch.domain.trial.trial import Trial
 from kwatch.stages import boot
 from kwatch.store import history, record
 from kwatch.store.blobs import Blobs
@@ -28,21 +29,27 @@ if TYPE_CHECKING:
     from typing import Self
 
     from kwatch.domain.lab.job import Job
-    from kwatch.domain.recipe.variant import Variant
-    from kwatch.domain.trial.observation import BootResult
+    from kwatch.domain.trial.steps import BootResult
+    from kwatch.domain.trial.variant import Variant
     from kwatch.store.database import Transaction
     from tests.lab.sshd import SshHost
 
 # That of arm64 is fetched by tests/lab/setup.sh.
 ARM64_FOLDER = Path("/var/tmp/kwatch-arm64")
 BUSYBOX = {"x86_64": Path("/bin/busybox"), "arm64": ARM64_FOLDER / "busybox"}
-PROFILE = BootProfile(
-    name="long",
-    accelerator=Accelerator.TCG,
-    memory_mib=512,
-    deadlines=Deadlines(kernel=20.0, init=60.0, tests=60.0, collect=20.0, total=200.0,
-                        tcg_factor=1.0),
-)  # fmt: skip
+PROFILE = BootProfile(recipe=BootRecipe(accelerator=Accelerator.TCG, memory_mib=512), care=BootCare(deadlines=Deadlines(kernel=20.0, init=60.0, tests=60.0, collect=20.0, total=200.0,
+                        tcg_factor=1.0)))  # fmt: skip
+
+
+def changed(profile: BootProfile, **changes: object) -> BootProfile:
+    """The profile with fields of its recipe or its care changed."""
+    names = {field.name for field in fields(BootRecipe)}
+    recipe = {name: value for name, value in changes.items() if name in names}
+    care = {name: value for name, value in changes.items() if name not in names}
+    return BootProfile(
+        recipe=replace(profile.recipe, **recipe),  # type: ignore[arg-type]
+        care=replace(profile.care, **care),  # type: ignore[arg-type]
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +95,7 @@ class BootBench:
     async def wish(self, image: Path, vmlinux: Path, profile: BootProfile) -> Job:
         """The job to boot a kernel, all that comes before being done."""
         self.booted += 1
-        variant = replace(trials.CONTROL, arch=profile.arch, profile=profile)
+        variant = replace(trials.CONTROL, arch=profile.recipe.arch, profile=profile)
         trial = Trial(commit=f"c{self.booted}", variant=variant.digest)
         await self.database.write(_want, trial, variant)
         job = await next_of(self.database, JobKind.CHECKOUT)

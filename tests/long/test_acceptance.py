@@ -9,9 +9,9 @@ import pytest
 
 from kwatch.adapters.guest.proof import Acceptance
 from kwatch.adapters.host.host import Host
-from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.lab.host import HostSpec
 from kwatch.domain.lab.proof import CASES
+from kwatch.domain.recipe.boot import Accelerator
 from tests.long.bootbench import BUSYBOX, PROFILE
 
 if TYPE_CHECKING:

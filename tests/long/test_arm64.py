@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from kwatch.domain.boot.ending import BootEnd
-from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.recipe.boot import Accelerator
 from kwatch.remote.linkaudit import audit
 from tests.long import arm64kernel
 from tests.long.arm64kernel import IMAGE, OUTPUT, VMLINUX

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.coverage.linkaudit import lost_instrumentation
 from kwatch.remote.linkaudit import audit
-from tests.long.bootbench import PROFILE, BootBench
+from tests.long.bootbench import PROFILE, BootBench, changed
 from tests.long.patching import lose_a_counter, put_code
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 async def test_how_it_died_is_found_out(  # noqa: PLR0917 - a table
     bench: BootBench, kernel: Kernel, cmdline: str, end: BootEnd, title: str, seconds: float
 ) -> None:
-    profile = replace(PROFILE, cmdline=cmdline)
+    profile = changed(PROFILE, cmdline=cmdline)
     result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
     assert result.finding is not None
     assert (result.end, result.finding.title) == (end, title)
@@ -113,7 +112,7 @@ async def test_a_healthy_kernel_is_left_alone(bench: BootBench, kernel: Kernel) 
 
 
 async def test_a_console_without_end_is_cut(bench: BootBench, kernel: Kernel) -> None:
-    profile = replace(PROFILE, cmdline="misdeed=flood", console_limit=16 << 20)
+    profile = changed(PROFILE, cmdline="misdeed=flood", console_limit=16 << 20)
     result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
     assert result.end == BootEnd.OUTPUT_LIMIT
     assert result.finding is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,20 +13,20 @@ import pytest
 from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.boot.phase import Deadlines
 from kwatch.store.blobs import contents
-from tests.long.bootbench import PROFILE, BootBench
+from tests.long.bootbench import PROFILE, BootBench, changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kwatch.domain.boot.watch import BootProfile
+    from kwatch.domain.boot.care import BootProfile
     from tests.corpus.grow import Kernel
 
-LATE = replace(
+LATE = changed(
     PROFILE,
     deadlines=Deadlines(kernel=60.0, init=60.0, tests=20.0, collect=20.0, total=200.0,
                         tcg_factor=1.0),
 )  # fmt: skip
-WAITS = replace(LATE, commands=("sleep 100000",), command_timeout=100000.0)
+WAITS = changed(LATE, commands=("sleep 100000",), command_timeout=100000.0)
 PANIC = "kernel panic: misdeed: nothing can be done"
 MB = 1 << 20
 
@@ -37,17 +36,17 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 @pytest.mark.parametrize(
     ("profile", "end", "title"),
     [
-        (replace(LATE, cmdline="rdinit=/no init=/no"), BootEnd.PANIC,
+        (changed(LATE, cmdline="rdinit=/no init=/no"), BootEnd.PANIC,
          "kernel panic: Requested init /no failed (error -2)."),
-        (replace(LATE, cmdline="rdinit=/bin/sync"), BootEnd.PANIC,
+        (changed(LATE, cmdline="rdinit=/bin/sync"), BootEnd.PANIC,
          "kernel panic: Attempted to kill init! exitcode=ADDR"),
-        (replace(LATE, cmdline="rdinit=/bin/sleep -- 100000"), BootEnd.STALL,
+        (changed(LATE, cmdline="rdinit=/bin/sleep -- 100000"), BootEnd.STALL,
          "hang between the first line of the kernel and user space"),
         (WAITS, BootEnd.STALL, "hang during the tests"),
         # Even the last message is kept from the console: it stands in the guest's memory.
-        (replace(LATE, cmdline="loglevel=0 misdeed=panic"), BootEnd.RESET, PANIC),
-        (replace(LATE, cmdline="loglevel=0 early_misdeed=panic"), BootEnd.RESET, PANIC),
-        (replace(LATE, cmdline="loglevel=0 misdeed=null"), BootEnd.RESET,
+        (changed(LATE, cmdline="loglevel=0 misdeed=panic"), BootEnd.RESET, PANIC),
+        (changed(LATE, cmdline="loglevel=0 early_misdeed=panic"), BootEnd.RESET, PANIC),
+        (changed(LATE, cmdline="loglevel=0 misdeed=null"), BootEnd.RESET,
          "BUG: unable to handle kernel NULL pointer dereference in misdeed_null"),
     ],
 )  # fmt: skip
@@ -62,7 +61,7 @@ async def test_what_is_silent_gets_its_name(
 async def test_a_panic_that_waits_for_ever_is_found_in_memory(
     bench: BootBench, kernel: Kernel
 ) -> None:
-    profile = replace(LATE, cmdline="loglevel=0 panic=0 misdeed=panic")
+    profile = changed(LATE, cmdline="loglevel=0 panic=0 misdeed=panic")
     result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)
     assert result.finding is not None
     assert result.end in {BootEnd.STALL, BootEnd.HANG}
@@ -127,7 +126,7 @@ async def test_what_is_no_image_is_refused_by_qemu(
 async def test_a_flood_does_not_fill_the_memory(  # noqa: PLR0917 - a table
     bench: BootBench, kernel: Kernel, tmp_path: Path, limit: int, seconds: float, end: BootEnd
 ) -> None:
-    profile = replace(
+    profile = changed(
         LATE, cmdline="misdeed=flood", console_limit=limit * MB,
         deadlines=Deadlines(kernel=60.0, init=10000.0, total=seconds, tcg_factor=1.0),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ import pytest
 
 from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.boot.phase import Deadlines
-from tests.long.bootbench import PROFILE, BootBench
+from tests.long.bootbench import PROFILE, BootBench, changed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from tests.corpus.grow import Kernel
 
 # Longer than any of these boots: only the registers could end one before its time.
-PATIENT = replace(
+PATIENT = changed(
     PROFILE,
-    name="slow",
     deadlines=Deadlines(kernel=300.0, init=600.0, tests=300.0, collect=300.0, total=900.0,
                         tcg_factor=1.0),
 )  # fmt: skip
@@ -82,7 +81,7 @@ async def _boot(kernel: Kernel, folder: Path, slow: Slow) -> str | None:
     """How a slow boot ended if it did not end well."""
     folder.mkdir()
     bench = await BootBench.open(folder)
-    profile = replace(PATIENT, cmdline=slow.cmdline, cpus=slow.cpus)
+    profile = changed(PATIENT, cmdline=slow.cmdline, cpus=slow.cpus)
     throttle = asyncio.create_task(_throttle(folder, slow))
     try:
         result = await bench.boot(kernel.image, kernel.output / "vmlinux", profile)

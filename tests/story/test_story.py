@@ -65,12 +65,12 @@ def test_the_hang_is_silent_and_the_trees_fault(told: Told) -> None:
 def test_coverage_of_the_good_tags_is_measured(told: Told) -> None:
     text = text_of(told.outcome.mails[2])
     assert "MC/DC" in text
-    good = [row for row in told.observations if row["outcome"] == "pass" and row["milestone"] == 80]
+    good = [row for row in told.results if row["outcome"] == "pass" and row["milestone"] == 80]
     assert len(good) >= 4
 
 
 def test_nothing_ended_as_infra(told: Told) -> None:
-    assert [row for row in told.observations if row["outcome"] == "infra"] == []
+    assert [row for row in told.results if row["outcome"] == "infra"] == []
 
 
 def test_the_status_pages_answer(told: Told) -> None:

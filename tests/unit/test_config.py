@@ -22,12 +22,12 @@ from kwatch.config.load import load
 from kwatch.config.problem import ConfigProblems, Problem
 from kwatch.config.read import ARRAYS, TABLES, fields_of
 from kwatch.config.settings import Settings
-from kwatch.domain.boot.channel import Counters
-from kwatch.domain.boot.watch import Accelerator
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.lab.host import Slot
 from kwatch.domain.lab.job import Resource
 from kwatch.domain.mail.story import Release
 from kwatch.domain.recipe.arch import ARCHES
+from kwatch.domain.recipe.boot import Accelerator, BootRecipe, Counters
 from kwatch.engine.slots import count_slots
 from kwatch.errors import ConfigError
 
@@ -43,7 +43,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     **{f"[{name}]": section for name, section in TABLES.items()},
     **{f"[[{name}]]": section for name, section in ARRAYS.items()},
     "[mail.smtp]": model.Smtp,
-    "[profile.deadlines]": model.Deadlines,
+    "[profile.care.deadlines]": model.Deadlines,
 }
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDA50jserlcu0//7IftJWap9pNNC5wrVe1+3lhBS8avm"
 GOOD = """
@@ -188,7 +188,7 @@ def test_another_architecture(tmp_path: Path) -> None:
     found = load(written(tmp_path, text))
     assert found.busybox == {"x86_64": tmp_path / "busybox", "arm64": tmp_path / "password"}
     assert [host.emulates for host in found.hosts] == [set(), {"arm64"}]
-    machines = {name: one.profile.machine for name, one in found.variants.items()}
+    machines = {name: one.profile.recipe.machine for name, one in found.variants.items()}
     assert machines == {"cov": "q35", "control": "virt,gic-version=max"}
     problems = problems_of(tmp_path, ARM.replace('"kvm"\nmem', '"auto"\nmem'))
     assert [(one.key, one.found) for one in problems] == [("lab.busybox.arm64", "none")]
@@ -207,11 +207,11 @@ def test_variants(tmp_path: Path) -> None:
     assert variant.toolchain.compiler == "clang-22"
     assert variant.toolchain.linker == variant.toolchain.linker_objects == "ld.lld-22"
     assert variant.kconfig.asked == {"LLVM_COV_KERNEL": "y"}
-    assert variant.profile.arch == "x86_64"
-    assert variant.profile.accelerator is Accelerator.KVM
-    assert variant.profile.memory_mib == 2048
-    assert variant.profile.counters is Counters.RESET
-    assert variant.profile.deadlines.init == 180.0
+    assert variant.profile.recipe.arch == "x86_64"
+    assert variant.profile.recipe.accelerator is Accelerator.KVM
+    assert variant.profile.recipe.memory_mib == 2048
+    assert variant.profile.recipe.counters is Counters.RESET
+    assert variant.profile.care.deadlines.init == 180.0
 
 
 def test_hosts(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_mail(tmp_path: Path) -> None:
 def test_defaults_are_those_of_the_domain(tmp_path: Path) -> None:
     plain = changed('memory = "2 GiB"\ncounters = "reset"\ndeadlines = { init = "3 min" }\n', "")
     profile = load(written(tmp_path, plain)).variants["cov"].profile
-    bare = type(profile)(name="kvm", accelerator=Accelerator.KVM)
+    bare = BootProfile(recipe=BootRecipe(accelerator=Accelerator.KVM))
     assert profile == bare
 
 
@@ -547,7 +547,7 @@ def taken(field: FieldInfo, value: object) -> object:
 
 
 def test_the_example_has_every_key() -> None:
-    inline = {("[[profile]]", "deadlines")}  # there as [profile.deadlines]
+    inline = {("[[profile]]", "deadlines")}  # there as [profile.care.deadlines]
     sub = {("[mail]", "smtp")}
     wanted = {(header, key) for header, section in SECTIONS.items() for key in fields_of(section)}
     assert set(keys_of_example()) == wanted - inline - sub

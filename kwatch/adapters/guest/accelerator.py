@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest.qemu import CONSOLE, LOG_LIMIT, machine
-from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.recipe.arch import ARM64, X86_64
+from kwatch.domain.recipe.boot import Accelerator
 from kwatch.domain.run import LOG, Alive, Ended, Output, RunReason, RunSpec
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
     from kwatch.adapters.host.host import Host
-    from kwatch.domain.boot.watch import BootProfile
+    from kwatch.domain.boot.care import BootProfile
     from kwatch.domain.run import RunEnd
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,8 @@ class Accelerators:
 
         Raises InfraError, with the reasons, where none works.
         """
-        if profile.accelerator is not Accelerator.AUTO:
-            return profile.accelerator
+        if profile.recipe.accelerator is not Accelerator.AUTO:
+            return profile.recipe.accelerator
         found = await self.tried(host, profile)
         works = [accelerator for accelerator, reason in found.items() if reason is None]
         if not works:
@@ -89,7 +89,7 @@ class Accelerators:
 
     async def tried(self, host: Host, profile: BootProfile) -> dict[Accelerator, str | None]:
         """None for each accelerator that runs a tiny guest of ``profile``, or why it does not."""
-        key = (host.name, profile.arch, profile.machine, profile.cpu)
+        key = (host.name, profile.recipe.arch, profile.recipe.machine, profile.recipe.cpu)
         # One host at a time would let a silent one hold up all others.
         async with self._probing[host.name]:
             if key not in self._known:
@@ -118,10 +118,10 @@ async def probe_accelerators(host: Host, profile: BootProfile) -> dict[Accelerat
 
     For guests of another architecture than the host's there is only TCG.
     """
-    tiny = TINY_GUESTS[profile.arch]
+    tiny = TINY_GUESTS[profile.recipe.arch]
     path = await host.cache.put_bytes(tiny.image)
     options = tuple(option.format(path) for option in tiny.options)
-    is_native = profile.arch == host.spec.arch
+    is_native = profile.recipe.arch == host.spec.arch
     return {
         accelerator: await _try(host, profile, accelerator, options)
         for accelerator in ((Accelerator.KVM, Accelerator.TCG) if is_native else (Accelerator.TCG,))

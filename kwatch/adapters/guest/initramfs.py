@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from kwatch.domain.boot.channel import Counters
     from kwatch.domain.recipe.arch import Arch
+    from kwatch.domain.recipe.boot import Counters
 
 _DIRECTORIES = (
     "bin", "dev", "kwatch", "kwatch/commands", "proc", "root", "sys", "tmp",

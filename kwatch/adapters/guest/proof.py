@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kwatch.adapters.host.host import Host
-    from kwatch.domain.boot.watch import Accelerator, BootProfile
+    from kwatch.domain.boot.care import BootProfile
+    from kwatch.domain.recipe.boot import Accelerator
 
 COMMAND_TIMEOUT = timedelta(seconds=120)
 
@@ -58,10 +59,10 @@ class Acceptance:
         profile = case.profile(self._profile)
         archive = await asyncio.to_thread(
             build_initramfs,
-            arch=ARCHES[profile.arch],
+            arch=ARCHES[profile.recipe.arch],
             busybox=self._busybox,
-            commands=profile.commands,
-            counters=profile.counters,
+            commands=profile.recipe.commands,
+            counters=profile.recipe.counters,
             command_timeout=COMMAND_TIMEOUT,
         )
         run_id = f"accept-{secrets.token_hex(6)}"

@@ -11,13 +11,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.recipe.arch import ARCHES, Arch
+from kwatch.domain.recipe.boot import Accelerator
 from kwatch.domain.run import LOG, RunSpec
 from kwatch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kwatch.domain.boot.watch import BootProfile
+    from kwatch.domain.boot.care import BootProfile
 
 CONSOLE = "console"
 CHANNEL = "channel"
@@ -42,10 +42,10 @@ def machine(
     arch = _arch(profile)
     if accelerator is Accelerator.AUTO:
         raise ValueError("the accelerator is to be chosen before")
-    cpu = profile.cpu or ("host" if accelerator is Accelerator.KVM else "max")
+    cpu = profile.recipe.cpu or ("host" if accelerator is Accelerator.KVM else "max")
     return (
         arch.emulator, "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot",
-        *CONFINED, "-M", f"{profile.machine},dump-guest-core=off", "-accel", accelerator.value,
+        *CONFINED, "-M", f"{profile.recipe.machine},dump-guest-core=off", "-accel", accelerator.value,
         "-cpu", cpu, "-m", f"{memory_mib}M", "-smp", str(cpus),
         "-chardev", f"file,id=console,path={CONSOLE}", "-serial", "chardev:console",
     )  # fmt: skip
@@ -61,14 +61,14 @@ def command(
     """
     arch = _arch(profile)
     return (
-        *machine(profile, accelerator, memory_mib=profile.memory_mib, cpus=profile.cpus),
+        *machine(profile, accelerator, memory_mib=profile.recipe.memory_mib, cpus=profile.recipe.cpus),
         "-device", "virtio-serial-pci", "-chardev", f"file,id=channel,path={CHANNEL}",
         "-device", f"virtserialport,chardev=channel,name={PORT}",
         "-chardev", f"file,id=serial,path={SERIAL}", *arch.second_line,
         # A machine that resets or powers off waits for us: it may have to tell what it died of.
         "-qmp", f"unix:{QMP},server=on,wait=off", "-action", "shutdown=pause",
         "-kernel", kernel, "-initrd", initramfs,
-        "-append", f"{arch.cmdline} {profile.cmdline}".rstrip(),
+        "-append", f"{arch.cmdline} {profile.recipe.cmdline}".rstrip(),
     )  # fmt: skip
 
 
@@ -76,14 +76,16 @@ def command_for_people(
     profile: BootProfile, accelerator: Accelerator, *, kernel: str, initramfs: str
 ) -> str:
     """The same machine as a shell line for a report, with the console on the terminal."""
-    words = machine(profile, accelerator, memory_mib=profile.memory_mib, cpus=profile.cpus)
+    words = machine(
+        profile, accelerator, memory_mib=profile.recipe.memory_mib, cpus=profile.recipe.cpus
+    )
     shown = [word for word in words[: words.index("-chardev")] if word not in CONFINED]
     shown.remove("-no-user-config")
     return shlex.join(
         (
             *(word.removesuffix(",dump-guest-core=off") for word in shown),
             "-serial", "stdio", "-kernel", kernel, "-initrd", initramfs, "-append",
-            f"{_arch(profile).cmdline} {profile.cmdline}".rstrip(),
+            f"{_arch(profile).cmdline} {profile.recipe.cmdline}".rstrip(),
         )
     )  # fmt: skip
 
@@ -94,21 +96,20 @@ def run_spec(
     """The same as a run to supervise, with all its limits."""
     return RunSpec(
         argv=command(profile, accelerator, kernel=kernel, initramfs=initramfs),
-        deadline=profile.total_deadline(accelerator) + MARGIN,
+        deadline=profile.care.total_deadline(accelerator) + MARGIN,
         limits={
-            CONSOLE: profile.console_limit,
-            CHANNEL: profile.channel_limit,
-            SERIAL: profile.channel_limit,
+            CONSOLE: profile.care.console_limit,
+            CHANNEL: profile.care.channel_limit,
+            SERIAL: profile.care.channel_limit,
             LOG: LOG_LIMIT,
         },
     )
 
 
 def _arch(profile: BootProfile) -> Arch:
-    arch = ARCHES.get(profile.arch)
+    arch = ARCHES.get(profile.recipe.arch)
     if arch is None:
         raise ConfigError(
-            f"boot profile {profile.name}: architecture {profile.arch} cannot be booted, only "
-            f"{', '.join(ARCHES)}"
+            f"architecture {profile.recipe.arch} cannot be booted, only {', '.join(ARCHES)}"
         )
     return arch

@@ -13,21 +13,14 @@ from kwatch.adapters.guest import qemu
 from kwatch.adapters.guest.deadguest import Memory, examine_guest
 from kwatch.adapters.guest.qmp import SHUTDOWN, Qmp
 from kwatch.adapters.host.runs import Cancellation, OnCancel
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.boot.channel import Channels, Done
 from kwatch.domain.boot.ending import BootEnd, BootVerdict
 from kwatch.domain.boot.vcpu import VcpuSample
-from kwatch.domain.boot.watch import (
-    Accelerator,
-    BootProfile,
-    Continue,
-    Decision,
-    End,
-    QmpEvent,
-    Sample,
-    Watch,
-)
+from kwatch.domain.boot.watch import Continue, Decision, End, QmpEvent, Sample, Watch
 from kwatch.domain.deadguest.autopsy import Machine
 from kwatch.domain.lab.backoff import Backoff
+from kwatch.domain.recipe.boot import Accelerator
 from kwatch.domain.run import LOG, Alive, Ended, Output
 from kwatch.errors import InfraError, ungrouped
 
@@ -102,7 +95,7 @@ class Session:
         self._done = asyncio.Event()
         # The guest takes the one that its kernel has a driver for.
         lines = (qemu.CHANNEL, qemu.SERIAL)
-        self._channels = Channels(lines, max_blob=profile.channel_limit)
+        self._channels = Channels(lines, max_blob=profile.care.channel_limit)
         self._clock = _Clock()
 
     async def run(self, run_id: str, *, kernel: str, initramfs: str) -> BootVerdict:
@@ -157,20 +150,20 @@ class Session:
         try:
             await machine.stop()
             memory = Memory(machine, self._host, folder)
-            vcpus, arch = await machine.vcpus(), self._profile.arch
+            vcpus, arch = await machine.vcpus(), self._profile.recipe.arch
             remains = await examine_guest(arch, vcpus, memory, await self._image(), state)
         except InfraError as error:
             log.warning("%s: the guest cannot be examined: %s", self._host.name, error)
         else:
             self._heard.autopsy, self._heard.counters = remains.autopsy, remains.counters
-            if self._profile.dump_limit:
+            if self._profile.care.dump_limit:
                 await self._dump(machine, f"{folder}/dump")
 
     async def _dump(self, machine: Qmp, path: str) -> None:
         """Keep the guest's whole memory, where the operator wants that and it is not too much."""
         try:
             await machine.dump(path, patience=LONGEST_DUMP)
-            await self._host.account.get(path, self._heard.dump, self._profile.dump_limit)
+            await self._host.account.get(path, self._heard.dump, self._profile.care.dump_limit)
         except InfraError as error:
             log.warning("%s: no dump of the guest is kept: %s", self._host.name, error)
 

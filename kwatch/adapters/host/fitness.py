@@ -5,17 +5,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kwatch.domain.boot.watch import BootProfile
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.lab.fitness import no_guest, unfit
 from kwatch.domain.lab.host import Slot
 from kwatch.domain.recipe.arch import ARCHES
+from kwatch.domain.recipe.boot import BootRecipe
 
 if TYPE_CHECKING:
     from kwatch.adapters.guest.accelerator import Accelerators
     from kwatch.adapters.host.host import Host
 
 PROFILES = {
-    arch.name: BootProfile(name="preflight", arch=arch.name, machine=arch.machine)
+    arch.name: BootProfile(recipe=BootRecipe(arch=arch.name, machine=arch.machine))
     for arch in ARCHES.values()
 }
 

@@ -38,9 +38,11 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 900.0
 REST = Backoff(first=FIRST_PAUSE, longest=LONGEST_PAUSE)
-# How long a job waits for a slot before it goes back to the queue, and how often it looks.
-WAIT_SECONDS = 60.0
-LOOK_SECONDS = 2.0
+# Seconds that a job waits for a slot, and from then until it asks again: a job that cannot be placed
+# now must not hold a slot of the worker, which others could use.
+WAIT_SECONDS = 0.5
+ASK_AGAIN = 3.0
+LOOK_SECONDS = 0.2
 # How long of that for a host that an earlier daemon had it on, and that is not reached yet.
 ARRIVAL_SECONDS = 20.0
 
@@ -160,7 +162,7 @@ class Pool:
     async def lease(self, need: Need, *, prefer: Handle | None = None) -> AsyncIterator[Lease]:
         """Hold a slot that serves ``need``; the one of ``prefer`` if that can be had.
 
-        No host that ever could, or none free for a minute, raises InfraError. A failure inside
+        No host that ever could, or none free now, raises InfraError; the latter counts as no failure. A failure inside
         that names the host makes it rest.
         """
         lease = await self._take(need, prefer)
@@ -188,9 +190,10 @@ class Pool:
         if not any(suits(need, spec) for spec in specs):
             raise InfraError(f"no host can {need}: add one to the configuration")
         try:
-            async with asyncio.timeout(WAIT_SECONDS), self._changed:
-                if prefer is not None and prefer.host in self.hosts:
+            if prefer is not None and prefer.host in self.hosts:
+                async with self._changed:
                     await self._arrival(prefer.host)
+            async with asyncio.timeout(WAIT_SECONDS), self._changed:
                 while True:
                     lease = self._pick(need, specs, prefer)
                     if lease is not None:
@@ -207,7 +210,7 @@ class Pool:
             )
             raise InfraError(
                 f"no {need.slot.value} slot is free ({reasons})",
-                retry_after=timedelta(seconds=FIRST_PAUSE),
+                retry_after=timedelta(seconds=ASK_AGAIN),
             ) from None
 
     async def _arrival(self, name: str) -> None:

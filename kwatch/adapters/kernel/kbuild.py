@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kwatch.adapters.git import Git
     from kwatch.adapters.host.host import Host
     from kwatch.domain.recipe.toolchain import Toolchain
-    from kwatch.domain.source.series import Series
+    from kwatch.domain.source.source import Source
 
 SOURCE = "/build/src"
 OUTPUT = "/build/out"
@@ -184,12 +184,13 @@ _WITH_CCACHE = {
 _WITHOUT_CCACHE = {"CCACHE_DISABLE": "1"}
 
 
-def trust_domain(series: Series | None) -> str:
+def trust_domain(source: Source) -> str:
     """The name of all builds that may read what the others of them wrote.
 
-    A series runs its own Makefiles and can plant objects in any folder that it can write.
+    A patch runs its own Makefiles and can plant objects in any folder that it can write.
     """
-    return CONTROL if series is None else f"series-{series.digest[:32]}"
+    changes = source.on("").key
+    return CONTROL if not source.changes else f"series-{changes[:32]}"
 
 
 def make_command(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from itertools import dropwhile
 from typing import TYPE_CHECKING
 
@@ -24,15 +24,6 @@ CHUNK_SIZE = 65536
 """Bytes of each ``BlobChunk`` but the last of a blob."""
 DEFAULT_MAX_BLOB = 1 << 30
 """Ten times the raw profile of a whole x86_64 defconfig."""
-
-
-class Counters(StrEnum):
-    """What the coverage of a boot counts."""
-
-    KEEP = "keep"
-    """All since power on: the boot itself, and KUnit tests that run in it."""
-    RESET = "reset"
-    """Only what the commands do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,27 +9,19 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kwatch.domain.boot.channel import (
-    BlobDone,
-    ChannelEvent,
-    Counters,
-    Done,
-    Hello,
-    Integrity,
-    Tested,
-)
+from kwatch.domain.boot.care import BootProfile
+from kwatch.domain.boot.channel import BlobDone, ChannelEvent, Done, Hello, Integrity, Tested
 from kwatch.domain.boot.ending import BootEnd, BootVerdict, Reached
-from kwatch.domain.boot.phase import Deadlines, Phase, after, goal, longest_idle
+from kwatch.domain.boot.phase import Phase, after, goal, longest_idle
 from kwatch.domain.boot.vcpu import Liveness, VcpuHistory, VcpuSample, is_idle
 from kwatch.domain.log.console import ConsoleReader
-from kwatch.domain.log.ktap import CaseUse
 from kwatch.domain.log.progress import Progress
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.recipe.boot import Accelerator
 from kwatch.domain.run import RunEnd, RunReason
 
 if TYPE_CHECKING:
@@ -45,50 +37,6 @@ LONGEST_SAMPLE_PAUSE = 10.0
 PANIC_REST = 1.0
 PANIC_END_REST = 0.05
 EXIT_REST = 5.0
-
-
-class Accelerator(StrEnum):
-    """What runs the guest's instructions; AUTO is the best that the host can do."""
-
-    AUTO = "auto"
-    KVM = "kvm"
-    TCG = "tcg"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootProfile:
-    """How a kernel is booted. ``machine`` and ``cpu`` are QEMU's words; ``cpu`` None is ``host``
-    under KVM and ``max`` under TCG. ``cmdline`` is added to what kwatch itself needs.
-    ``commands`` are shell scripts for the guest, each ended after ``command_timeout`` seconds.
-    ``console_limit`` and ``channel_limit`` are bytes, and so is ``dump_limit``: the memory of a
-    guest that died without a word is kept, compressed, if it is no more than that; 0: never.
-    """
-
-    name: str
-    arch: str = "x86_64"
-    accelerator: Accelerator = Accelerator.AUTO
-    machine: str = "q35"
-    cpu: str | None = None
-    memory_mib: int = 1024
-    cpus: int = 1
-    cmdline: str = ""
-    commands: tuple[str, ...] = ()
-    command_timeout: float = 300.0
-    counters: Counters = Counters.KEEP
-    test_results: CaseUse = CaseUse.RECORD
-    deadlines: Deadlines = field(default_factory=Deadlines)
-    sample_vcpus: bool = True
-    console_limit: int = 64 << 20
-    channel_limit: int = 1 << 30
-    dump_limit: int = 0
-
-    def slowness(self, accelerator: Accelerator) -> float:
-        """By what the deadlines are multiplied under ``accelerator``."""
-        return self.deadlines.tcg_factor if accelerator is Accelerator.TCG else 1.0
-
-    def total_deadline(self, accelerator: Accelerator) -> float:
-        """Seconds after which a boot under ``accelerator`` is over in any case."""
-        return self.deadlines.total * self.slowness(accelerator)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +100,7 @@ class Watch:
     ) -> None:
         self._profile = profile
         self._usual = usual
-        self._factor = profile.slowness(accelerator)
+        self._factor = profile.care.slowness(accelerator)
         self._start = now
         self._milestone = Milestone.LINKED
         self._reached: list[Reached] = []
@@ -246,10 +194,10 @@ class Watch:
         """When tick() is due if nothing happens before."""
         if (last_words := self._last_words()) is not None:
             return max(now, last_words)
-        times = [self._start + self._profile.deadlines.total * self._factor, self._phase_end()]
+        times = [self._start + self._profile.care.deadlines.total * self._factor, self._phase_end()]
         if (idle_end := self._idle_end()) is not None:
             times.append(idle_end)
-        if self._profile.sample_vcpus:
+        if self._profile.care.sample_vcpus:
             times.append(max(self._next_sample, self._heard + QUIET))
         return max(now, min(times))
 
@@ -282,7 +230,7 @@ class Watch:
 
     def _sample_due(self, now: float) -> bool:
         return (
-            self._profile.sample_vcpus
+            self._profile.care.sample_vcpus
             and self._last_words() is None
             and now >= max(self._next_sample, self._heard + QUIET)
         )
@@ -293,7 +241,7 @@ class Watch:
     def _phase_end(self) -> float:
         """When the running phase is too long."""
         since = self._phase_since if self._done_at is None else self._done_at
-        return since + self._profile.deadlines.of(self._phase()) * self._factor
+        return since + self._profile.care.deadlines.of(self._phase()) * self._factor
 
     def _idle_end(self) -> float | None:
         """When an idle guest is given up, where it is known what is usual."""
@@ -316,9 +264,9 @@ class Watch:
         """Why it is over by now, if it is."""
         if (last_words := self._last_words()) is not None:
             return self._judge_machine_off() if now >= last_words else None
-        if self._profile.sample_vcpus and self._liveness() is Liveness.DEAD:
+        if self._profile.care.sample_vcpus and self._liveness() is Liveness.DEAD:
             return BootEnd.HANG, self._history.describe()
-        total = self._profile.deadlines.total * self._factor
+        total = self._profile.care.deadlines.total * self._factor
         if now >= self._start + total:
             return BootEnd.DEADLINE, f"not over after {total:g} s"
         if now >= self._phase_end():

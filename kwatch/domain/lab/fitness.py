@@ -14,8 +14,8 @@ from kwatch.domain.recipe.arch import ARCHES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kwatch.domain.boot.watch import Accelerator
     from kwatch.domain.lab.host import HostSpec
+    from kwatch.domain.recipe.boot import Accelerator
 
 MIN_FREE_BYTES = 256 << 20
 MAX_SKEW_SECONDS = 120.0

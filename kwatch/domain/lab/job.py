@@ -34,6 +34,7 @@ class JobKind(StrEnum):
     COMMAND = "command"
     REREAD = "reread"
     TIDY = "tidy"
+    RETRY = "retry"
 
 
 WHOLE = "all"
@@ -69,6 +70,7 @@ RESOURCE: Mapping[JobKind, Resource] = {
     JobKind.COMMAND: Resource.THOUGHT,
     JobKind.REREAD: Resource.SOURCE,
     JobKind.TIDY: Resource.SOURCE,
+    JobKind.RETRY: Resource.THOUGHT,
 }
 
 
@@ -164,6 +166,7 @@ GIVE_UP_AFTER: Mapping[JobKind, int] = {
     JobKind.COMMAND: 3,
     JobKind.REREAD: _NEVER,
     JobKind.TIDY: _NEVER,
+    JobKind.RETRY: _NEVER,
 }
 
 LEASE_SECONDS = 180.0
@@ -178,5 +181,5 @@ def delay_after(failures: int, *, jitter: float) -> float:
 
 
 def is_hopeless(kind: JobKind, failures: int) -> bool:
-    """Whether a job that failed that often is given up (its observations become INFRA)."""
+    """Whether a job that failed that often is given up (its trials become INFRA)."""
     return failures >= GIVE_UP_AFTER[kind]

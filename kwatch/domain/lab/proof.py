@@ -11,12 +11,12 @@ from enum import Enum, auto
 from statistics import median
 from typing import TYPE_CHECKING
 
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.boot.ending import BootEnd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kwatch.domain.boot.watch import BootProfile
 
 CONSOLE_LIMIT = 1 << 20
 SLEEP = 20
@@ -44,11 +44,10 @@ class Case:
 
     def profile(self, base: BootProfile) -> BootProfile:
         """How it is booted."""
-        return replace(
-            base,
-            commands=self.commands,
-            cmdline=f"{base.cmdline} {self.cmdline}".strip(),
-            console_limit=self.console_limit,
+        cmdline = f"{base.recipe.cmdline} {self.cmdline}".strip()
+        return BootProfile(
+            recipe=replace(base.recipe, commands=self.commands, cmdline=cmdline),
+            care=replace(base.care, console_limit=self.console_limit),
         )
 
 

@@ -187,6 +187,13 @@ def read_build_log(log: bytes) -> Finding:
     )
 
 
+def build_findings(log: bytes) -> tuple[Finding, ...]:
+    """Everything that a build log reports, in its order."""
+    reader = BuildReader()
+    reader.feed(log)
+    return reader.finish().findings
+
+
 def lab_trouble(said: bytes) -> str | None:
     """Why what a program said tells nothing about a kernel, or None."""
     reader = BuildReader()

@@ -155,8 +155,8 @@ def _confirmation(story: Story) -> str:
     if clean := story.clean:
         parents = "parents" if story.culprit and story.culprit.is_merge else "parent"
         counts = (
-            f"{clean.failed} of {clean.runs} {runs} fail on this commit, {clean.parents_failed} of"
-            f" {clean.parents_runs} on its {parents}."
+            f"{clean.culprit.bad} of {clean.culprit.runs} {runs} fail on this commit,"
+            f" {clean.parents.bad} of {clean.parents.runs} on its {parents}."
         )
     if story.is_verified:
         return f"Confirmed with clean builds: {counts}"
@@ -227,8 +227,8 @@ def _axis(story: Story) -> str:
             )
         case Blame.TOOLCHAIN | Blame.CONFIG | Blame.HOST:
             return _ONLY_THERE[story.blame]
-        case None:
-            return "We do not know whether the tree or our setup is at fault."
+        case None | Blame.UNKNOWN:
+            return "We do not know whether the tree, the series or our setup is at fault."
         case _:
             assert_never(story.blame)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from kwatch.domain.finding import Area
 from kwatch.domain.mail.story import Attachment
 from kwatch.domain.recipe.arch import ARCHES, X86_64
+from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.recipe.kconfig import merge
-from kwatch.domain.recipe.variant import Variant
+from kwatch.domain.source.series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,13 +39,15 @@ _PROFILE = "/sys/kernel/debug/llvm-cov/profraw"
 class Subject:
     """What is to be reproduced.
 
-    ``area`` is the step that fails. ``url`` is that of the tree, if it is known. ``mbox`` is the
+    ``commands`` are those of the boot. ``area`` is the step that fails. ``url`` is that of the tree, if it is known. ``mbox`` is the
     series where it has to be applied, ``archive`` that of its mails. ``config`` is the .config of
     the build, ``config_url`` a link to it; without both, the lines make one from the recipe.
     ``qemu`` is the command that boots ``INITRAMFS``, if anything was booted.
     """
 
-    variant: Variant
+    recipe: BuildRecipe
+    commands: tuple[str, ...]
+    series: Series | None
     area: Area
     url: str | None
     tag: str
@@ -67,23 +70,22 @@ class Reproducer:
 
 def reproducer(subject: Subject) -> Reproducer:
     """The reproducer of a failure."""
-    variant = subject.variant
     lines = [f"git checkout {subject.commit}"]
     if subject.url:
         lines.insert(0, f"git fetch {shlex.quote(subject.url)} tag {shlex.quote(subject.tag)}")
     files: list[Attachment] = []
-    if variant.series and subject.mbox is not None:
+    if subject.series and subject.mbox is not None:
         lines += _series(subject, subject.mbox, files)
     if subject.area is Area.APPLY:
         return Reproducer(lines=tuple(lines), attachments=tuple(files), config=None)
-    make = make_line(variant.arch, variant.toolchain)
+    make = make_line(subject.recipe.arch, subject.recipe.toolchain)
     config, made = _config(subject, make, files)
     lines += [*made, f"{make} olddefconfig"]
     if subject.area is not Area.CONFIG:
-        lines.append(f"{make} -j$(nproc) {ARCHES[variant.arch].target}")
+        lines.append(f"{make} -j$(nproc) {ARCHES[subject.recipe.arch].target}")
     if subject.area not in {Area.CONFIG, Area.BUILD} and subject.qemu:
         is_counted = subject.area is Area.COVERAGE
-        lines += [*_initramfs(variant.profile.commands, is_counted=is_counted), subject.qemu]
+        lines += [*_initramfs(subject.commands, is_counted=is_counted), subject.qemu]
     return Reproducer(lines=tuple(lines), attachments=tuple(files), config=config)
 
 
@@ -103,7 +105,7 @@ def make_line(arch: str, toolchain: Toolchain) -> str:
 
 
 def _series(subject: Subject, mbox: bytes, files: list[Attachment]) -> list[str]:
-    series = subject.variant.series
+    series = subject.series
     if series and "@" in series.origin and (subject.archive or "").startswith(_LORE):
         return [f"b4 shazam {shlex.quote(series.origin)}"]
     attached = _attached("series.mbox", mbox)
@@ -123,7 +125,7 @@ def _config(
         return subject.config_url, (f"curl -fLo .config {shlex.quote(subject.config_url)}",)
     attached = _attached("config", subject.config) if subject.config else None
     if attached is None:
-        return None, tuple(_from_recipe(subject.variant.kconfig, make, files))
+        return None, tuple(_from_recipe(subject.recipe.kconfig, make, files))
     files.append(attached)
     unpack = "gunzip -c" if attached.name.endswith(".gz") else "cat"
     return attached.name, (f"{unpack} {attached.name} >.config",)

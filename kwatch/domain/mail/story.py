@@ -12,10 +12,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.coverage.figures import Totals
+from kwatch.domain.source.commit import CommitInfo
 from kwatch.domain.source.series import Series
+from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.grade import CleanBuilds, Grade
 from kwatch.domain.verdict.investigation import Verdict
-from kwatch.domain.verdict.regression import Regression, TagResult
+from kwatch.domain.verdict.lane import TagRun
+from kwatch.domain.verdict.regression import Regression
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,24 +102,6 @@ def first_state(release: Release) -> MailState:
             assert_never(release)
 
 
-class Grade(StrEnum):
-    """How sure an investigation is of the commit that it names."""
-
-    VERIFIED = "verified"
-    LIKELY = "likely"
-
-
-class Mark(StrEnum):
-    """What one test says of the regression that a report is about, in the words of git bisect.
-
-    SKIP: it failed in another way, before it got as far as the regression.
-    """
-
-    GOOD = "good"
-    BAD = "bad"
-    SKIP = "skip"
-
-
 class DeliveryState(StrEnum):
     """The server's answer for one recipient. DEFERRED may be tried again."""
 
@@ -153,24 +139,6 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommitInfo:
-    """A commit as git shows it; ``signers`` are the (name, address) of its Signed-off-by lines."""
-
-    commit: str
-    subject: str
-    author_name: str
-    author_address: str
-    signers: tuple[tuple[str, str], ...] = ()
-    parents: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-
-    @property
-    def is_merge(self) -> bool:
-        """Whether it joins two lines of history."""
-        return len(self.parents) > 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """One test that the report rests on.
 
@@ -185,16 +153,6 @@ class Proof:
     is_clean: bool
     mark: Mark
     other: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CleanBuilds:
-    """How many clean builds of the first bad commit and of its parents fail, of how many."""
-
-    failed: int
-    runs: int
-    parents_failed: int
-    parents_runs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +225,7 @@ class Story:
     proof: tuple[Proof, ...] = ()
     suspects: int | None = None
     steps: tuple[BisectionStep, ...] = ()
-    fixed: TagResult | None = None
+    fixed: TagRun | None = None
     series: Series | None = None
     configuration: Configuration | None = None
     toolchain: tuple[str, ...] = ()

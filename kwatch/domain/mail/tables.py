@@ -15,19 +15,24 @@ from urllib.parse import quote
 
 from kwatch.domain.coverage.figures import Metric, count_of
 from kwatch.domain.finding import AREA, Area
-from kwatch.domain.mail.story import Mark, ReportKind
+from kwatch.domain.mail.story import ReportKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.text import log_line, one_line
+from kwatch.domain.verdict.bisect.commits import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kwatch.domain.mail.story import CommitInfo, Correspondence, Proof, Story
-    from kwatch.domain.verdict.regression import TagResult
+    from kwatch.domain.mail.story import Correspondence, Proof, Story
+    from kwatch.domain.source.commit import CommitInfo
+    from kwatch.domain.verdict.lane import TagRun
 
 WIDTH = 78
 CLOSING = {ReportKind.FIXED, ReportKind.RETRACTED}
 """The last mail of a thread repeats neither logs nor commands."""
+
+# In the words of git bisect.
+_MARKS = {Mark.BAD: "bad", Mark.GOOD: "good", Mark.UNTESTABLE: "skip"}
 
 _MAX_NAME = 60
 _MAX_ROWS = 20
@@ -110,7 +115,7 @@ def where(story: Story) -> str:
     return "\n".join(f"  {name:<9}  {text}" for name, text in rows)
 
 
-def _tag(result: TagResult) -> str:
+def _tag(result: TagRun) -> str:
     return f"{label(result.tag)} ({short_name(result.commit)})"
 
 
@@ -168,7 +173,7 @@ def bisection(story: Story) -> str:
     count = len(story.steps)
     steps = "1 step" if count == 1 else f"{count} steps"
     rows = [
-        f"  {step.mark:<4}  {short_name(step.commit)}  {one_line(step.subject, WIDTH - 22)}"
+        f"  {_MARKS[step.mark]:<4}  {short_name(step.commit)}  {one_line(step.subject, WIDTH - 22)}"
         for step in story.steps
     ]
     of = f" of {story.suspects} commits" if story.suspects else ""

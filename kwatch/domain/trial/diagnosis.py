@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kwatch.domain.log.scan import Reading
 
 SHOWN_CASES = 20
+MOST_FINDINGS = 50
+"""Of one log that are stored besides what failed it."""
 SHOWN_MESSAGES = 12
 """Of the kernel's log that never reached a console."""
 
@@ -70,7 +72,9 @@ def examine(
             # A hang that is proven and one that merely lasts are the same bug: they must have
             # the same name, for which of the two is seen depends on the host's mood.
             told = _worst(one for one in console.findings if one.kind not in _HANGS)
-            return told or _stuck(end, milestone, console, autopsy)
+            stuck = told or _stuck(end, milestone, console, autopsy)
+            reported = [one.title for one in console.findings if one.kind in _HANGS]
+            return replace(stuck, alternatives=tuple(dict.fromkeys(reported)))
         case BootEnd.RESET:
             where = autopsy.cause if autopsy else _BETWEEN[milestone]
             reset = _silent(FindingKind.RESET, f"the machine resets {where}", console)
@@ -85,6 +89,17 @@ def examine(
             raise ValueError(f"{end} says nothing about a kernel")
         case _:
             assert_never(end)
+
+
+def besides(cause: Finding | None, found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """What a log reports besides the cause of a failure, each problem once, in its order."""
+    known = {cause.fingerprint} if cause else set()
+    others = []
+    for one in found:
+        if one.fingerprint not in known and one.kind is not FindingKind.BOOT_INCOMPLETE:
+            known.add(one.fingerprint)
+            others.append(one)
+    return tuple(others[:MOST_FINDINGS])
 
 
 def _silent(kind: FindingKind, title: str, console: Reading) -> Finding:

@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kwatch.domain.verdict.lane import Epoch
 
 
 class Blame(StrEnum):
     """The axis on which the fault lies.
 
-    TREE: the kernel fails without our series too. SERIES: it fails only with it; an interaction
-    of the tree with the series, which only the series' people need to hear of.
+    TREE: the kernel fails in the same way without our series. SERIES: only with it; an interaction
+    of the tree with the series, of interest to the people of the series only. UNKNOWN: nothing that
+    was tried tells these apart, so nobody but the operator and the series' people is told.
     """
 
     TREE = "tree"
@@ -18,3 +23,16 @@ class Blame(StrEnum):
     TOOLCHAIN = "toolchain"
     CONFIG = "config"
     HOST = "host"
+    UNKNOWN = "unknown"
+
+
+def changed_axis(before: Epoch, after: Epoch) -> Blame:
+    """To blame where the same commit is good in one epoch and bad in the other."""
+    found = []
+    if before.series != after.series:
+        found.append(Blame.SERIES)
+    if before.environment != after.environment:
+        found.append(Blame.TOOLCHAIN)
+    if (before.build, before.boot) != (after.build, after.boot):
+        found.append(Blame.CONFIG)
+    return found[0] if len(found) == 1 else Blame.UNKNOWN

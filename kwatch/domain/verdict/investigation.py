@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Investigations: what must be observed before anybody is told anything.
+"""Investigations: what must be tried before anybody is told anything.
 
-:func:`plan` is pure: all evidence goes in, and out comes what to observe next, or the answer. The
+:func:`plan` is pure: all evidence goes in, and out comes what to try next, or the answer. The
 evidence is read again at every wake-up, so an investigation has no state of its own and a restart
-loses nothing. The phases of a cause: CONFIRM (the bad tag fails again, the good one passes again),
-BLAME (the control, without our series), BISECT, VERIFY (the culprit and its parents, rebuilt from
-nothing). INFRA is never evidence: the same question is asked again, a bounded number of times.
+loses nothing. The phases of a cause: CONFIRM (the bad tag fails again, and the good one passes
+under what the bad one was tried with), BLAME (the control, without our series), BISECT, VERIFY
+(clean builds of the culprit and its parents). A trial that the lab failed is not evidence: it is
+tried again, and counts as untestable after GIVE_UP tries.
 """
 
 from __future__ import annotations
@@ -15,14 +16,30 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from kwatch.domain.finding import Finding
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.seen import Seen
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.bisect.commits import Ambiguous, Culprit, Mark, Probe, halve
-from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.blame import Blame, changed_axis
+from kwatch.domain.verdict.grade import (
+    LUCK,
+    MOST_SAMPLES,
+    CleanBuilds,
+    Count,
+    Grade,
+    luck,
+    runs_needed,
+    samples_needed,
+)
+from kwatch.domain.verdict.lane import Epoch, epoch_of
+from kwatch.domain.verdict.problem import Facet, Problem
 
-# Repeats beyond the one that is asked for: what INFRA may cost before a question is given up.
-SPARE_REPEATS = 2
+GIVE_UP = 3
+"""Times that the lab may fail at a trial before an investigation goes on without it."""
+
+CONFIRMATIONS = 3
+"""Boots of the bad tag that may pass before its failure counts as not reproduced."""
 
 
 class Goal(StrEnum):
@@ -42,42 +59,32 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What a settled trial showed."""
-
-    outcome: Outcome
-    milestone: Milestone
-    finding: Finding | None = None
-
-    @property
-    def fingerprint(self) -> str | None:
-        """The identity of what went wrong."""
-        return self.finding.fingerprint if self.finding else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A regression as an investigation sees it. ``variant`` and ``control`` are digests.
+    """What is asked. ``problem`` is what trials are searched for.
 
-    ``fixed`` is the tagged commit that passes again (Goal.FIX only); ``fingerprint`` and
-    ``milestone`` name the problem; ``suspects`` maps each commit that ``bad`` has and ``good``
-    lacks to its parents, newest first.
+    ``subject`` is the trial of the bad commit that showed it, with the tools that it was built by;
+    all other trials are neighbours of it. ``good`` is a commit that was free of it, in ``epoch``.
+    ``suspects`` maps each commit that the bad one has and the good one lacks to its parents, newest
+    first. ``fixed`` is the tagged commit that is free of it again (Goal.FIX only).
     """
 
     goal: Goal
+    problem: Problem
+    subject: Trial
     good: str
-    bad: str
-    variant: str
-    control: str
-    fingerprint: str
-    milestone: Milestone
+    epoch: Epoch
     suspects: Mapping[str, Sequence[str]]
     fixed: str | None = None
+
+    @property
+    def bad(self) -> str:
+        """The commit that shows the problem."""
+        return self.subject.commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """Observe these. ``confirmed`` says on whom the blame lies, once that is known."""
+    """Try these. ``confirmed`` says on whom the blame lies, once that is known."""
 
     phase: Phase
     trials: tuple[Trial, ...]
@@ -86,13 +93,19 @@ class Ask:
 
 
 class Verdict(StrEnum):
-    """How an investigation ends."""
+    """How an investigation ends.
+
+    CHANGED: the good commit fails too under what the bad one was tried with, so not a commit is to
+    blame but what changed between them (Answer.blame).
+    """
 
     FOUND = "found"
     AMBIGUOUS = "ambiguous"
     CONTRADICTED = "contradicted"
+    CHANGED = "changed"
     NOT_REPRODUCED = "not reproduced"
     BASELINE_FAILS = "baseline fails"
+    NO_BASELINE = "no baseline"
     FIXED = "fixed"
     NOT_FIXED = "not fixed"
     NO_EVIDENCE = "no evidence"
@@ -103,170 +116,350 @@ class Answer:
     """The end of an investigation, with the trials that prove it.
 
     ``commits`` holds the culprit (FOUND), the candidates (AMBIGUOUS, CONTRADICTED) or nothing.
+    ``doubts`` are reasons why a culprit is not verified, each as the rest of a sentence.
     """
 
     verdict: Verdict
     blame: Blame | None = None
+    grade: Grade | None = None
     commits: tuple[str, ...] = ()
     proof: tuple[Trial, ...] = ()
+    clean: CleanBuilds | None = None
+    doubts: tuple[str, ...] = ()
+
+    def doubted(self, doubts: Sequence[str]) -> Answer:
+        """The answer with more reasons against its culprit, if there are any."""
+        if not doubts or self.grade is not Grade.VERIFIED:
+            return self
+        return replace(self, grade=Grade.LIKELY, doubts=(*self.doubts, *doubts))
 
 
-def plan(question: Question, evidence: Mapping[Trial, Evidence]) -> Ask | Answer:
-    """What to observe next, or what was found. Trials not in ``evidence`` are not settled yet."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """A question with the evidence, and the problem as the evidence widens it."""
+
+    question: Question
+    problem: Problem
+    evidence: Mapping[Trial, Seen]
+    counts: Mapping[Trial, Count]
+
+    def mark(self, trial: Trial) -> Mark | None:
+        """What a trial says of the problem; None while it is not settled."""
+        seen = self.evidence.get(trial)
+        if seen is None or (seen.outcome is Outcome.INFRA and seen.tries < GIVE_UP):
+            return None
+        return self.problem.mark(seen)
+
+    def count(self, trial: Trial) -> Count:
+        """All samples of what ``trial`` tries."""
+        return self.counts.get(trial.again(), Count())
+
+    @property
+    def shown(self) -> Count:
+        """All samples of kernels that have the problem: how often it shows."""
+        commits = {self.question.bad, *self.question.suspects}
+        having = [one for trial, one in self.counts.items() if one.bad and trial.commit in commits]
+        return Count(bad=sum(one.bad for one in having), good=sum(one.good for one in having))
+
+
+def plan(question: Question, evidence: Mapping[Trial, Seen]) -> Ask | Answer:
+    """What to try next, or what was found. Trials not in ``evidence`` are not settled yet."""
+    problem = _widened(question, evidence)
+    counts: dict[Trial, Count] = {}
+    for trial, seen in evidence.items():
+        what = trial.again()
+        counts[what] = counts.get(what, Count()).plus(problem.mark(seen))
+    case = _Case(question=question, problem=problem, evidence=evidence, counts=counts)
     if question.goal is Goal.FIX:
-        return _plan_fix(question, evidence)
-    return _plan_cause(question, evidence)
+        return _plan_fix(case)
+    return _plan_cause(case)
 
 
-def _plan_fix(question: Question, evidence: Mapping[Trial, Evidence]) -> Ask | Answer:
+def evidence_for(question: Question, settled: Mapping[Trial, Seen]) -> Mapping[Trial, Seen]:
+    """Settled trials as the question names them.
+
+    The trial of a tag asks for no environment, and goes on to the end: its result also answers what
+    it would have shown in the environment that it had, and up to where the problem shows.
+    """
+    subject, until = question.subject, question.problem.until
+    found: dict[Trial, Seen] = {}
+    for trial, seen in settled.items():
+        environment = subject.sample.environment
+        if environment:
+            environment = trial.sample.environment or seen.environment or environment
+        named = replace(
+            trial,
+            until=min(until, trial.until),
+            sample=replace(trial.sample, environment=environment),
+        )
+        if named == trial or named not in settled:
+            found[named] = seen
+    return found
+
+
+def _widened(question: Question, evidence: Mapping[Trial, Seen]) -> Problem:
+    """The problem under all the names that the very same kernel failed by.
+
+    Memory corruption panics somewhere else each time. A failure that the good commit shows as well
+    is no name of the problem.
+    """
+    problem = question.problem
+    if problem.facet is not Facet.FAILURE or problem.milestone < Milestone.LINKED:
+        return problem
+    names, known = set(problem.fingerprints), set[str]()
+    for trial, seen in evidence.items():
+        if seen.outcome is not Outcome.FAIL or seen.milestone < Milestone.LINKED:
+            continue
+        if trial.again() == question.subject.again():
+            names |= seen.causes
+        elif trial.commit == question.good:
+            known |= seen.causes
+    return replace(problem, fingerprints=frozenset(names - known) | problem.fingerprints)
+
+
+def _plan_fix(case: _Case) -> Ask | Answer:
+    """A bug that shows one time in three is not fixed because it stays away once."""
+    question = case.question
     assert question.fixed is not None  # noqa: S101 - a fix is asked of the tag that passes
-    again = _sample(Trial(commit=question.fixed, variant=question.variant, repeat=1), evidence)
-    if isinstance(again, Trial):
-        return Ask(phase=Phase.CONFIRM, trials=(again,))
-    trial, seen = again
-    match seen.outcome:
-        case Outcome.PASS:
-            return Answer(verdict=Verdict.FIXED, proof=(trial,))
-        case Outcome.FAIL:
-            return Answer(verdict=Verdict.NOT_FIXED, proof=(trial,))
-        case Outcome.INFRA:
-            return Answer(verdict=Verdict.NO_EVIDENCE, proof=(trial,))
-        case _:
-            assert_never(seen.outcome)
-
-
-def _plan_cause(question: Question, evidence: Mapping[Trial, Evidence]) -> Ask | Answer:
-    bad = _sample(_again(question.bad, question), evidence)
-    good = _sample(_again(question.good, question), evidence)
-    control = _sample(Trial(commit=question.bad, variant=question.control), evidence)
-    missing = tuple(found for found in (bad, good, control) if isinstance(found, Trial))
-    if isinstance(bad, Trial) or isinstance(good, Trial):
+    subject = question.subject.of(question.fixed)
+    needed = 1 if case.problem.is_deterministic else runs_needed(case.shown)
+    tries = [_another(case.problem, subject, number) for number in range(1, needed + 1)]
+    marks = {trial: case.mark(trial) for trial in tries}
+    if Mark.BAD in marks.values():
+        return Answer(verdict=Verdict.NOT_FIXED, proof=tuple(tries))
+    missing = tuple(trial for trial, mark in marks.items() if mark is None)
+    if missing:
         return Ask(phase=Phase.CONFIRM, trials=missing)
-    doubt = _doubt(question, bad, good)
+    if Mark.UNTESTABLE in marks.values():
+        return Answer(verdict=Verdict.NO_EVIDENCE, proof=tuple(tries))
+    return Answer(verdict=Verdict.FIXED, proof=tuple(tries))
+
+
+def _plan_cause(case: _Case) -> Ask | Answer:
+    question = case.question
+    again = _another(case.problem, question.subject, 1)
+    good = _another(case.problem, question.subject.of(question.good), 1)
+    control = replace(question.subject, source=question.subject.source.bare)
+    first = [trial for trial in (again, good, control) if case.mark(trial) is None]
+    if again in first or good in first:
+        return Ask(phase=Phase.CONFIRM, trials=tuple(first))
+    bad = _confirm_bad(case, again)
+    if bad is not None:
+        return bad
+    doubt = _confirm_good(case, good)
     if doubt is not None:
         return doubt
-    if isinstance(control, Trial):
-        return Ask(phase=Phase.BLAME, trials=missing)
-    if control[1].outcome is Outcome.INFRA:
-        return Answer(verdict=Verdict.NO_EVIDENCE, proof=(control[0],))
-    blame = Blame.TREE if control[1].outcome is Outcome.FAIL else Blame.SERIES
-    return _search(question, evidence, blame, proof=(bad[0], good[0], control[0]))
+    if control in first:
+        return Ask(phase=Phase.BLAME, trials=(control,))
+    return _search(case, _blame(case, control), proof=(again, good, control))
 
 
-def _doubt(
-    question: Question, bad: tuple[Trial, Evidence], good: tuple[Trial, Evidence]
-) -> Answer | None:
-    """Why the regression should not be believed, if there is a reason."""
-    if Outcome.INFRA in (bad[1].outcome, good[1].outcome):
-        return Answer(verdict=Verdict.NO_EVIDENCE, proof=(bad[0], good[0]))
-    if bad[1].fingerprint != question.fingerprint:
-        return Answer(verdict=Verdict.NOT_REPRODUCED, proof=(bad[0],))
-    if good[1].outcome is Outcome.FAIL:
-        return Answer(verdict=Verdict.BASELINE_FAILS, proof=(good[0],))
-    return None
+def _confirm_bad(case: _Case, again: Trial) -> Ask | Answer | None:
+    """Whether the bad tag shows the problem again; None if it does."""
+    if case.mark(again) is Mark.BAD:
+        return None
+    if case.mark(again) is Mark.UNTESTABLE:
+        return Answer(verdict=Verdict.NO_EVIDENCE, proof=(again,))
+    if case.problem.is_deterministic:
+        return Answer(verdict=Verdict.NOT_REPRODUCED, proof=(again,))
+    more = [
+        _another(case.problem, case.question.subject, number)
+        for number in range(2, CONFIRMATIONS + 1)
+    ]
+    if any(case.mark(trial) is Mark.BAD for trial in more):
+        return None
+    missing = tuple(trial for trial in more if case.mark(trial) is None)
+    if missing:
+        return Ask(phase=Phase.CONFIRM, trials=missing)
+    return Answer(verdict=Verdict.NOT_REPRODUCED, proof=(again, *more))
 
 
-def _search(
-    question: Question,
-    evidence: Mapping[Trial, Evidence],
-    blame: Blame,
-    proof: tuple[Trial, ...],
-) -> Ask | Answer:
+def _confirm_good(case: _Case, good: Trial) -> Answer | None:
+    """Whether the good tag is good under what the bad one was tried with; None if it is."""
+    question = case.question
+    mark = case.mark(good)
+    if mark is Mark.GOOD:
+        return None
+    subject = question.subject
+    epoch = epoch_of(subject, subject.sample.environment, until=case.problem.until)
+    if mark is Mark.UNTESTABLE:
+        return Answer(verdict=Verdict.NO_BASELINE, proof=(good,))
+    if epoch == question.epoch:
+        return Answer(verdict=Verdict.BASELINE_FAILS, proof=(good,))
+    return Answer(verdict=Verdict.CHANGED, blame=changed_axis(question.epoch, epoch), proof=(good,))
+
+
+def _blame(case: _Case, control: Trial) -> Blame:
+    """What the control says: it must fail in the very same way, or get past the place.
+
+    Other ways in which the bad tag failed do not count here: they may be another bug's.
+    """
+    match case.question.problem.mark(case.evidence[control]):
+        case Mark.BAD:
+            return Blame.TREE
+        case Mark.GOOD:
+            return Blame.SERIES
+        case _:
+            return Blame.UNKNOWN
+
+
+def _search(case: _Case, blame: Blame, proof: tuple[Trial, ...]) -> Ask | Answer:
     """BISECT by halving, then VERIFY."""
-    marks: dict[str, Mark] = {}
-    for commit in question.suspects:
-        seen = _sample(Trial(commit=commit, variant=question.variant), evidence)
-        if not isinstance(seen, Trial):
-            marks[commit] = _mark(question, seen[1])
+    question = case.question
+    needed = 1 if case.problem.is_deterministic else runs_needed(case.shown)
+    samples = {
+        commit: [question.subject.of(commit).again(repeat=number) for number in range(needed)]
+        for commit in question.suspects
+    }
+    marks = {
+        commit: mark
+        for commit, tries in samples.items()
+        if (mark := _settled(case, tries)) is not None
+    }
     found = halve(question.suspects, question.bad, marks)
     match found:
         case Probe():
-            next_trial = _sample(Trial(commit=found.commit, variant=question.variant), evidence)
-            assert isinstance(next_trial, Trial)  # noqa: S101 - a marked commit is never chosen
+            missing = [trial for trial in samples[found.commit] if case.mark(trial) is None]
             return Ask(
                 phase=Phase.BISECT,
-                trials=(next_trial,),
+                trials=tuple(missing),
                 remaining=found.remaining,
                 confirmed=blame,
             )
         case Ambiguous():
             return Answer(
-                verdict=Verdict.AMBIGUOUS, blame=blame, commits=found.commits, proof=proof
+                verdict=Verdict.AMBIGUOUS,
+                blame=blame,
+                grade=Grade.SET if found.commits else None,
+                commits=found.commits,
+                proof=proof,
             )
         case Culprit():
-            return _verify(question, evidence, blame, found.commit, proof)
+            return _verify(case, blame, found.commit, proof)
         case _:
             assert_never(found)
 
 
-def _verify(
-    question: Question,
-    evidence: Mapping[Trial, Evidence],
-    blame: Blame,
-    culprit: str,
-    proof: tuple[Trial, ...],
-) -> Ask | Answer:
-    """The culprit must not pass, and no parent fail, when rebuilt from nothing.
+def _settled(case: _Case, tries: Sequence[Trial]) -> Mark | None:
+    """The mark of a commit: bad with the first bad sample, good with the last good one."""
+    marks = [case.mark(trial) for trial in tries]
+    if Mark.BAD in marks:
+        return Mark.BAD
+    if None in marks:
+        return None
+    return Mark.GOOD if Mark.GOOD in marks else Mark.UNTESTABLE
 
-    What shows nothing (INFRA, another failure before) contradicts nothing: the search has proven
-    its point without it, and the report says that this proof is missing.
+
+def _verify(case: _Case, blame: Blame, culprit: str, proof: tuple[Trial, ...]) -> Ask | Answer:
+    """Clean builds: the culprit must fail in the same way, and each parent must not.
+
+    What shows nothing (INFRA, another failure before) contradicts nothing, but proves nothing
+    either: then the culprit is no more than likely.
     """
-    commits = (culprit, *question.suspects[culprit])
-    samples = [
-        _sample(Trial(commit=commit, variant=question.variant, rebuild=1), evidence)
-        for commit in commits
-    ]
-    missing = tuple(sample for sample in samples if isinstance(sample, Trial))
+    question = case.question
+    parents = tuple(question.suspects[culprit])
+    sides = {commit: question.subject.of(commit).again(rebuild=1) for commit in (culprit, *parents)}
+    missing = tuple(trial for trial in sides.values() if case.mark(trial) is None)
     if missing:
         return Ask(phase=Phase.VERIFY, trials=missing, remaining=1, confirmed=blame)
-    seen = [sample for sample in samples if not isinstance(sample, Trial)]
-    proof = proof + tuple(trial for trial, _ in seen)
-    marks = [_mark(question, shown) for _, shown in seen]
-    is_contradicted = marks[0] is Mark.GOOD or Mark.BAD in marks[1:]
+    marks = {commit: case.mark(trial) for commit, trial in sides.items()}
+    is_contradicted = marks[culprit] is Mark.GOOD or Mark.BAD in (marks[one] for one in parents)
+    more = () if is_contradicted else _more_samples(case, culprit, parents)
+    if more:
+        return Ask(phase=Phase.VERIFY, trials=more, remaining=1, confirmed=blame)
+    counts = {commit: case.count(trial) for commit, trial in sides.items()}
+    clean = CleanBuilds(
+        culprit=counts[culprit],
+        parents=Count(
+            bad=sum(counts[one].bad for one in parents),
+            good=sum(counts[one].good for one in parents),
+        ),
+    )
+    proof += tuple(sides.values())
+    if is_contradicted:
+        return Answer(
+            verdict=Verdict.CONTRADICTED,
+            blame=blame,
+            grade=Grade.SET,
+            commits=(culprit,),
+            proof=proof,
+            clean=clean,
+        )
     return Answer(
-        verdict=Verdict.CONTRADICTED if is_contradicted else Verdict.FOUND,
+        verdict=Verdict.FOUND,
         blame=blame,
+        grade=Grade.VERIFIED,
         commits=(culprit,),
         proof=proof,
-    )
+        clean=clean,
+    ).doubted(_doubts(case, culprit, parents))
 
 
-def _again(commit: str, question: Question) -> Trial:
-    """The trial that repeats what was seen: another boot, or build where it never booted."""
-    if question.milestone < Milestone.LINKED:
-        return Trial(commit=commit, variant=question.variant, rebuild=1)
-    return Trial(commit=commit, variant=question.variant, repeat=1)
+def _doubts(case: _Case, culprit: str, parents: Sequence[str]) -> list[str]:
+    """Why the trials do not prove a culprit."""
+    subject = case.question.subject
+    own = case.count(subject.of(culprit).again(rebuild=1))
+    found = []
+    if case.mark(subject.of(culprit).again(rebuild=1)) is not Mark.BAD:
+        found.append("a clean build of this commit does not fail in the same way")
+    if not parents or any(
+        case.mark(subject.of(one).again(rebuild=1)) is not Mark.GOOD for one in parents
+    ):
+        found.append("a clean build of its parent does not pass")
+    elif case.shown.good or own.good:
+        found.append("the failure does not show in every boot")
+    elif case.problem != case.question.problem:
+        # Two bugs in one kernel look like one that fails in different ways.
+        found.append("it fails in different ways")
+    elif not _is_beyond_luck(case, parents):
+        found.append("there are too few boots to rule out that its parent passes by luck")
+    return found
 
 
-def _sample(trial: Trial, evidence: Mapping[Trial, Evidence]) -> tuple[Trial, Evidence] | Trial:
-    """The first trial of its kind that is evidence, or the one to ask for next.
+def _more_samples(case: _Case, culprit: str, parents: Sequence[str]) -> tuple[Trial, ...]:
+    """More boots of the clean builds, until nothing is left to luck or enough was spent on it."""
+    if case.problem.is_deterministic or not parents:
+        return ()
+    subject = case.question.subject
+    if case.problem != case.question.problem:
+        return ()
+    if case.shown.good or case.mark(subject.of(culprit).again(rebuild=1)) is not Mark.BAD:
+        return ()
+    passing = min(case.count(subject.of(one)).good for one in parents)
+    more, also = samples_needed(case.shown.bad, passing)
+    found = _unspent(case, culprit, more, Mark.BAD)
+    for parent in parents:
+        if case.mark(subject.of(parent).again(rebuild=1)) is Mark.GOOD:
+            found += _unspent(case, parent, also, Mark.GOOD)
+    return tuple(found)
 
-    Where all repeats ended as INFRA, the last of them.
-    """
-    for spare in range(SPARE_REPEATS + 1):
-        candidate = replace(trial, repeat=trial.repeat + spare * 10)
-        seen = evidence.get(candidate)
-        if seen is None:
-            return candidate
-        if seen.outcome is not Outcome.INFRA or spare == SPARE_REPEATS:
-            return candidate, seen
-    raise AssertionError
+
+def _unspent(case: _Case, commit: str, wanted: int, expected: Mark) -> list[Trial]:
+    """The next ``wanted`` boots of a clean build; none once one of them was not as expected."""
+    found: list[Trial] = []
+    for number in range(1, MOST_SAMPLES + 1):
+        again = case.question.subject.of(commit).again(rebuild=1, repeat=number)
+        mark = case.mark(again)
+        if mark is None and len(found) < wanted:
+            found.append(again)
+        elif mark is not None and mark is not expected:
+            return []
+    return found
 
 
-def _mark(question: Question, seen: Evidence) -> Mark:
-    """What a suspect's outcome says of the problem.
+def _is_beyond_luck(case: _Case, parents: Sequence[str]) -> bool:
+    if case.problem.is_deterministic:
+        return True
+    subject = case.question.subject
+    if case.shown.good:
+        # Kernels that have it pass at times.
+        return False
+    passing = min(case.count(subject.of(one)).good for one in parents)
+    return luck(case.shown.bad, passing) < LUCK
 
-    Failing otherwise but later proves that the problem is absent; failing otherwise and earlier
-    hides it.
-    """
-    match seen.outcome:
-        case Outcome.PASS:
-            return Mark.GOOD
-        case Outcome.INFRA:
-            return Mark.UNTESTABLE
-        case Outcome.FAIL:
-            if seen.fingerprint == question.fingerprint:
-                return Mark.BAD
-            return Mark.GOOD if seen.milestone > question.milestone else Mark.UNTESTABLE
-        case _:
-            assert_never(seen.outcome)
+
+def _another(problem: Problem, trial: Trial, number: int) -> Trial:
+    """Sample ``number`` of a trial: another boot, or a clean build where it never boots."""
+    if problem.is_deterministic:
+        return trial.again(rebuild=number)
+    return trial.again(repeat=number)

@@ -21,10 +21,12 @@ from kwatch.adapters.guest.recording import Recording
 from kwatch.adapters.guest.session import Session
 from kwatch.adapters.host.fitness import try_guests
 from kwatch.adapters.host.host import Host
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.boot.ending import BootEnd
-from kwatch.domain.boot.watch import Accelerator, BootProfile, End, QmpEvent, Sample, Watch
+from kwatch.domain.boot.watch import End, QmpEvent, Sample, Watch
 from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.recipe.arch import ARM64
+from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.run import RunSpec
 from kwatch.errors import ConfigError, InfraError
 from tests.lab.process import call
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
     from kwatch.adapters.host.transport import Duplex
 
-PROFILE = BootProfile(name="tiny")
-ARM = BootProfile(name="tiny", arch="arm64", machine=ARM64.machine)
+PROFILE = BootProfile()
+ARM = BootProfile(recipe=BootRecipe(arch="arm64", machine=ARM64.machine))
 DISK = TINY_GUESTS["x86_64"].image
 
 pytestmark = pytest.mark.skipif(
@@ -99,7 +101,7 @@ async def test_a_host_is_tried_with_each_architecture_that_it_boots(tmp_path: Pa
 
 
 async def test_a_cpu_that_does_not_exist_is_a_reason(host: Host) -> None:
-    found = await probe_accelerators(host, BootProfile(name="wrong", cpu="no-such-cpu"))
+    found = await probe_accelerators(host, BootProfile(recipe=BootRecipe(cpu="no-such-cpu")))
     assert "no-such-cpu" in str(found[Accelerator.TCG])
 
 
@@ -197,7 +199,7 @@ async def test_a_socket_that_nobody_serves(host: Host) -> None:
 
 def test_the_command_line() -> None:
     spec = run_spec(
-        BootProfile(name="p", memory_mib=2048, cpus=4, cmdline="kunit.enable=0"),
+        BootProfile(recipe=BootRecipe(memory_mib=2048, cpus=4, cmdline="kunit.enable=0")),
         Accelerator.KVM,
         kernel="/cache/k",
         initramfs="/cache/i",
@@ -212,7 +214,9 @@ def test_the_command_line() -> None:
     assert {"console", "channel", "serial"} < spec.limits.keys()
     assert spec.deadline > 1200
     with pytest.raises(ConfigError, match="riscv64"):
-        run_spec(BootProfile(name="p", arch="riscv64"), Accelerator.TCG, kernel="", initramfs="")
+        run_spec(
+            BootProfile(recipe=BootRecipe(arch="riscv64")), Accelerator.TCG, kernel="", initramfs=""
+        )
 
 
 async def test_a_control_socket_that_never_comes_is_not_hammered(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from kwatch.domain.trial.observation import BuildResult, CheckoutResult, Trial, checkout_key
 
 from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
@@ -22,7 +23,6 @@ from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.kconfig import KconfigRecipe
 from kwatch.domain.recipe.toolchain import Environment
 from kwatch.domain.run import LOG
-from kwatch.domain.trial.observation import BuildResult, CheckoutResult, Trial, checkout_key
 from kwatch.stages import build
 from kwatch.store import history, record
 from kwatch.store.blobs import Blobs
@@ -34,8 +34,9 @@ from tests.unit.domain.trials import VARIANT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kwatch.domain.recipe.toolchain import Toolchain, ToolchainVersions
     from kwatch.domain.recipe.variant import Variant
+
+    from kwatch.domain.recipe.toolchain import Toolchain, ToolchainVersions
     from kwatch.store.database import Transaction
 
 if shutil.which("bwrap") is None:

@@ -19,7 +19,8 @@ from kwatch.domain.finding import FindingKind
 from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.source.posting import am_ready
 from kwatch.domain.source.series import PatchFate, series_digest
-from kwatch.domain.trial.observation import CheckoutResult, Trial
+from kwatch.domain.trial.steps import CheckoutResult
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.regression import judge_key
 from kwatch.errors import InfraError
 from kwatch.stages import checkout
@@ -35,7 +36,7 @@ from tests.unit.domain.trials import CONTROL, SERIES, VARIANT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from kwatch.domain.recipe.variant import Variant
+    from kwatch.domain.trial.variant import Variant
     from kwatch.store.database import Transaction
 
 FIRST = "llvm-cov: add Clang's source-based code coverage support"

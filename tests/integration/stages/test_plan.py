@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.recipe.variant import VariantSpec
+
+from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.source.revision import Revision, Tree
 from kwatch.stages import plan
 from kwatch.store import history, queue, versions

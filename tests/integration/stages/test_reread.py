@@ -14,7 +14,7 @@ from kwatch.domain.facts import Reread
 from kwatch.domain.finding import FindingKind
 from kwatch.domain.lab.job import WHOLE, Job, JobKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.trial.observation import BootResult, BuildResult
+from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.stages import reread
 from kwatch.store import history
 from kwatch.store.blobs import Blobs

@@ -22,7 +22,8 @@ from kwatch.domain.mail.story import (
 )
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Tree
-from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.investigation import Answer, Goal, Verdict
 from kwatch.domain.verdict.regression import Regression, RegressionEvent, RegressionState, TagResult

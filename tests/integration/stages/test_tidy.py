@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from kwatch.domain.trial.observation import Outcome, Trial
 
 from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
@@ -28,7 +29,6 @@ from kwatch.domain.source.message import MailKind
 from kwatch.domain.source.posting import PostingMail
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
-from kwatch.domain.trial.observation import Outcome, Trial
 from kwatch.domain.verdict.investigation import Goal
 from kwatch.domain.verdict.regression import Regression, RegressionState, TagResult
 from kwatch.stages import tidy as stage

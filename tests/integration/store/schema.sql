@@ -14,27 +14,42 @@ CREATE TABLE blob_ref (
     PRIMARY KEY (owner_kind, owner_key, name)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX blob_ref_digest ON blob_ref (digest)
-;
+CREATE INDEX blob_ref_digest ON blob_ref (digest);
 
 CREATE TABLE boot (
     key TEXT PRIMARY KEY,
-    build_key TEXT NOT NULL REFERENCES build (key),
+    build TEXT NOT NULL REFERENCES build (row),
+    recipe TEXT NOT NULL,
     host TEXT NOT NULL,
+    accelerator TEXT NOT NULL,
     milestone INTEGER NOT NULL,
+    is_good INTEGER NOT NULL,
     took REAL NOT NULL,
     result TEXT NOT NULL,
-    at REAL NOT NULL
-, reader INTEGER NOT NULL DEFAULT 1) STRICT;
+    at REAL NOT NULL,
+    reader INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX boot_good ON boot (recipe, is_good, at);
+
+CREATE INDEX boot_reader ON boot (reader, at);
 
 CREATE TABLE build (
-    key TEXT PRIMARY KEY,
+    row TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    recipe TEXT NOT NULL,
     host TEXT NOT NULL,
     milestone INTEGER NOT NULL,
     took REAL NOT NULL,
     result TEXT NOT NULL,
-    at REAL NOT NULL
-, reader INTEGER NOT NULL DEFAULT 1) STRICT;
+    at REAL NOT NULL,
+    reader INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX build_key ON build (key, at);
+
+CREATE INDEX build_reader ON build (reader, at);
 
 CREATE TABLE checkout (
     key TEXT PRIMARY KEY,
@@ -84,18 +99,40 @@ CREATE TABLE environment (
     seen_at REAL NOT NULL
 ) STRICT;
 
+CREATE TABLE finding (
+    id INTEGER PRIMARY KEY,
+    step_kind TEXT NOT NULL,
+    step_key TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    is_cause INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    title TEXT NOT NULL,
+    function TEXT,
+    file TEXT,
+    line INTEGER,
+    finding TEXT NOT NULL,
+    UNIQUE (step_kind, step_key, position)
+) STRICT;
+
+CREATE INDEX finding_fingerprint ON finding (fingerprint);
+
 CREATE TABLE host (
     name TEXT PRIMARY KEY,
     state TEXT NOT NULL,
     reason TEXT,
-    checked_at REAL NOT NULL
-, facts TEXT, proven TEXT) STRICT;
+    checked_at REAL NOT NULL,
+    facts TEXT,
+    proven TEXT
+) STRICT;
 
 CREATE TABLE investigation (
     id INTEGER PRIMARY KEY,
-    regression_id INTEGER NOT NULL REFERENCES regression (id),
+    regression_id INTEGER REFERENCES regression (id),
     goal TEXT NOT NULL,
-    fixed TEXT,
+    fixed_revision INTEGER REFERENCES revision (id),
+    fixed_trial INTEGER REFERENCES trial (id),
     phase TEXT NOT NULL,
     remaining INTEGER,
     answer TEXT,
@@ -105,10 +142,30 @@ CREATE TABLE investigation (
 
 CREATE INDEX investigation_regression ON investigation (regression_id);
 
+CREATE TABLE investigation_step (
+    investigation INTEGER NOT NULL REFERENCES investigation (id),
+    position INTEGER NOT NULL,
+    trial INTEGER NOT NULL REFERENCES trial (id),
+    phase TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (investigation, trial)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX investigation_step_trial ON investigation_step (trial);
+
+CREATE TRIGGER job_tally AFTER UPDATE OF state ON job
+WHEN new.ended_at IS NOT NULL AND old.ended_at IS NULL
+BEGIN
+    INSERT INTO tally VALUES ('job', new.kind, new.state, 1)
+        ON CONFLICT DO UPDATE SET count = count + 1;
+END;
+
 CREATE TABLE job (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     key TEXT NOT NULL,
+    tree TEXT NOT NULL DEFAULT '',
+    purpose TEXT NOT NULL DEFAULT 'tag',
     state TEXT NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0,
     failures INTEGER NOT NULL DEFAULT 0,
@@ -123,7 +180,18 @@ CREATE TABLE job (
 
 CREATE INDEX job_alive ON job (state, kind, run_after) WHERE state IN ('queued', 'running');
 
+CREATE INDEX job_dead ON job (kind, key) WHERE state = 'dead';
+
+CREATE INDEX job_ended ON job (ended_at) WHERE ended_at IS NOT NULL;
+
 CREATE UNIQUE INDEX job_queued ON job (kind, key) WHERE state = 'queued';
+
+CREATE TABLE lane (
+    id INTEGER PRIMARY KEY,
+    tree TEXT NOT NULL,
+    variant TEXT NOT NULL,
+    UNIQUE (tree, variant)
+) STRICT;
 
 CREATE TABLE mail (
     id INTEGER PRIMARY KEY,
@@ -142,28 +210,19 @@ CREATE TABLE mail (
 
 CREATE INDEX mail_thread ON mail (thread);
 
-CREATE TABLE observation (
+CREATE TABLE planned (
     id INTEGER PRIMARY KEY,
-    commit_id TEXT NOT NULL,
-    variant TEXT NOT NULL REFERENCES variant (digest),
-    rebuild INTEGER NOT NULL,
-    repeat INTEGER NOT NULL,
-    host TEXT NOT NULL,
-    waits_kind TEXT,
-    waits_key TEXT,
-    checkout_key TEXT,
-    build_key TEXT,
-    boot_key TEXT,
-    outcome TEXT,
-    milestone INTEGER NOT NULL DEFAULT 0,
-    fingerprint TEXT,
-    finding TEXT,
-    created_at REAL NOT NULL,
-    settled_at REAL,
-    UNIQUE (commit_id, variant, rebuild, repeat, host)
+    lane INTEGER NOT NULL REFERENCES lane (id),
+    revision INTEGER NOT NULL REFERENCES revision (id),
+    trial INTEGER NOT NULL REFERENCES trial (id),
+    UNIQUE (lane, revision, trial)
 ) STRICT;
 
-CREATE INDEX observation_waits ON observation (waits_kind, waits_key) WHERE outcome IS NULL;
+CREATE INDEX planned_lane ON planned (lane, id);
+
+CREATE INDEX planned_revision ON planned (revision);
+
+CREATE INDEX planned_trial ON planned (trial);
 
 CREATE TABLE posting_key (
     key TEXT NOT NULL,
@@ -210,6 +269,12 @@ CREATE TABLE posting_raw (
     raw BLOB NOT NULL
 ) STRICT;
 
+CREATE TABLE recipe (
+    digest TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    definition TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE recipient (
     mail_id INTEGER NOT NULL REFERENCES mail (id),
     address TEXT NOT NULL,
@@ -220,17 +285,22 @@ CREATE TABLE recipient (
 
 CREATE TABLE regression (
     id INTEGER PRIMARY KEY,
-    tree TEXT NOT NULL,
-    variant TEXT NOT NULL REFERENCES variant (digest),
-    variant_name TEXT NOT NULL,
+    lane INTEGER NOT NULL REFERENCES lane (id),
+    facet TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
     milestone INTEGER NOT NULL,
     finding TEXT NOT NULL,
-    good TEXT NOT NULL,
-    bad TEXT NOT NULL,
+    good_revision INTEGER NOT NULL REFERENCES revision (id),
+    good_trial INTEGER NOT NULL REFERENCES trial (id),
+    bad_revision INTEGER NOT NULL REFERENCES revision (id),
+    bad_trial INTEGER NOT NULL REFERENCES trial (id),
     state TEXT NOT NULL,
     opened_at REAL NOT NULL
 ) STRICT;
+
+CREATE INDEX regression_fingerprint ON regression (fingerprint);
+
+CREATE INDEX regression_state ON regression (state);
 
 CREATE TABLE regression_event (
     id INTEGER PRIMARY KEY,
@@ -243,6 +313,14 @@ CREATE TABLE regression_event (
 
 CREATE INDEX regression_event_regression ON regression_event (regression_id);
 
+CREATE VIEW result AS
+SELECT trial.id, source.base AS commit_id, source.series, trial.build AS build_recipe,
+    trial.boot AS boot_recipe, until, rebuild, repeat, environment, host, outcome, milestone,
+    finding.kind, finding.title, finding.fingerprint, checkout_key, build_row, boot_key,
+    created_at, settled_at
+FROM trial JOIN source ON source.key = trial.source
+    LEFT JOIN finding ON finding.id = trial.finding;
+
 CREATE TABLE revision (
     id INTEGER PRIMARY KEY,
     tree TEXT NOT NULL,
@@ -251,6 +329,8 @@ CREATE TABLE revision (
     seen_at REAL NOT NULL,
     UNIQUE (tree, tag, commit_id)
 ) STRICT;
+
+CREATE INDEX revision_commit ON revision (commit_id);
 
 CREATE TABLE series (
     digest TEXT PRIMARY KEY,
@@ -263,17 +343,87 @@ CREATE TABLE series (
     mbox BLOB NOT NULL
 ) STRICT;
 
-CREATE TABLE variant (
-    digest TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    variant TEXT NOT NULL
+CREATE TABLE sighting (
+    regression INTEGER NOT NULL REFERENCES regression (id),
+    lane INTEGER NOT NULL REFERENCES lane (id),
+    revision INTEGER NOT NULL REFERENCES revision (id),
+    trial INTEGER NOT NULL REFERENCES trial (id),
+    at REAL NOT NULL,
+    PRIMARY KEY (regression, lane, revision)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX sighting_lane ON sighting (lane);
+
+CREATE TABLE source (
+    key TEXT PRIMARY KEY,
+    base TEXT NOT NULL,
+    series TEXT,
+    definition TEXT NOT NULL
 ) STRICT;
 
+CREATE INDEX source_base ON source (base);
+
+CREATE TABLE step (
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    source TEXT NOT NULL REFERENCES source (key),
+    trial TEXT NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tally (
+    what TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (what, kind, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER trial_tally AFTER UPDATE OF outcome ON trial
+WHEN new.outcome IS NOT old.outcome
+BEGIN
+    INSERT INTO tally SELECT 'trial', '', new.outcome, 1 WHERE new.outcome IS NOT NULL
+        ON CONFLICT DO UPDATE SET count = count + 1;
+    UPDATE tally SET count = count - 1 WHERE what = 'trial' AND name = old.outcome;
+END;
+
+CREATE TABLE trial (
+    id INTEGER PRIMARY KEY,
+    source TEXT NOT NULL REFERENCES source (key),
+    build TEXT NOT NULL REFERENCES recipe (digest),
+    boot TEXT NOT NULL REFERENCES recipe (digest),
+    until INTEGER NOT NULL,
+    rebuild INTEGER NOT NULL,
+    repeat INTEGER NOT NULL,
+    environment TEXT NOT NULL,
+    host TEXT NOT NULL,
+    waits_kind TEXT,
+    waits_key TEXT,
+    checkout_key TEXT,
+    build_row TEXT,
+    boot_key TEXT,
+    outcome TEXT,
+    milestone INTEGER NOT NULL DEFAULT 0,
+    finding INTEGER REFERENCES finding (id),
+    tries INTEGER NOT NULL DEFAULT 0,
+    created_at REAL NOT NULL,
+    settled_at REAL,
+    UNIQUE (source, build, boot, until, rebuild, repeat, environment, host)
+) STRICT;
+
+CREATE INDEX trial_boot ON trial (boot_key);
+
+CREATE INDEX trial_build ON trial (build_row);
+
+CREATE INDEX trial_infra ON trial (settled_at) WHERE outcome = 'infra';
+
+CREATE INDEX trial_waits ON trial (waits_kind, waits_key) WHERE outcome IS NULL;
+
 CREATE TABLE want (
-    observation_id INTEGER NOT NULL REFERENCES observation (id),
+    trial INTEGER NOT NULL REFERENCES trial (id),
     asker_kind TEXT NOT NULL,
     asker_key TEXT NOT NULL,
-    PRIMARY KEY (observation_id, asker_kind, asker_key)
+    PRIMARY KEY (trial, asker_kind, asker_key)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX want_asker ON want (asker_kind, asker_key);

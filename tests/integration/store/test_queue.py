@@ -5,6 +5,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.store.bench_lab import Lab, reopened
 
 from kwatch.domain.lab.job import (
     FIRST_DELAY,
@@ -22,7 +23,6 @@ from kwatch.domain.lab.job import (
 from kwatch.errors import LeaseLostError
 from kwatch.store import queue
 from kwatch.store.database import transaction
-from tests.integration.store.bench_lab import Lab, reopened
 
 if TYPE_CHECKING:
     import sqlite3

@@ -5,16 +5,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.store.bench_lab import Lab, Trouble, Truth
 
 from kwatch.domain.facts import Reread
 from kwatch.domain.lab.job import GIVE_UP_AFTER, WHOLE, Job, JobKind
 from kwatch.domain.mail.story import DeliveryState
-from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.investigation import Goal, Verdict
 from kwatch.domain.verdict.regression import RegressionState
 from kwatch.store import history, mail, problems, queue, record
 from kwatch.store.database import transaction
-from tests.integration.store.bench_lab import Lab, Trouble, Truth
 from tests.unit.domain import trials
 from tests.unit.domain.trials import VARIANT
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.integration.store.bench_lab import Lab, Trouble, Truth, reopened
 
 from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.mail.story import DeliveryState
@@ -21,7 +22,6 @@ from kwatch.domain.verdict.regression import RegressionState
 from kwatch.errors import LeaseLostError
 from kwatch.store import problems, queue, record
 from kwatch.store.database import transaction
-from tests.integration.store.bench_lab import Lab, Trouble, Truth, reopened
 
 if TYPE_CHECKING:
     from kwatch.domain.facts import Facts

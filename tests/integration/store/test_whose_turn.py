@@ -10,17 +10,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.store.bench_lab import Lab as Store
 
 from kwatch.domain.lab.fairness import Start, Turns
 from kwatch.domain.lab.job import RESOURCE, Handle, Job, JobKind, Party, Purpose, Resource
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.investigation import Goal
 from kwatch.domain.verdict.regression import Regression, RegressionState, TagResult, judge_key
 from kwatch.engine.worker import Worker
 from kwatch.store import history, problems, queue, record
 from kwatch.store.database import Database, transaction
-from tests.integration.store.bench_lab import Lab as Store
 from tests.unit.domain import trials
 from tests.unit.domain.trials import VARIANT
 

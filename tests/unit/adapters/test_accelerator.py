@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.guest import accelerator as module
 from kwatch.adapters.guest.accelerator import Accelerators
 from kwatch.adapters.host.host import Host
-from kwatch.domain.boot.watch import Accelerator, BootProfile
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.lab.host import HostSpec, Slot
+from kwatch.domain.recipe.boot import Accelerator
 
 if TYPE_CHECKING:
     import pytest
 
-PROFILE = BootProfile(name="p")
+PROFILE = BootProfile()
 
 
 def host(name: str) -> Host:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from kwatch.adapters.guest.initramfs import build_initramfs
-from kwatch.domain.boot.channel import Counters
 from kwatch.domain.recipe.arch import ARM64, X86_64, Arch
+from kwatch.domain.recipe.boot import Counters
 from kwatch.errors import ConfigError
 
 BUSYBOX = Path("/bin/busybox")

@@ -12,7 +12,7 @@ import pytest
 
 from kwatch.adapters.host import pool as module
 from kwatch.adapters.host.host import Host
-from kwatch.adapters.host.pool import FIRST_PAUSE, LONGEST_PAUSE, Pool
+from kwatch.adapters.host.pool import ASK_AGAIN, FIRST_PAUSE, LONGEST_PAUSE, Pool
 from kwatch.domain.lab.host import Health, HostSpec, Load, Need, Slot
 from kwatch.domain.lab.job import Handle
 from kwatch.errors import DiskFullError, InfraError
@@ -212,7 +212,7 @@ async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:
     assert not await is_refused(pool)
 
 
-async def test_a_minute_without_a_slot_is_told_and_does_not_count(
+async def test_no_free_slot_is_reported_at_once_and_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.1)
@@ -224,7 +224,7 @@ async def test_a_minute_without_a_slot_is_told_and_does_not_count(
             async with pool.lease(BUILD):
                 pass
     assert str(caught.value) == ("no build slot is free (a: the disk of lab-1 fails; b: busy)")
-    assert caught.value.retry_after == timedelta(seconds=FIRST_PAUSE)
+    assert caught.value.retry_after == timedelta(seconds=ASK_AGAIN)
     assert caught.value.host is None
 
 

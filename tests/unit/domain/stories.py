@@ -24,7 +24,7 @@ from kwatch.domain.mail.story import (
 )
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.series import Series
-from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.investigation import Verdict
 from kwatch.domain.verdict.regression import Regression, RegressionState, TagResult

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.boot.ending import BootEnd
-from kwatch.domain.boot.watch import BootProfile
 from kwatch.domain.lab.proof import CASES, HEALTHY, Attempt, Case, figures
+from kwatch.domain.recipe.boot import BootRecipe
 
 
 def attempt(case: Case, end: BootEnd, took: float, boot_seconds: float | None = None) -> Attempt:
@@ -22,12 +23,12 @@ def test_the_cases_cover_every_end_that_a_kernel_can_have() -> None:
 
 
 def test_a_case_adds_to_the_profile_of_the_host() -> None:
-    base = BootProfile(name="acceptance", cmdline="quiet", commands=("nothing",))
+    base = BootProfile(recipe=BootRecipe(cmdline="quiet", commands=("nothing",)))
     panic = next(case for case in CASES if BootEnd.PANIC in case.ends and case.cmdline)
     profile = panic.profile(base)
-    assert profile.cmdline == "quiet rdinit=/nowhere init=/nowhere"
-    assert profile.commands == ()
-    assert HEALTHY.profile(base).commands == ("true",)
+    assert profile.recipe.cmdline == "quiet rdinit=/nowhere init=/nowhere"
+    assert profile.recipe.commands == ()
+    assert HEALTHY.profile(base).recipe.commands == ("true",)
 
 
 def test_only_the_expected_verdict_is_right() -> None:

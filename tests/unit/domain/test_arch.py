@@ -9,8 +9,9 @@ from kwatch.adapters.guest.accelerator import TINY_GUESTS
 from kwatch.adapters.guest.qemu import command, command_for_people
 from kwatch.adapters.host.fitness import PROFILES
 from kwatch.adapters.kernel.kbuild import make_command
-from kwatch.domain.boot.watch import Accelerator, BootProfile
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.recipe.arch import ARCHES, ARM64, Arch
+from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from tests.unit.domain.trials import TOOLCHAIN
 
 every_arch = pytest.mark.parametrize("arch", ARCHES.values(), ids=ARCHES)
@@ -22,7 +23,7 @@ def test_every_architecture_has_a_tiny_guest() -> None:
 
 @every_arch
 def test_a_guest_has_a_console_and_both_channels(arch: Arch) -> None:
-    profile = BootProfile(name="p", arch=arch.name, machine=arch.machine)
+    profile = BootProfile(recipe=BootRecipe(arch=arch.name, machine=arch.machine))
     argv = command(profile, Accelerator.TCG, kernel="/k", initramfs="/i")
     assert argv[0] == arch.emulator
     assert f"{arch.machine},dump-guest-core=off" in argv
@@ -34,7 +35,7 @@ def test_a_guest_has_a_console_and_both_channels(arch: Arch) -> None:
 
 @every_arch
 def test_people_get_the_same_machine(arch: Arch) -> None:
-    profile = BootProfile(name="p", arch=arch.name, machine=arch.machine)
+    profile = BootProfile(recipe=BootRecipe(arch=arch.name, machine=arch.machine))
     line = command_for_people(profile, Accelerator.TCG, kernel=arch.image, initramfs="i.gz")
     assert line.startswith(arch.emulator)
     assert f"-M {arch.machine} " in line

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kwatch.domain.verdict.bisect.commits import Ambiguous, Culprit, Mark, Probe, ancestors, halve
+from kwatch.domain.verdict.bisect.commits import (
+    Ambiguous,
+    Culprit,
+    Mark,
+    Probe,
+    ancestors,
+    halve,
+    most_untestable,
+)
 from tests.unit.domain.histories import History, histories, next_histories
 
 
@@ -148,3 +156,21 @@ def test_a_merge_window_is_halved_in_seconds() -> None:
     assert time.process_time() - started < 5.0
     assert isinstance(found, Probe)
     assert found.remaining == 13_000
+
+
+@pytest.mark.parametrize("culprit", [10, 250, 350, 699, 710, 900])
+def test_a_stretch_that_cannot_be_tested_costs_a_bounded_number_of_tests(culprit: int) -> None:
+    """A build error that masks the problem in 400 of 1,000 commits."""
+    parents = {f"c{n}": ([f"c{n - 1}"] if n else ["base"]) for n in reversed(range(1000))}
+    marks: dict[str, Mark] = {}
+    while isinstance(found := halve(parents, "c999", marks), Probe):
+        number = int(found.commit[1:])
+        is_masked = 300 <= number < 700
+        mark = Mark.BAD if number >= culprit else Mark.GOOD
+        marks[found.commit] = Mark.UNTESTABLE if is_masked else mark
+    assert len(marks) <= most_untestable(1000) + 12
+    if culprit < 300 or culprit > 800:
+        assert found == Culprit(commit=f"c{culprit}")
+    else:
+        assert isinstance(found, Ambiguous)
+        assert f"c{culprit}" in found.commits

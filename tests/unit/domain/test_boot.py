@@ -8,23 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kwatch.domain.boot import channel as protocol
+from kwatch.domain.boot.care import BootCare, BootProfile
 from kwatch.domain.boot.ending import BootEnd, BootVerdict
 from kwatch.domain.boot.phase import Phase
 from kwatch.domain.boot.vcpu import VcpuSample
-from kwatch.domain.boot.watch import (
-    Accelerator,
-    BootProfile,
-    Continue,
-    Decision,
-    End,
-    QmpEvent,
-    Sample,
-    Watch,
-)
+from kwatch.domain.boot.watch import Continue, Decision, End, QmpEvent, Sample, Watch
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.recipe.boot import Accelerator
 from kwatch.domain.run import RunEnd, RunReason
 
-PROFILE = BootProfile(name="test")
+PROFILE = BootProfile()
 BOOT = b"[    0.000000] Linux version 6.12.0 (role@example.org)\r\n[    0.1] more\r\n"
 PANIC = (
     b"[    1.2] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009\r\n"
@@ -309,7 +302,7 @@ def test_a_busy_guest_is_not_idle() -> None:
 
 
 def test_without_sampling_nothing_is_asked() -> None:
-    watched = watch(profile=BootProfile(name="test", sample_vcpus=False))
+    watched = watch(profile=BootProfile(care=BootCare(sample_vcpus=False)))
     assert watched.next_wakeup(0.0) == 30.0
     assert isinstance(watched.tick(29.0), Continue)
 

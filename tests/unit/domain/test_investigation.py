@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from kwatch.domain.finding import Finding
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.trial.observation import Outcome, Trial
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.bisect.commits import ancestors
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.investigation import (

@@ -6,28 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.domain.boot.watch import BootProfile
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.finding import FindingKind
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.recipe.boot import BootRecipe
 from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
-from kwatch.domain.trial.observation import (
-    Outcome,
-    Settled,
-    Step,
-    Steps,
-    Trial,
-    boot_key,
-    build_key,
-    checkout_key,
-    keys_of,
-    next_step,
-)
+from kwatch.domain.trial.route import Outcome, Settled, Step, next_step
+from kwatch.domain.trial.steps import Steps, boot_key, build_key, checkout_key, keys_of
+from kwatch.domain.trial.trial import Trial
 from tests.unit.domain import trials
 from tests.unit.domain.trials import CONTROL, VARIANT
 
 if TYPE_CHECKING:
-    from kwatch.domain.recipe.variant import Variant
+    from kwatch.domain.trial.variant import Variant
 
 TRIAL = Trial(commit="a" * 40, variant=VARIANT.digest)
 OF_CONTROL = Trial(commit="a" * 40, variant=CONTROL.digest)
@@ -173,7 +165,7 @@ CHANGED_VARIANTS = {
         VARIANT,
         kconfig=KconfigRecipe(base="defconfig", fragments=(Fragment(name="x", text="CONFIG_A=y"),)),
     ),
-    "profile": replace(VARIANT, profile=BootProfile(name="smoke", cpus=2)),
+    "profile": replace(VARIANT, profile=BootProfile(recipe=BootRecipe(cpus=2))),
     "name": replace(VARIANT, name="another name"),
 }
 CHANGED_TRIALS = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kwatch.domain.boot.watch import Accelerator
 from kwatch.domain.lab.fitness import no_guest, unfit
 from kwatch.domain.lab.host import HostSpec, Slot
+from kwatch.domain.recipe.boot import Accelerator
 
 KVM, TCG = Accelerator.KVM, Accelerator.TCG
 NOW = 1_700_000_000.0

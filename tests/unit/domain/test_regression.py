@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.trial.observation import Outcome
+from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.regression import (
     OPEN_STATES,
     TRANSITIONS,

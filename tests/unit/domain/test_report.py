@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kwatch.domain.mail.grading import grade
 
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.mail.body import MAX_BODY
-from kwatch.domain.mail.grading import grade
 from kwatch.domain.mail.letter import MAX_SUBJECT, compose, dated
 from kwatch.domain.mail.story import (
     TRANSITIONS,

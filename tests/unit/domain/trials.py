@@ -3,29 +3,36 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kwatch.domain.boot.watch import BootProfile
+from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Totals
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.recipe.boot import BootRecipe
+from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.recipe.kconfig import KconfigRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
-from kwatch.domain.recipe.variant import Variant
 from kwatch.domain.source.series import PatchFate, PatchResult, Series, series_digest
-from kwatch.domain.trial.observation import (
+from kwatch.domain.source.source import Source, with_series
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.seen import Seen
+from kwatch.domain.trial.steps import (
     BootResult,
     BuildResult,
     CheckoutResult,
+    Collected,
     Collection,
-    Outcome,
     Steps,
-    Trial,
+    build_key,
     keys_of,
 )
-from kwatch.domain.verdict.investigation import Evidence
+from kwatch.domain.trial.trial import Sample, Trial
+from kwatch.domain.trial.variant import Variant
+from kwatch.domain.verdict.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,15 +54,29 @@ TOOLCHAIN = Toolchain(
     linker_objects="ld.lld-22",
     linker="ld.lld-22",
 )
-VARIANT = Variant(
-    name="x86_64-mcdc",
+BUILD = BuildRecipe(
     arch="x86_64",
-    series=SERIES,
-    toolchain=TOOLCHAIN,
     kconfig=KconfigRecipe(base="defconfig", fragments=()),
-    profile=BootProfile(name="smoke"),
+    toolchain=TOOLCHAIN,
 )
-CONTROL = VARIANT.control()
+BOOT = BootRecipe()
+VARIANT = Variant(name="x86_64-mcdc", series="mcdc", build=BUILD, boot=BootProfile(recipe=BOOT))
+CONTROL = Variant(name="x86_64", series=None, build=BUILD, boot=BootProfile(recipe=BOOT))
+ENVIRONMENT = "e" * 16
+LANE = Lane(tree="linux-next", variant=VARIANT.name)
+
+
+def trial(
+    commit: str = "a" * 40, *, series: str | None = SERIES.digest, **sample: int | str
+) -> Trial:
+    """A trial of a commit by the recipes above; ``series`` None: of the control."""
+    return Trial(
+        source=with_series(commit, series),
+        build=BUILD.digest,
+        boot=BOOT.digest,
+        sample=Sample(**sample),  # type: ignore[arg-type]
+    )
+
 
 APPLY = Finding(kind=FindingKind.APPLY, title="patch 1/1 does not apply: one")
 COMPILE = Finding(kind=FindingKind.COMPILE, title="kernel/fork.c: use of undeclared identifier")
@@ -78,17 +99,17 @@ COVERAGE = Coverage(
     totals=Totals(lines=COUNT, functions=COUNT, branches=COUNT, mcdc=COUNT),
 )
 
-PASSED = Evidence(outcome=Outcome.PASS, milestone=Milestone.COLLECTED)
-LAB_FAILED = Evidence(outcome=Outcome.INFRA, milestone=Milestone.NOTHING)
+PASSED = Seen(outcome=Outcome.PASS, milestone=Milestone.COLLECTED)
+LAB_FAILED = Seen(outcome=Outcome.INFRA, milestone=Milestone.NOTHING, tries=3)
 
 
-def failed(finding: Finding, milestone: Milestone) -> Evidence:
-    return Evidence(outcome=Outcome.FAIL, milestone=milestone, finding=finding)
+def failed(finding: Finding, milestone: Milestone) -> Seen:
+    return Seen(outcome=Outcome.FAIL, milestone=milestone, finding=finding)
 
 
-def tree_id(commit: str, variant: Variant) -> str:
-    """The tree that a commit has with or without the series."""
-    return f"tree-{commit}-{variant.series.digest[:8] if variant.series else 'bare'}"
+def tree_id(source: Source) -> str:
+    """The tree of a source."""
+    return f"tree-{source.base}-{(source.series or 'bare')[:8]}"
 
 
 def checkout(key: str, tree: str | None) -> CheckoutResult:
@@ -112,31 +133,39 @@ def build(
     *,
     finding: Finding | None = None,
     artifacts: Mapping[str, str] | None = None,
+    environment: str = ENVIRONMENT,
+    others: tuple[Finding, ...] = (),
 ) -> BuildResult:
+    """A build; its image is a digest of its key."""
+    if artifacts is None:
+        artifacts = {} if finding else {"image": hashlib.sha256(key.encode()).hexdigest()}
     return BuildResult(
         key=key,
         milestone=Milestone.CONFIG if finding else Milestone.LINKED,
         finding=finding,
         config_digest="c" * 64,
         dropped=(),
-        artifacts=artifacts or {},
+        artifacts=artifacts,
         host="builder",
         environment="clang 22",
+        environment_digest=environment,
+        others=others,
         took=60.0,
     )
 
 
 def boot(
     key: str,
-    build_key: str,
+    build: str,
     *,
     finding: Finding | None = None,
     milestone: Milestone = Milestone.TESTED,
     artifacts: Mapping[str, str] | None = None,
+    others: tuple[Finding, ...] = (),
 ) -> BootResult:
     return BootResult(
         key=key,
-        build_key=build_key,
+        build=build,
         end="done" if finding is None else "panic",
         milestone=milestone,
         finding=finding,
@@ -145,6 +174,7 @@ def boot(
         accelerator="kvm",
         took=5.0,
         boot_seconds=2.0,
+        others=others,
     )
 
 
@@ -152,27 +182,18 @@ def collection(key: str, *, finding: Finding | None = None) -> Collection:
     return Collection(key=key, finding=finding, coverage=None if finding else COVERAGE, took=3.0)
 
 
-def steps(
-    trial: Trial,
-    variant: Variant,
-    *,
-    until: JobKind,
-    profile: bool = True,
-) -> Steps:
+def steps(trial: Trial, *, until: JobKind, profile: bool = True) -> Steps:
     """All steps up to and with ``until``, each of them well."""
-    found = Steps()
-    keys = keys_of(trial, variant, found)
-    found = replace(
-        found, checkout=checkout(keys[JobKind.CHECKOUT], tree_id(trial.commit, variant))
-    )
+    found = Steps(checkout=checkout(trial.source.key, tree_id(trial.source)))
     if until is JobKind.CHECKOUT:
         return found
-    keys = keys_of(trial, variant, found)
-    found = replace(found, build=build(keys[JobKind.BUILD]))
+    found = replace(found, build=build(build_key(tree_id(trial.source), trial)))
     if until is JobKind.BUILD:
         return found
+    assert found.build is not None
+    key = keys_of(trial, found)[JobKind.BOOT]
     artifacts = {"profile": "p" * 64} if profile else {}
-    found = replace(found, boot=boot(keys[JobKind.BOOT], keys[JobKind.BUILD], artifacts=artifacts))
+    found = replace(found, boot=boot(key, found.build.row, artifacts=artifacts))
     if until is JobKind.BOOT:
         return found
-    return replace(found, collection=collection(keys[JobKind.COLLECT]))
+    return replace(found, collection=Collected(finding=None))

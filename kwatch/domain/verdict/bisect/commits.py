@@ -65,7 +65,9 @@ def halve(
 
     ``parents`` maps every suspect to its parents (others among them are known good); ``bad`` is
     the tip that fails. The commit whose ancestors come nearest to one half is taken, ties by the
-    order of ``parents``; untestable ones are stepped over. Where ``bad`` is no suspect, as it adds
+    order of ``parents``. With each untestable suspect the next one comes from another part of them
+    (1/4, 3/4, 1/8, ...), as untestable commits are mostly neighbours; after too many
+    (:func:`most_untestable`) the answer is what is left. Where ``bad`` is no suspect, as it adds
     nothing to the good commit, the answer is Ambiguous without any commits.
     """
     if bad not in parents:
@@ -89,17 +91,35 @@ def halve(
     total = suspects.bit_count()
     if total == 1:
         return Culprit(commit=tip)
-    best: tuple[int, str] | None = None
+    untestable = sum(
+        mark is Mark.UNTESTABLE and bool(suspects & bits[commit]) for commit, mark in marked
+    )
+    target = total * _part(untestable)
+    best: tuple[float, str] | None = None
     for commit in parents:
         if not suspects & bits[commit] or commit == tip or marks.get(commit) is Mark.UNTESTABLE:
             continue
         weight = (reach[commit] & suspects).bit_count()
-        value = min(weight, total - weight)
+        value = -abs(weight - target)
         if best is None or value > best[0]:
             best = (value, commit)
-    if best is None:
+    if best is None or untestable >= most_untestable(total):
         return Ambiguous(commits=tuple(commit for commit in parents if suspects & bits[commit]))
     return Probe(commit=best[1], remaining=total)
+
+
+def most_untestable(suspects: int) -> int:
+    """Untestable ones among so many suspects after which a search ends: each costs a build."""
+    return 8 + 2 * suspects.bit_length()
+
+
+def _part(untestable: int) -> float:
+    """Where to look among the suspects: 1/2, 1/4, 3/4, 1/8, 5/8, 3/8, ..."""
+    number, part, step = untestable + 1, 0.0, 0.5
+    while number:
+        part += step * (number & 1)
+        number, step = number >> 1, step / 2
+    return part
 
 
 def _reach(parents: Mapping[str, Sequence[str]], bits: Mapping[str, int]) -> dict[str, int]:

@@ -82,6 +82,12 @@ def current(tx: Transaction, name: str) -> Series | None:
     return None if row is None else _series(row)
 
 
+def load(tx: Transaction, digest: str) -> Series | None:
+    """The series with this digest."""
+    row = tx.execute("SELECT * FROM series WHERE digest = ?", (digest,)).fetchone()
+    return None if row is None else _series(row)
+
+
 def mbox(tx: Transaction, digest: str) -> bytes:
     """What ``git am`` gets for a series."""
     row = tx.execute("SELECT mbox FROM series WHERE digest = ?", (digest,)).fetchone()

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Policy: what follows from an answer, and which events are worth a mail. Tables only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kwatch.domain.verdict.investigation import Goal, Verdict
+from kwatch.domain.verdict.regression import RegressionEvent
+
+# What an answer makes of its regression. A fix that is not confirmed changes nothing: the next tag
+# that passes is tried again.
+EVENTS: Mapping[tuple[Goal, Verdict], RegressionEvent] = {
+    (Goal.CAUSE, Verdict.FOUND): RegressionEvent.BISECTED,
+    (Goal.CAUSE, Verdict.AMBIGUOUS): RegressionEvent.INCONCLUSIVE,
+    (Goal.CAUSE, Verdict.CONTRADICTED): RegressionEvent.INCONCLUSIVE,
+    (Goal.CAUSE, Verdict.NOT_REPRODUCED): RegressionEvent.RETRACTED,
+    (Goal.CAUSE, Verdict.BASELINE_FAILS): RegressionEvent.RETRACTED,
+    (Goal.CAUSE, Verdict.NO_BASELINE): RegressionEvent.RETRACTED,
+    (Goal.CAUSE, Verdict.NO_EVIDENCE): RegressionEvent.RETRACTED,
+    (Goal.FIX, Verdict.FIXED): RegressionEvent.FIXED,
+}

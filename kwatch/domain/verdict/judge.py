@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Compare the tags of a lane: what is new, what is still there, what is gone.
+
+:func:`judge` is pure and has no memory: all tags of the lane and all regressions with findings of
+theirs go in, at every call. So the order in which tags settle has no influence on what comes out in
+the end, and a tag that settles late, or again, is judged like any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kwatch.domain.finding import AREA, Area, Finding, Severity
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.source.tag_order import branches
+from kwatch.domain.trial.seen import fingerprints_of
+from kwatch.domain.verdict.bisect.commits import Mark
+from kwatch.domain.verdict.lane import TagRun
+from kwatch.domain.verdict.problem import Facet, Problem
+from kwatch.domain.verdict.regression import RegressionState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kwatch.domain.trial.seen import Seen
+
+
+BUILD_AREAS = frozenset({Area.APPLY, Area.CONFIG, Area.BUILD})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A regression with a finding of the lane's.
+
+    ``sighted`` are the revisions of this lane in which it was seen already, ``first_bad`` the one
+    that it was opened for, where that is a tag of this lane.
+    """
+
+    id: int
+    problem: Problem
+    state: RegressionState
+    sighted: frozenset[int]
+    first_bad: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """``bad`` is the first tag with the problem, ``good`` the last one known to be without it."""
+
+    facet: Facet
+    finding: Finding
+    good: TagRun
+    bad: TagRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighted:
+    """A known regression shows in one more tag."""
+
+    regression: int
+    run: TagRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """A tag before the first bad one has the problem too: it settled late."""
+
+    regression: int
+    good: TagRun
+    bad: TagRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """``run`` is the first tag after the last sighting that is free of it."""
+
+    regression: int
+    run: TagRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reappeared:
+    """A regression that was fixed shows again."""
+
+    regression: int
+    run: TagRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masked:
+    """Another failure keeps the newest tag from showing whether the problem is still there."""
+
+    regression: int
+    run: TagRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoBaseline:
+    """A tag has the problem, and no earlier tag of its branch shows whether that is new."""
+
+    bad: TagRun
+
+
+Judgement = Opened | Sighted | Earlier | Gone | Reappeared | Masked | NoBaseline
+
+
+def judge(runs: Sequence[TagRun], known: Sequence[Known]) -> tuple[Judgement, ...]:
+    """Everything that the tags of one lane say that is not on record yet."""
+    by_tag = {run.tag: run for run in runs}
+    found: list[Judgement] = []
+    for base, own in branches(list(by_tag)):
+        before = [by_tag[tag] for tag in base]
+        line = [by_tag[tag] for tag in own]
+        found += _judge_branch(before, line, known)
+    return tuple(found)
+
+
+def _judge_branch(
+    base: Sequence[TagRun], line: Sequence[TagRun], known: Sequence[Known]
+) -> Iterator[Judgement]:
+    """``base`` are tags of another branch that the first of ``line`` descends from."""
+    opened: set[str] = set()
+    for at, run in enumerate(line):
+        for problem, finding in _problems(run):
+            names = problem.fingerprints
+            matches = [
+                one
+                for one in known
+                if one.problem.facet is problem.facet and one.problem.fingerprints & names
+            ]
+            if any(run.revision in one.sighted for one in matches) or names & opened:
+                continue
+            valid = [one for one in matches if one.state is not RegressionState.INVALID]
+            if valid:
+                yield _again(valid[-1], base, line, at)
+                continue
+            # A tag whose failure could not be reproduced says nothing either way.
+            doubtful = frozenset[int]().union(*(one.sighted for one in matches))
+            before = [old for old in (*base, *line[:at]) if old.revision not in doubtful]
+            verdict = _first(problem, finding, before, run)
+            if verdict is not None:
+                opened |= names
+                yield verdict
+    for one in known:
+        end = _end(one, line)
+        if end is not None:
+            yield end
+
+
+def _problems(run: TagRun) -> Iterator[tuple[Problem, Finding]]:
+    """What a tag shows that may be news: its failure, or what a good boot reports besides."""
+    seen = run.seen
+    if seen is None or not seen.is_evidence:
+        return
+    if seen.finding is not None:
+        yield _problem(Facet.FAILURE, seen.finding, seen), seen.finding
+        return
+    if seen.milestone < Milestone.KERNEL:
+        return
+    names: set[str] = set()
+    for other in seen.others:
+        # What a build log warns of is on record, and no regression.
+        is_news = other.severity is not Severity.INFO and AREA[other.kind] not in BUILD_AREAS
+        if is_news and other.fingerprint not in names:
+            names.add(other.fingerprint)
+            yield _problem(Facet.WARNING, other, seen), other
+
+
+def _problem(facet: Facet, finding: Finding, seen: Seen) -> Problem:
+    return Problem(facet=facet, fingerprints=fingerprints_of(finding), milestone=seen.milestone)
+
+
+def _again(
+    one: Known, base: Sequence[TagRun], line: Sequence[TagRun], at: int
+) -> Sighted | Earlier | Reappeared:
+    """A known regression in a tag (``line[at]``) in which it was not on record."""
+    run = line[at]
+    if one.first_bad is None:
+        return Sighted(regression=one.id, run=run)
+    last = _last_sighted(one, line[:at])
+    is_after_good = last is not None and any(
+        old.seen and one.problem.mark(old.seen) is Mark.GOOD for old in line[last + 1 : at]
+    )
+    if one.state is RegressionState.FIXED and is_after_good:
+        return Reappeared(regression=one.id, run=run)
+    if one.first_bad in {later.revision for later in line[at + 1 :]}:
+        good = _last_good(one.problem, (*base, *line[:at]))
+        if good is not None:
+            return Earlier(regression=one.id, good=good, bad=run)
+    return Sighted(regression=one.id, run=run)
+
+
+def _last_sighted(one: Known, line: Sequence[TagRun]) -> int | None:
+    """The last place in ``line`` where it was seen."""
+    places = (
+        at
+        for at, run in enumerate(line)
+        if run.revision in one.sighted or (run.seen and one.problem.mark(run.seen) is Mark.BAD)
+    )
+    return max(places, default=None)
+
+
+def _first(
+    problem: Problem, finding: Finding, before: Sequence[TagRun], run: TagRun
+) -> Opened | NoBaseline | None:
+    """Whether a problem began with this tag; None while an earlier tag may still say otherwise."""
+    for old in reversed(before):
+        if old.seen is None:
+            return None
+        mark = problem.mark(old.seen)
+        if mark is Mark.GOOD:
+            return Opened(facet=problem.facet, finding=finding, good=old, bad=run)
+        if mark is Mark.BAD:
+            # On record as retracted, or without a baseline itself.
+            return None
+    return NoBaseline(bad=run) if problem.facet is Facet.FAILURE else None
+
+
+def _last_good(problem: Problem, before: Sequence[TagRun]) -> TagRun | None:
+    return next(
+        (old for old in reversed(before) if old.seen and problem.mark(old.seen) is Mark.GOOD), None
+    )
+
+
+def _end(one: Known, line: Sequence[TagRun]) -> Gone | Masked | None:
+    """Whether a confirmed regression is gone from its lane, or hidden by another failure."""
+    if one.state is not RegressionState.CONFIRMED or one.first_bad is None:
+        return None
+    last = _last_sighted(one, line)
+    if last is None:
+        return None
+    after = [run for run in line[last + 1 :] if run.seen and run.seen.is_evidence]
+    for run in after:
+        if run.seen and one.problem.mark(run.seen) is Mark.GOOD:
+            return Gone(regression=one.id, run=run)
+    if after:
+        return Masked(regression=one.id, run=after[-1])
+    return None

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A lane: one tree in one variant, a row of the matrix for ever; and what its tags gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.trial.seen import Seen
+from kwatch.domain.trial.trial import Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """A tree and the name of a variant. Its history goes on when the variant changes."""
+
+    tree: str
+    variant: str
+
+    def __str__(self) -> str:
+        return f"{self.tree}/{self.variant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagRun:
+    """A tag of a lane and what its trial showed; ``seen`` is None while it is not settled.
+
+    ``revision`` and ``number`` are the numbers of the revision and of the trial.
+    """
+
+    revision: int
+    tag: str
+    number: int
+    trial: Trial
+    seen: Seen | None
+
+    @property
+    def commit(self) -> str:
+        """The tagged commit."""
+        return self.trial.commit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """Everything but the commit that a result depends on. Results compare within one epoch."""
+
+    series: str | None
+    build: str
+    boot: str
+    environment: str
+
+
+def epoch_of(trial: Trial, environment: str, *, until: Milestone) -> Epoch:
+    """The epoch of a trial: what its result depends on as far as ``until``."""
+    is_built, is_booted = until > Milestone.CHECKOUT, until > Milestone.LINKED
+    return Epoch(
+        series=trial.source.series,
+        build=trial.build if is_built else "",
+        boot=trial.boot if is_booted else "",
+        environment=environment if is_built else "",
+    )

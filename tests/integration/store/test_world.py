@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Generated worlds against their truth: what the lab concludes, whatever happens to it.
+
+Tags come late, twice, and move; the series, the configuration and the tools change; bugs come, go
+and hide each other; the lab fails and restarts between any two transactions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kwatch.domain.source.tag_order import branches
+from kwatch.domain.verdict.bisect.commits import Mark
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.grade import Grade
+from kwatch.domain.verdict.investigation import Goal
+from kwatch.domain.verdict.regression import RegressionEvent, RegressionState
+from kwatch.store import investigations, lanes, regressions
+from tests.integration.store.world import NEEDS_SERIES, Bug, Kind, World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kwatch.domain.verdict.lane import TagRun
+    from kwatch.domain.verdict.regression import Regression
+
+SOUND = (RegressionState.CONFIRMED, RegressionState.FIXED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """What happens before a tag, and how much of the work is done after it."""
+
+    commits: int
+    side: int
+    series: bool
+    recipe: bool
+    environment: bool
+    moves: bool
+    steps: int
+
+
+DAYS = st.builds(
+    Day,
+    commits=st.integers(1, 4),
+    side=st.sampled_from([0, 0, 1, 2]),
+    series=st.sampled_from([False, False, False, True]),
+    recipe=st.sampled_from([False, False, False, False, True]),
+    environment=st.sampled_from([False, False, False, False, True]),
+    moves=st.sampled_from([False, False, False, False, False, True]),
+    steps=st.sampled_from([0, 5, 20, 60, 1000]),
+)
+COMMIT_BUGS = st.builds(
+    Bug,
+    name=st.sampled_from("abc"),
+    kind=st.sampled_from(Kind),
+    axis=st.sampled_from([Blame.TREE, Blame.TREE, Blame.SERIES]),
+    since=st.integers(1, 25),
+    until=st.one_of(st.none(), st.integers(2, 30)),
+)
+OTHER_BUGS = st.builds(
+    Bug,
+    name=st.sampled_from("xyz"),
+    kind=st.sampled_from([Kind.COMPILE, Kind.HANG, Kind.PANIC, Kind.WARNING]),
+    axis=st.sampled_from([Blame.SERIES, Blame.TOOLCHAIN, Blame.CONFIG]),
+    version=st.just(2),
+)
+FLAKY_BUGS = st.builds(
+    Bug,
+    name=st.sampled_from("fgh"),
+    kind=st.sampled_from([Kind.HANG, Kind.PANIC]),
+    axis=st.sampled_from([Blame.TREE, Blame.SERIES]),
+    since=st.integers(1, 25),
+    until=st.one_of(st.none(), st.integers(2, 30)),
+    rate=st.sampled_from([0.3, 0.5, 0.7, 0.9]),
+)
+
+
+def live(world: World, days: Sequence[Day], failures: set[int], restarts: set[int]) -> None:
+    """Let the days go by, with a failure or a restart of the lab before some jobs."""
+    count = 0
+
+    def work(steps: int) -> None:
+        nonlocal count
+        for _ in range(steps):
+            job = world.claim()
+            if job is None:
+                return
+            count += 1
+            if count in restarts:
+                world.restart()
+                continue
+            if count in failures:
+                world.fail(replace(job, failures=5))
+                continue
+            world.record(job, world.work(job))
+
+    world.add_commit()
+    for number, day in enumerate(days):
+        for _ in range(day.commits):
+            world.add_commit()
+        if day.side:
+            world.add_merge(day.side)
+        world.series = min(world.series + day.series, 3)
+        world.recipe = min(world.recipe + day.recipe, 3)
+        world.environment = min(world.environment + day.environment, 3)
+        world.tag(f"next-{number}")
+        world.tag(f"next-{number}")
+        if day.moves:
+            world.tag(f"next-{number}", world.add_commit())
+        work(day.steps)
+    for _ in range(20):
+        world.run()
+        world.check()
+        if not world.recover():
+            return
+    raise AssertionError("the lab never recovers")
+
+
+def line(world: World, lane: int) -> list[TagRun]:
+    """The tags of a lane in their order."""
+    runs = {run.tag: run for run in lanes.runs(world.connection, lane)}
+    ((_, own),) = branches(runs)
+    return [runs[tag] for tag in own]
+
+
+def home(world: World, regression: Regression) -> list[TagRun]:
+    return line(world, lanes.number(world.connection, regression.lane))
+
+
+def check_opened_once(found: Sequence[Regression]) -> None:
+    names = [(one.facet, one.fingerprint) for one in found if one.state in SOUND]
+    assert len(names) == len(set(names)), "one bug is two regressions"
+
+
+def check_blame(world: World, found: Sequence[Regression]) -> None:
+    """No public mail where the tree is innocent; no innocent graded verified."""
+    for regression in found:
+        bugs = [bug for bug in world.bugs if bug.finding.title == regression.finding.title]
+        is_public = any(
+            bug.axis is Blame.TREE and bug.kind not in NEEDS_SERIES and bug.version is None
+            for bug in bugs
+        )
+        for event in regressions.timeline(world.connection, regression.id):
+            if event.kind is RegressionEvent.CONFIRMED and event.detail["blame"] == Blame.TREE:
+                assert is_public, (regression, bugs)
+        for one in investigations.of_regression(world.connection, regression.id):
+            if one.answer is None or one.answer.grade is not Grade.VERIFIED:
+                continue
+            culprits = {world.commits[bug.since] for bug in bugs if bug.version is None}
+            assert set(one.answer.commits) <= culprits, (regression, one.answer, bugs)
+
+
+def check_first_bad(world: World, regression: Regression) -> None:
+    """The last tag that says anything before the first bad one is good."""
+    runs = home(world, regression)
+    at = next(at for at, run in enumerate(runs) if run.revision == regression.bad.revision)
+    marks = [regression.problem.mark(run.seen) for run in runs[:at] if run.seen]
+    telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
+    assert telling, regression
+    assert telling[-1] is Mark.GOOD, regression
+
+
+def check_end(world: World, regression: Regression) -> None:
+    """Fixed if the last tag that says anything is good, and only then."""
+    marks = [regression.problem.mark(run.seen) for run in home(world, regression) if run.seen]
+    telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
+    expected = RegressionState.FIXED if telling[-1] is Mark.GOOD else RegressionState.CONFIRMED
+    assert regression.state is expected, regression
+
+
+def check_nothing_lost(world: World, found: Sequence[Regression]) -> None:
+    """Each failure of a tag that an earlier one had not is on record."""
+    for row in world.rows("SELECT id FROM lane"):
+        runs = line(world, row["id"])
+        for at, run in enumerate(runs):
+            if run.seen is None or run.seen.finding is None:
+                continue
+            fingerprint = run.seen.finding.fingerprint
+            known = [one for one in found if one.fingerprint == fingerprint]
+            sighted = {
+                revision
+                for one in known
+                for revision in regressions_sighted(world, one.id, row["id"])
+            }
+            before = [
+                old
+                for old in runs[:at]
+                if old.seen and old.seen.is_evidence
+                and _mark(run, old) is Mark.GOOD
+            ]  # fmt: skip
+            assert not before or run.revision in sighted, (run, known)
+
+
+def _mark(run: TagRun, old: TagRun) -> Mark:
+    from kwatch.domain.verdict.problem import Facet, Problem
+
+    assert run.seen and run.seen.finding and old.seen
+    problem = Problem(
+        facet=Facet.FAILURE,
+        fingerprints=frozenset({run.seen.finding.fingerprint}),
+        milestone=run.seen.milestone,
+    )
+    return problem.mark(old.seen)
+
+
+def regressions_sighted(world: World, number: int, lane: int) -> set[int]:
+    rows = world.connection.execute(
+        "SELECT revision FROM sighting WHERE regression = ? AND lane = ?", (number, lane)
+    )
+    return {row["revision"] for row in rows}
+
+
+EVENTS = st.sets(st.integers(1, 200), max_size=4)
+LIVES = settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+
+
+@given(
+    days=st.lists(DAYS, min_size=2, max_size=7),
+    bugs=st.lists(st.one_of(COMMIT_BUGS, OTHER_BUGS), max_size=3, unique_by=lambda bug: bug.name),
+    failures=EVENTS,
+    restarts=EVENTS,
+)
+@LIVES
+def test_what_is_concluded_is_true(
+    days: list[Day], bugs: list[Bug], failures: set[int], restarts: set[int]
+) -> None:
+    world = World(bugs=bugs)
+    live(world, days, failures, restarts)
+    found = regressions.newest_first(world.connection)
+    check_opened_once(found)
+    check_blame(world, found)
+    check_nothing_lost(world, found)
+    for regression in found:
+        assert regression.state is not RegressionState.SUSPECTED, regression
+        if regression.state in SOUND:
+            check_first_bad(world, regression)
+            check_end(world, regression)
+        goals = [one.goal for one in investigations.of_regression(world.connection, regression.id)]
+        assert goals.count(Goal.CAUSE) == 1
+    world.connection.close()
+
+
+@given(
+    days=st.lists(DAYS, min_size=3, max_size=6),
+    bugs=st.lists(
+        st.one_of(FLAKY_BUGS, FLAKY_BUGS, COMMIT_BUGS),
+        min_size=1, max_size=3, unique_by=lambda bug: bug.name,
+    ),
+    failures=EVENTS,
+    restarts=EVENTS,
+    seed=st.integers(0, 1 << 30),
+)  # fmt: skip
+@LIVES
+def test_a_bug_that_shows_at_times_accuses_no_innocent(
+    days: list[Day], bugs: list[Bug], failures: set[int], restarts: set[int], seed: int
+) -> None:
+    world = World(bugs=bugs, seed=seed)
+    live(world, days, failures, restarts)
+    found = regressions.newest_first(world.connection)
+    check_opened_once(found)
+    check_blame(world, found)
+    world.connection.close()

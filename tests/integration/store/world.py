@@ -1,0 +1,518 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A lab without hosts in a world whose truth is known: the real queue, store and domain.
+
+Each stage does what that of ``kwatch.stages`` does with the store, and takes from the truth what
+the other would take from git, make or QEMU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from kwatch.domain.facts import (
+    Built,
+    Facts,
+    Investigated,
+    Judged,
+    Plan,
+    Planned,
+    Sent,
+    Watched,
+    Written,
+)
+from kwatch.domain.finding import Finding, FindingKind, Severity
+from kwatch.domain.lab.job import Job, JobKind
+from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.recipe.build import BuildRecipe
+from kwatch.domain.source.revision import Revision
+from kwatch.domain.source.source import with_series
+from kwatch.domain.trial.steps import build_key
+from kwatch.domain.trial.trial import Trial
+from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.investigation import evidence_for, plan
+from kwatch.domain.verdict.judge import judge
+from kwatch.domain.verdict.lane import Lane
+from kwatch.domain.verdict.regression import RegressionEvent
+from kwatch.stages.investigate import question_of
+from kwatch.store import (
+    effects,
+    investigations,
+    lanes,
+    mail,
+    motion,
+    queue,
+    recipes,
+    regressions,
+    revisions,
+    steps,
+    trials,
+)
+from kwatch.store.database import migrate, transaction
+from tests.unit.domain import trials as samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+TREE = "linux-next"
+MAILS = {
+    RegressionEvent.CONFIRMED: ReportKind.NEW,
+    RegressionEvent.BISECTED: ReportKind.BISECTED,
+    RegressionEvent.INCONCLUSIVE: ReportKind.INCONCLUSIVE,
+    RegressionEvent.FIXED: ReportKind.FIXED,
+}
+
+
+class Kind(StrEnum):
+    """How a bug shows."""
+
+    APPLY = "apply"
+    COMPILE = "compile"
+    HANG = "hang"
+    PANIC = "panic"
+    COVERAGE = "coverage"
+    WARNING = "warning"
+
+
+# What a bug shows at, in the order in which one hides the next.
+ORDER = (Kind.APPLY, Kind.COMPILE, Kind.HANG, Kind.PANIC, Kind.COVERAGE, Kind.WARNING)
+_FINDINGS = {
+    Kind.APPLY: FindingKind.APPLY,
+    Kind.COMPILE: FindingKind.COMPILE,
+    Kind.HANG: FindingKind.SILENT_HANG,
+    Kind.PANIC: FindingKind.PANIC,
+    Kind.COVERAGE: FindingKind.COVERAGE,
+    Kind.WARNING: FindingKind.WARNING,
+}
+NEEDS_SERIES = {Kind.APPLY, Kind.COVERAGE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bug:
+    """A bug of ``axis``: in commits that descend from commit ``since`` and not from ``until``.
+
+    SERIES: only with the series; of a version of the series or of a toolchain (``version``) from
+    that version on, whatever the commit. ``rate`` of its boots fail, the others are well.
+    """
+
+    name: str
+    kind: Kind
+    axis: Blame = Blame.TREE
+    since: int = 0
+    until: int | None = None
+    version: int | None = None
+    rate: float = 1.0
+
+    @property
+    def finding(self) -> Finding:
+        """What a log has of it."""
+        severity = Severity.WARNING if self.kind is Kind.WARNING else Severity.ERROR
+        return Finding(
+            kind=_FINDINGS[self.kind], title=f"{self.kind} in {self.name}", severity=severity
+        )
+
+
+_EMPTY: list[bytes] = []
+
+
+def _database() -> sqlite3.Connection:
+    """An empty history in memory, as the store makes it."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    if not _EMPTY:
+        from pathlib import Path
+
+        migrate(connection, Path(":memory:"))
+        _EMPTY.append(connection.serialize())
+    else:
+        connection.deserialize(_EMPTY[0])
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """One lab, its clock, a history of commits and the tags on it."""
+
+    connection: sqlite3.Connection = field(default_factory=_database)
+    now: float = 1_000_000.0
+    bugs: list[Bug] = field(default_factory=list)
+    commits: list[str] = field(default_factory=list)
+    parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    series: int = 1
+    recipe: int = 1
+    environment: int = 1
+    seed: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
+    _known: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    # The truth
+
+    def add_commit(self, *parents: str) -> str:
+        """One more commit, on ``parents`` or on the newest one."""
+        commit = f"c{len(self.commits):03}"
+        self.parents[commit] = parents or tuple(self.commits[-1:])
+        self.commits.append(commit)
+        return commit
+
+    def add_merge(self, length: int) -> str:
+        """A side branch of ``length`` commits and its merge."""
+        base = self.commits[-1]
+        side = base
+        for _ in range(length):
+            side = self.add_commit(side)
+        main = self.add_commit(base)
+        return self.add_commit(main, side)
+
+    def has(self, bug: Bug, trial: Trial, environment: int) -> bool:
+        """Whether a kernel has the bug."""
+        series = trial.source.series
+        if series is None and (bug.axis is Blame.SERIES or bug.kind in NEEDS_SERIES):
+            return False
+        if bug.version is not None:
+            present = {
+                Blame.SERIES: int((series or "0").lstrip("s")),
+                Blame.TOOLCHAIN: environment,
+                Blame.CONFIG: RECIPES.index(trial.build) + 1,
+            }[bug.axis]
+            return present >= bug.version
+        known = self._ancestors(trial.commit)
+        numbers = {self.commits.index(one) for one in known}
+        return bug.since in numbers and bug.until not in numbers
+
+    def shown(self, trial: Trial, environment: int) -> list[Bug]:
+        """The bugs that this very trial shows, in the order in which they do."""
+        found = [
+            bug
+            for bug in self.bugs
+            if self.has(bug, trial, environment) and self._strikes(bug, trial)
+        ]
+        return sorted(found, key=lambda bug: ORDER.index(bug.kind))
+
+    def _strikes(self, bug: Bug, trial: Trial) -> bool:
+        if bug.rate >= 1 or bug.kind in (Kind.APPLY, Kind.COMPILE):
+            return True
+        text = f"{self.seed} {bug.name} {trial.source.key} {trial.sample}"
+        digest = hashlib.sha256(text.encode()).digest()
+        return int.from_bytes(digest[:4], "big") / (1 << 32) < bug.rate
+
+    # What happens outside
+
+    def tag(self, tag: str, commit: str | None = None) -> None:
+        """Upstream tags a commit (the newest one), or moves a tag; the tree is polled."""
+        self.tags[tag] = commit or self.commits[-1]
+        revision = Revision(tree=TREE, tag=tag, commit=self.tags[tag], seen_at=self.now)
+        with transaction(self.connection):
+            queue.enqueue(self.connection, JobKind.WATCH, TREE, now=self.now)
+        job = self.claim([JobKind.WATCH])
+        assert job is not None
+        self.record(job, Watched(tree=TREE, revisions=(revision,)))
+
+    def suspects(self, bad: str, good: str) -> Mapping[str, Sequence[str]]:
+        """What ``git rev-list --parents --topo-order bad ^good`` would say."""
+        known = self._ancestors(good)
+        found = self._ancestors(bad) - known
+        return {
+            commit: self.parents[commit] for commit in reversed(self.commits) if commit in found
+        }
+
+    def _ancestors(self, commit: str) -> frozenset[str]:
+        if commit not in self._known:
+            self._known[commit] = frozenset(self._walk(commit))
+        return self._known[commit]
+
+    def _walk(self, commit: str) -> set[str]:
+        found: set[str] = set()
+        todo = [commit]
+        while todo:
+            one = todo.pop()
+            if one not in found:
+                found.add(one)
+                todo += self.parents[one]
+        return found
+
+    # The worker
+
+    def claim(self, kinds: Sequence[JobKind] = tuple(JobKind)) -> Job | None:
+        """The next job that is due; time goes on until one is."""
+        due = queue.next_due(self.connection, kinds)
+        if due is None:
+            return None
+        self.now = max(self.now + 1, due)
+        with transaction(self.connection):
+            return queue.claim(self.connection, kinds, now=self.now)
+
+    def record(self, job: Job, facts: Facts | None) -> None:
+        """End a job as the worker does."""
+        with transaction(self.connection):
+            if facts is None:
+                queue.drop(self.connection, job, now=self.now)
+            else:
+                if isinstance(facts, Built):
+                    self._keep(facts.result.artifacts.values())
+                effects.record(self.connection, job, facts, now=self.now)
+
+    def _keep(self, digests: Iterable[str]) -> None:
+        """The blobs are there."""
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO blob (digest, size, stored, created_at, used_at)"
+            " VALUES (?, 1, 1, 0, 0)",
+            [(digest,) for digest in digests],
+        )
+
+    def fail(self, job: Job) -> bool:
+        """End a job with a failure of the lab, as the worker does; True if it was given up."""
+        with transaction(self.connection):
+            given_up = queue.fail(
+                self.connection, job, "the host is gone", now=self.now, jitter=0.5, after=None
+            )
+            if given_up:
+                effects.give_up(self.connection, job, now=self.now)
+        return given_up
+
+    def recover(self, tries: int | None = None) -> int:
+        """The hosts are back; how many trials are tried again."""
+        with transaction(self.connection):
+            return motion.retry(self.connection, tries=tries, now=self.now)
+
+    def restart(self) -> int:
+        """Die and start again; how many jobs ran."""
+        with transaction(self.connection):
+            return queue.recover(self.connection, now=self.now)
+
+    def run(self, limit: int = 5000) -> None:
+        """Work until nothing is left to do."""
+        for _ in range(limit):
+            job = self.claim()
+            if job is None:
+                return
+            self.record(job, self.work(job))
+        raise AssertionError("there is always something left to do")
+
+    # The stages
+
+    def work(
+        self,
+        job: Job,
+        *,
+        lie: Kind | None = None,
+        delivery: DeliveryState = DeliveryState.ACCEPTED,
+    ) -> Facts | None:
+        """What the stage of ``job`` finds; with ``lie`` it takes that for the truth."""
+        match job.kind:
+            case JobKind.PLAN:
+                return self._plan(job)
+            case JobKind.CHECKOUT | JobKind.BUILD | JobKind.BOOT | JobKind.COLLECT:
+                return self._step(job, lie)
+            case JobKind.JUDGE:
+                return self._judge(job)
+            case JobKind.INVESTIGATE:
+                return self._investigate(job)
+            case JobKind.REPORT:
+                return self._report(job)
+            case JobKind.SEND:
+                return self._send(job, delivery)
+            case _:
+                raise AssertionError(job)
+
+    def _plan(self, job: Job) -> Planned:
+        revision = revisions.load(self.connection, int(job.key))
+        build = recipe_of(self.recipe)
+        plans = [
+            Plan(
+                lane=Lane(tree=TREE, variant=name),
+                trial=Trial(
+                    source=with_series(revision.commit, series),
+                    build=build.digest,
+                    boot=samples.BOOT.digest,
+                ),
+                build=build,
+                boot=samples.BOOT,
+            )
+            for name, series in (("cov", f"s{self.series}"), ("plain", None))
+        ]
+        return Planned(revision=int(job.key), plans=tuple(plans))
+
+    def _step(self, job: Job, lie: Kind | None) -> Facts | None:
+        trial = steps.wanted(self.connection, job.kind, job.key)
+        if trial is None:
+            return None
+        bugs = [Bug(name="lie", kind=lie)] if lie else None
+        if job.kind is JobKind.CHECKOUT:
+            shown = bugs if bugs is not None else self.shown(trial, 0)
+            is_broken = bool(shown) and shown[0].kind is Kind.APPLY
+            result = samples.checkout(job.key, None if is_broken else samples.tree_id(trial.source))
+            return replace(result, finding=shown[0].finding) if is_broken else result
+        if job.kind is JobKind.BUILD:
+            return self._build(trial, bugs)
+        build_row = trials.waiting(self.connection, job.kind, job.key)[0].build_row
+        build = steps.build(self.connection, build_row)
+        assert build is not None
+        environment = int(build.environment_digest.lstrip("e"))
+        shown = bugs if bugs is not None else self.shown(trial, environment)
+        if job.kind is JobKind.COLLECT:
+            first = next((bug for bug in shown if bug.kind is Kind.COVERAGE), None)
+            return samples.collection(job.key, finding=first.finding if first else None)
+        first = next((bug for bug in shown if bug.kind in (Kind.HANG, Kind.PANIC)), None)
+        warnings = tuple(bug.finding for bug in shown if bug.kind is Kind.WARNING)
+        milestones = {Kind.HANG: Milestone.LINKED, Kind.PANIC: Milestone.INIT}
+        return samples.boot(
+            job.key,
+            build.row,
+            finding=first.finding if first else None,
+            milestone=milestones[first.kind] if first else Milestone.TESTED,
+            artifacts={"profile": "p" * 64} if not trial.is_control and first is None else {},
+            others=warnings if first is None else (),
+        )
+
+    def _build(self, trial: Trial, bugs: list[Bug] | None) -> Built:
+        asked = trial.sample.environment
+        environment = int(asked.lstrip("e")) if asked else self.environment
+        shown = bugs if bugs is not None else self.shown(trial, environment)
+        broken = shown[0] if shown and shown[0].kind is Kind.COMPILE else None
+        result = samples.build(
+            build_key(samples.tree_id(trial.source), trial),
+            finding=broken.finding if broken else None,
+            environment=f"e{environment}",
+        )
+        if broken is None:
+            # A rebuild is the same image, byte for byte.
+            text = f"{samples.tree_id(trial.source)} {trial.build} {environment}"
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            result = replace(result, artifacts={"image": digest})
+        return Built(result=result, recipe=trial.build)
+
+    def _judge(self, job: Job) -> Judged:
+        lane = int(job.key)
+        runs = lanes.runs(self.connection, lane)
+        known = regressions.known(self.connection, lane, runs)
+        return Judged(lane=lane, judgements=judge(runs, known))
+
+    def _investigate(self, job: Job) -> Investigated | None:
+        investigation = investigations.load(self.connection, int(job.key))
+        if investigation.ended_at is not None:
+            return None
+        regression = regressions.load(self.connection, investigation.regression)
+        suspects = self.suspects(regression.bad.commit, regression.good.commit)
+        question = question_of(regression, investigation, suspects)
+        settled = trials.evidence(self.connection, self.commits)
+        return Investigated(
+            investigation=investigation.id, result=plan(question, evidence_for(question, settled))
+        )
+
+    def _report(self, job: Job) -> Written:
+        number = int(job.key)
+        fresh = [
+            event
+            for event in regressions.timeline(self.connection, number)
+            if event.reported_at is None
+        ]
+        return Written(
+            regression=number,
+            letters=tuple(
+                Letter(
+                    event=event.id,
+                    kind=MAILS[event.kind],
+                    thread=f"regression:{number}",
+                    # As in the real stage, each attempt makes an identity of its own.
+                    message_id=f"{event.id}.{job.id}.{job.attempt}@lab.example.org",
+                    subject="subject",
+                    envelope_from="kwatch@lab.example.org",
+                    recipients=("author@example.org", "list@example.org"),
+                    message=b"Subject: subject\n\nbody\n",
+                )
+                for event in fresh
+                if event.kind in MAILS
+            ),
+            silent_events=tuple(event.id for event in fresh if event.kind not in MAILS),
+            release=Release.AUTOMATIC,
+        )
+
+    def _send(self, job: Job, delivery: DeliveryState) -> Sent | None:
+        with transaction(self.connection):
+            letter = mail.start_sending(self.connection, int(job.key), now=self.now)
+        if letter is None:
+            return None
+        return Sent(
+            mail=letter.id,
+            deliveries=tuple(
+                Delivery(address=address, state=delivery, answer="250")
+                for address in letter.waiting
+            ),
+        )
+
+    # What must always be true
+
+    def rows(self, statement: str) -> list[sqlite3.Row]:
+        """What the database says."""
+        return self.connection.execute(statement).fetchall()
+
+    def dump(self) -> list[str]:
+        """The whole database as text."""
+        return list(self.connection.iterdump())
+
+    def check(self) -> None:
+        """The invariants of a history between two transactions."""
+        alive = [(job.kind, job.key, job.state) for job in queue.alive(self.connection)]
+        assert len(alive) == len(set(alive)), "a job is queued or running twice"
+        runnable = {(kind, key) for kind, key, _ in alive}
+        self._check_trials(runnable)
+        self._check_investigations(runnable)
+        self._check_regressions(runnable)
+
+    def _check_trials(self, runnable: set[tuple[str, str]]) -> None:
+        for row in self.rows(
+            "SELECT trial.*, EXISTS (SELECT 1 FROM want WHERE want.trial = trial.id) AS is_wanted"
+            " FROM trial"
+        ):
+            if row["outcome"] is not None:
+                assert (row["waits_kind"], row["waits_key"]) == (None, None)
+                assert (row["outcome"] == "fail") == (row["finding"] is not None)
+            elif row["is_wanted"]:
+                assert (row["waits_kind"], row["waits_key"]) in runnable, dict(row)
+
+    def _check_investigations(self, runnable: set[tuple[str, str]]) -> None:
+        for row in self.rows("SELECT id FROM investigation WHERE ended_at IS NULL"):
+            key = str(row["id"])
+            # A trial that the lab failed at is tried again when the lab has recovered.
+            pending = self.connection.execute(
+                "SELECT 1 FROM want JOIN trial ON trial.id = want.trial"
+                " WHERE asker_kind = 'investigate' AND asker_key = ?"
+                " AND (outcome IS NULL OR outcome = 'infra')",
+                (key,),
+            ).fetchall()
+            assert pending or (JobKind.INVESTIGATE, key) in runnable, key
+        assert not self.rows(
+            "SELECT * FROM want JOIN investigation AS i ON asker_kind = 'investigate'"
+            " AND asker_key = i.id WHERE i.ended_at IS NOT NULL"
+        ), "an investigation that has ended wants something"
+
+    def _check_regressions(self, runnable: set[tuple[str, str]]) -> None:
+        for regression in regressions.newest_first(self.connection):
+            events = regressions.timeline(self.connection, regression.id)[1:]
+            if any(event.reported_at is None for event in events):
+                assert (JobKind.REPORT, str(regression.id)) in runnable, regression
+        for row in self.rows("SELECT count(*) AS n, event_id FROM mail GROUP BY event_id"):
+            assert row["n"] == 1
+        for row in self.rows("SELECT id FROM mail WHERE state IN ('ready', 'sending')"):
+            assert (JobKind.SEND, str(row["id"])) in runnable
+
+
+def recipe_of(number: int) -> BuildRecipe:
+    """The build recipe after so many changes of the configuration."""
+    if number == 1:
+        return samples.BUILD
+    return replace(samples.BUILD, options=(("RECIPE", str(number)),))
+
+
+RECIPES = [recipe_of(number).digest for number in range(1, 5)]
+
+
+def put_recipes(world: World) -> None:
+    """Recipes that the lab had before."""
+    with transaction(world.connection):
+        recipes.put(world.connection, samples.BUILD, samples.BOOT)
