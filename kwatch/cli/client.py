@@ -53,7 +53,9 @@ async def _execute(settings: Settings, given: Command) -> tuple[bool, str]:
                 pool=lab.pool,
                 database=lab.database,
             )
-            if facts is not None:
+            if facts is None:
+                await lab.database.write(queue.drop, job, now=time.time())
+            else:
                 await lab.database.write(effects.record, job, facts, now=time.time())
             job = await lab.database.write(queue.claim, [JobKind.COMMAND], now=time.time())
         stored = await lab.database.read(commands.load, number)

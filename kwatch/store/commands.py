@@ -141,4 +141,5 @@ def _retest(tx: Transaction, order: Retest, *, now: float) -> tuple[CommandState
         return CommandState.REFUSED, f"nothing is planned for {what}: see 'kwatch status'"
     for lane, number in planned:
         motion.retest(tx, lane, revision, number, now=now)
-    return CommandState.DONE, f"{order.tree} {order.tag}: {len(planned)} trials are tested again"
+    many = "1 trial is" if len(planned) == 1 else f"{len(planned)} trials are"
+    return CommandState.DONE, f"{order.tree} {order.tag}: {many} tested again"

@@ -12,6 +12,7 @@ from kwatch.store import findings, lanes, queue, revisions, steps, trials
 if TYPE_CHECKING:
     from kwatch.domain.trial.trial import Trial
     from kwatch.store.database import Transaction
+    from kwatch.store.trials import StoredTrial
 
 
 def want(tx: Transaction, trial: Trial, asker_kind: JobKind, asker_key: str, *, now: float) -> int:
@@ -135,13 +136,27 @@ def retest(tx: Transaction, lane: int, revision: int, number: int, *, now: float
     elif found.waits_kind is not None:
         queue.demand(tx, found.waits_kind, found.waits_key, now=now)
     else:
-        sample = found.trial.sample
-        if found.boot_key is None:
-            again = found.trial.again(rebuild=sample.rebuild + 1)
-        else:
-            again = found.trial.again(rebuild=sample.rebuild, repeat=sample.repeat + 1)
+        again = _next_sample(tx, found)
         lanes.plan(tx, lane, revision, trials.put(tx, again, now=now))
         want(tx, again, JobKind.JUDGE, str(lane), now=now)
+
+
+def _next_sample(tx: Transaction, found: StoredTrial) -> Trial:
+    """Another boot of what was booted, else another build: the first that was not made before.
+
+    An investigation may have taken the next ones already.
+    """
+    again = found.trial
+    while True:
+        sample = again.sample
+        if found.boot_key is None:
+            again = again.again(rebuild=sample.rebuild + 1)
+        else:
+            again = again.again(rebuild=sample.rebuild, repeat=sample.repeat + 1)
+        known = steps.of_trial(tx, again)
+        is_made = known.build if found.boot_key is None else known.boot
+        if is_made is None and trials.find(tx, again) is None:
+            return again
 
 
 def plan_newest(tx: Transaction, *, now: float) -> None:
