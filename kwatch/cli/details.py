@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kwatch.cli.layout import document, moment, record, section, table
-from kwatch.cli.tables import SHORT, Listing, finding, outbox, reached, result, variant
+from kwatch.cli.tables import SHORT, Listing, finding, outbox, reached, result, seen_in, variant
 from kwatch.domain.text import printable
 from kwatch.errors import ConfigError, KwatchError
 from kwatch.views import overview
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from kwatch.views.reading import BootStory, RegressionStory, RevisionStory
 
 SHORTEST_KEY = 6
-
-
 # The newest tags with a regression that are listed.
-SIGHTINGS = 10
+SHOWN_TAGS = 10
 
 
 class NotFoundError(KwatchError):
@@ -71,7 +69,7 @@ def _facts(story: RegressionStory) -> list[tuple[str, object]]:
         ("investigation", line.progress or "not started"),
         ("trials", len(answer.proof) if answer else None),
         ("fingerprint", known.fingerprint),
-        ("seen in", ", ".join(" ".join(seen) for seen in line.sightings[-SIGHTINGS:])),
+        ("seen in", seen_in(line, SHOWN_TAGS)),
     ]
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAILS = 50
 SHOWN_RECIPIENTS = 2
+SHOWN_TAGS = 2
 SHORT = 12
 
 
@@ -79,15 +80,29 @@ def regressions(lines: Sequence[RegressionLine]) -> str:
             line.regression.variant_name,
             line.regression.good.tag,
             line.regression.bad.tag,
+            seen_in(line, SHOWN_TAGS),
             line.progress,
+            line.grade,
             line.regression.finding.title,
         )
         for line in lines
     ]
     headings = (
-        "NUMBER", "STATE", "TREE", "VARIANT", "LAST GOOD", "FIRST BAD", "INVESTIGATION", "FINDING",
+        "NUMBER", "STATE", "TREE", "VARIANT", "LAST GOOD", "FIRST BAD", "SEEN IN", "INVESTIGATION",
+        "GRADE", "FINDING",
     )  # fmt: skip
     return table(headings, rows)
+
+
+def seen_in(line: RegressionLine, limit: int) -> str:
+    """The newest tags in which a regression was seen, each with its variants."""
+    shown = [
+        f"{'' if seen.tree == line.regression.tree else f'{seen.tree} '}{seen.tag}"
+        f" ({', '.join(seen.variants)})"
+        for seen in line.seen[:limit]
+    ]
+    more = len(line.seen) - limit
+    return ", ".join(shown) + (f" and {_counted(more, 'earlier tag')}" if more > 0 else "")
 
 
 def _jobs(lines: Sequence[JobLine], more: int) -> str:

@@ -125,6 +125,11 @@ coalesce(
 _TRIALS = (
     f"SELECT {_VARIANT}, {_COLUMNS} FROM trial JOIN source ON source.key = trial.source {_JOINS}"
 )
+_HAS_TAG = "EXISTS (SELECT 1 FROM revision AS r WHERE r.tree = :tree AND r.commit_id = source.base)"
+_IS_PLANNED = (
+    "EXISTS (SELECT 1 FROM planned JOIN lane ON lane.id = planned.lane"
+    " WHERE planned.trial = trial.id AND lane.variant = :variant)"
+)
 
 
 def trees(tx: Transaction) -> tuple[str, ...]:
@@ -200,11 +205,9 @@ def trial_lines(
         ("outcome", outcome, "trial.outcome = :outcome"),
         ("boot", boot_key, "trial.boot_key = :boot"),
         ("build", build_key, "trial.build_row = :build"),
-        ("tree", tree, "EXISTS (SELECT 1 FROM revision AS r WHERE r.tree = :tree"
-                       " AND r.commit_id = source.base)"),
-        ("variant", variant, "EXISTS (SELECT 1 FROM planned JOIN lane ON lane.id = planned.lane"
-                             " WHERE planned.trial = trial.id AND lane.variant = :variant)"),
-    ):  # fmt: skip
+        ("tree", tree, _HAS_TAG),
+        ("variant", variant, _IS_PLANNED),
+    ):
         if value is not None:
             given[name] = value
             conditions.append(condition)

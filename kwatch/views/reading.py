@@ -42,10 +42,20 @@ TRIALS_OF_A_PAGE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenTag:
+    """A tag in which a regression was seen, and the variants that showed it."""
+
+    tree: str
+    tag: str
+    variants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionLine:
     """A regression with what is known of its cause.
 
-    ``sightings`` are the (tree, tag, variant) where it was seen, ``mails`` its thread, root first.
+    ``sightings`` are the (tree, tag, variant) where it was seen, oldest first, ``mails`` its
+    thread, root first.
     """
 
     regression: Regression
@@ -60,6 +70,18 @@ class RegressionLine:
     def is_open(self) -> bool:
         """Neither fixed nor invalid."""
         return self.regression.state in OPEN_STATES
+
+    @property
+    def seen(self) -> tuple[SeenTag, ...]:
+        """The tags in which it was seen, newest first."""
+        tags: dict[tuple[str, str], list[str]] = {}
+        for tree, tag, variant in self.sightings:
+            tags.setdefault((tree, tag), []).append(variant)
+        found = (
+            SeenTag(tree=tree, tag=tag, variants=tuple(variants))
+            for (tree, tag), variants in tags.items()
+        )
+        return tuple(found)[::-1]
 
     @property
     def progress(self) -> str:

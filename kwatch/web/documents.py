@@ -173,6 +173,11 @@ def regression(line: RegressionLine) -> Document:
         "bad": tag_result(value.bad),
         "blame": line.blame,
         "commits": list(line.culprits),
+        "grade": line.grade,
+        "seen_in": [
+            {"tree": seen.tree, "tag": seen.tag, "variants": list(seen.variants)}
+            for seen in line.seen
+        ],
         "progress": line.progress or None,
         "mails": [mail(one) for one in line.mails],
     }
@@ -238,6 +243,8 @@ def inquiry(value: Inquiry) -> Document:
         "progress": progress(found),
         "verdict": found.answer.verdict if found.answer else None,
         "commits": list(found.answer.commits) if found.answer else [],
+        "grade": found.answer.grade if found.answer else None,
+        "doubts": list(found.answer.doubts) if found.answer else [],
         "opened_at": found.opened_at,
         "ended_at": found.ended_at,
         "trials": [trial(line) for line in value.trials],
