@@ -21,7 +21,8 @@ import pytest
 from kwatch import __version__
 from kwatch.cli.main import DONE, FAILED, USAGE, function, main
 from kwatch.cli.parser import ACTS, make_parser
-from kwatch.store import lock, versions
+from kwatch.store import lock
+from kwatch.store import series as series_store
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database, connect, transaction
 from tests.integration.web_history import BLOBS, NOW, fill
@@ -180,6 +181,8 @@ def test_the_host_and_the_image_for_a_proof(shell: Shell) -> None:
         (("hosts", "accept", "remote"), "invalid choice: 'accept'"),
         (("hosts", "drain", "remote", "--json"), "unrecognized arguments: --json"),
         (("look",), "required: SOURCE"),
+        (("retest", "linux-next"), "required: TAG"),
+        (("retest", "linux-next", "next-20261118", "x86_64", "x"), "unrecognized arguments: x"),
         (("trees", "seed", "next"), "required: --from"),
         (("trees", "seed", "gone", "--from", "/tmp"), "there is no tree gone; known: next"),
         (("trees", "seed", "next", "--from", "/no/such"), "/no/such does not exist"),
@@ -362,16 +365,18 @@ def test_status_is_tables_with_headings(shell: Shell) -> None:
     tags = ["TAG", "VARIANT", "RESULT", "REACHED", "FINDING"]
     assert headings(answer.out) == [
         tags,
-        ["NUMBER", "STATE", "TREE", "VARIANT", "LAST", "GOOD", "FIRST", "BAD", "INVESTIGATION",
-         "FINDING"],
+        ["NUMBER", "STATE", "TREE", "VARIANT", "LAST", "GOOD", "FIRST", "BAD", "SEEN", "IN",
+         "INVESTIGATION", "GRADE", "FINDING"],
         ["STATE", "KIND", "KEY", "SUBJECT", "HOST", "LAST", "ERROR"],
         ["SOURCE", "ERROR"],
     ]  # fmt: skip
     lines = answer.out.splitlines()
     assert lines[0] == "linux-next"
     assert lines[1].split() == tags
-    (regression,) = [line for line in lines if re.match("1 +bisected", line)]
+    (regression,) = [line for line in lines if re.match("1 +confirmed", line)]
     assert regression.split()[2:4] == ["linux-next", "x86_64"]
+    assert "next-20261119 (x86_64, x86_64-smp)" in regression
+    assert "  likely  " in regression
     assert "tree:mainline  the git server does not answer" in lines
     assert "1 mail held: see 'kwatch report list'" in lines
     assert any(line.endswith("is not accepted: see 'kwatch series list'") for line in lines)
@@ -414,20 +419,27 @@ def test_one_thing(shell: Shell) -> None:
     shell.history()
     regression = shell("show", "regression", "1")
     assert (regression.status, regression.err) == (DONE, "")
-    assert regression.out.startswith("Regression 1: bisected\n")
+    assert regression.out.startswith("Regression 1: confirmed\n")
     document = shell.json("show", "regression", "1")
     assert re.search(rf"^  culprit +{document['commits'][0]}$", regression.out, re.MULTILINE)
     assert re.search(r"^  blame +series$", regression.out, re.MULTILINE)
+    assert re.search(r"^  grade +likely$", regression.out, re.MULTILINE)
+    assert document["grade"] == "likely"
+    seen = r"^  seen in +next-20261119 \(x86_64, x86_64-smp\)$"
+    assert re.search(seen, regression.out, re.MULTILINE)
+    assert document["seen_in"] == [
+        {"tree": "linux-next", "tag": "next-20261119", "variants": ["x86_64", "x86_64-smp"]}
+    ]
     events = re.findall(r"^\d{4}-\d\d-\d\d [\d:]{8}Z  (\w+)", regression.out, re.MULTILINE)
     assert events == ["opened", "confirmed", "bisected"]
-    assert [one["kind"] for one in document["timeline"]] == ["opened", "confirm", "bisect"]
+    assert [one["kind"] for one in document["timeline"]] == events
     revision = shell("show", "revision", "linux-next", "next-20261119")
     assert revision.out.startswith("linux-next next-20261119\n")
     (found,) = shell.json("show", "revision", "linux-next", "next-20261119")
-    for observation in found["observations"]:
-        if observation["boot"]:
-            assert observation["boot"][:12] in revision.out
-            assert shell("show", "boot", observation["boot"][:12]).status == DONE
+    for trial in found["trials"]:
+        if trial["boot"]:
+            assert trial["boot"][:12] in revision.out
+            assert shell("show", "boot", trial["boot"][:12]).status == DONE
     mail = shell("report", "show", "1")
     assert mail.status == DONE
     assert isinstance(shell.json("report", "show", "1"), dict)
@@ -498,7 +510,7 @@ def test_an_order_is_carried_out_here_where_no_daemon_runs(shell: Shell) -> None
     assert [tuple(row) for row in rows] == [("watch", "next", "queued")]
     refused = shell("look", "tree:nxet")
     assert refused.status == FAILED
-    assert "'tree:nxet' is not watched; what is: list:patches, tree:next" in refused.out
+    assert "'tree:nxet' is not watched; sources: list:patches, tree:next" in refused.out
 
 
 def test_an_order_needs_no_key(shell: Shell) -> None:
@@ -518,17 +530,37 @@ def test_a_series_is_accepted(shell: Shell) -> None:
         accepted_by=None, posted_at=2e9,
     )  # fmt: skip
     with transaction(connection):
-        versions.put(connection, series, MBOX)
+        series_store.put(connection, series, MBOX)
     connection.close()
     (line,) = [line for line in shell("series").out.splitlines() if line.startswith(held[:12])]
     assert "  no  " in line
     refused = shell("series", "accept", "ab")
+    assert (refused.status, refused.out) == (FAILED, "'ab' is too short: give 6 digits or more\n")
+    refused = shell("series", "accept", "f" * 12)
     assert refused.status == FAILED
-    assert "no single series starts with 'ab'" in refused.out
+    assert f"no single series starts with '{'f' * 12}'" in refused.out
     answer = shell("series", "accept", held[:12])
     assert (answer.status, answer.out) == (DONE, "accepted: a new version\n")
     (line,) = [line for line in shell("series").out.splitlines() if line.startswith(held[:12])]
     assert "by the command line" in line
+
+
+def test_a_tag_is_tested_again(shell: Shell) -> None:
+    shell.history()
+    words = ("retest", "linux-next", "next-20261118")
+    assert "boot: given up: no KVM on any host" in shell("status").out
+    answer = shell(*words, "x86_64-plain")
+    said = "linux-next next-20261118: 1 trial is tested again\n"
+    assert (answer.status, answer.out) == (DONE, said)
+    assert "given up" not in shell("status").out
+    # It is under way now, the others get one more sample.
+    answer = shell(*words)
+    said = "linux-next next-20261118: 3 trials are tested again\n"
+    assert (answer.status, answer.out) == (DONE, said)
+    refused = shell(*words, "s390")
+    assert refused.status == FAILED
+    said = "nothing is planned for linux-next next-20261118 s390: see 'kwatch status'\n"
+    assert refused.out == said
 
 
 def test_an_order_while_somebody_else_has_the_state(shell: Shell) -> None:
@@ -550,11 +582,13 @@ def test_a_socket_that_a_killed_daemon_left(shell: Shell) -> None:
 
 def test_a_mail_that_is_not_held(shell: Shell) -> None:
     shell.history()
-    for number in ("999", "x"):
+    for number, text in (
+        ("999", "no held mail has the number 999"), ("x", "'x' is not the number of a mail"),
+    ):  # fmt: skip
         for action in ("release", "reject"):
             answer = shell("report", action, number)
             assert answer.status == FAILED
-            assert f"no held mail has the number {number}" in answer.out
+            assert text in answer.out
 
 
 def test_a_held_mail_is_rejected(shell: Shell) -> None:

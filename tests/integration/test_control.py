@@ -18,12 +18,11 @@ import pytest_asyncio
 from aiohttp import web
 
 from kwatch.adapters.host.pool import Pool
-from kwatch.domain.facts import CommandState
-from kwatch.domain.lab.command import Verb
+from kwatch.domain.lab.command import CommandState, Verb
 from kwatch.domain.lab.host import Health, HostState
 from kwatch.domain.lab.job import JobKind
 from kwatch.stages import command
-from kwatch.store import commands, hosts, queue, record
+from kwatch.store import commands, effects, hosts, queue
 from kwatch.store.database import Database
 from kwatch.web import control as module
 from kwatch.web.control import LONGEST_ARGUMENT, make_control
@@ -68,10 +67,9 @@ class Lab:
                     hosts=["kvm-1"],
                     pool=self.pool,
                     database=self.database,
-                    clock=time.time,
                 )
                 assert facts is not None
-                await self.database.write(record.record, job, facts, now=time.time())
+                await self.database.write(effects.record, job, facts, now=time.time())
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -138,7 +136,7 @@ async def test_a_host_is_taken_out_and_looked_over_again(lab: Lab) -> None:
         assert seen.state.health is Health.UNREACHABLE
         status, answer = await lab.post({"verb": Verb.DRAIN_HOST, "argument": "kvm-2"})
         assert (status, answer["state"]) == (200, CommandState.REFUSED)
-        assert answer["answer"] == "no host is called 'kvm-2'; there are kvm-1"
+        assert answer["answer"] == "no host is called 'kvm-2'; hosts: kvm-1"
 
 
 async def test_who_asked_is_kept(lab: Lab) -> None:

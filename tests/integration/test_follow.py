@@ -105,8 +105,8 @@ async def test_a_console_that_is_gone_is_said(tmp_path: Path, history: History) 
 async def test_a_boot_is_waited_for_as_long_as_somebody_wants_it(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "history.sqlite") as connection:
         connection.execute(
-            "UPDATE observation SET waits_kind = 'boot', waits_key = 'abcdef'"
-            " WHERE id = (SELECT min(id) FROM observation)"
+            "UPDATE trial SET waits_kind = 'boot', waits_key = 'abcdef'"
+            " WHERE id = (SELECT min(id) FROM trial WHERE outcome IS NULL)"
         )
     out = io.StringIO()
     following = asyncio.create_task(
@@ -115,7 +115,7 @@ async def test_a_boot_is_waited_for_as_long_as_somebody_wants_it(tmp_path: Path)
     await asyncio.sleep(1)
     assert not following.done()
     with sqlite3.connect(tmp_path / "history.sqlite") as connection:
-        connection.execute("UPDATE observation SET waits_kind = NULL, waits_key = NULL")
+        connection.execute("UPDATE trial SET waits_kind = NULL, waits_key = NULL")
     with pytest.raises(KwatchError, match="boot abcdef was cancelled"):
         await following
     assert out.getvalue() == ""

@@ -47,6 +47,9 @@ LIVENESS = Liveness(
     periods={"tree:linux-next": 600.0, "tree:mainline": 600.0, "list:llvm": 300.0},
 )
 
+LISTINGS = ("status", "trees", "revisions", "trials", "regressions", "mails", "queue", "hosts",
+            "series")  # fmt: skip
+
 Client = TestClient[web.Request, web.Application]
 
 
@@ -128,7 +131,8 @@ async def test_the_front_page_shows_the_lab_in_one_look(tmp_path: Path) -> None:
         assert "alive" in shown
         assert shown.rindex("next-20261120 5 h ago") < shown.index("next-20261119 2 days ago")
         assert "bisect, 5 suspects left" in shown
-        assert f"series {history.culprit[:12]}" in shown
+        assert f"series {history.culprit[:12]} likely" in shown
+        assert "seen in next-20261119 (x86_64, x86_64-smp)" in shown
         assert "+0.6 41.3" in shown
         assert "running build next-20261120 x86_64 without the series build1" in shown
         assert "queued checkout" in shown
@@ -146,8 +150,7 @@ async def test_an_empty_lab_has_a_front_page(tmp_path: Path) -> None:
         shown = visible(await page(client, "/"))
         assert "No tree was looked at yet." in shown
         assert "tree:linux-next has never been looked at" in shown
-        for path in ("status", "trees", "revisions", "observations", "regressions", "mails",
-                     "queue", "hosts", "series"):  # fmt: skip
+        for path in LISTINGS:
             await document(client, f"/api/v1/{path}")
         assert (await client.get("/metrics")).status == 200
 
@@ -158,6 +161,8 @@ async def test_a_regression_shows_timeline_proof_and_mails(tmp_path: Path) -> No
         assert "found" in shown
         assert history.culprit in shown
         assert "culprit" in shown
+        assert "grade likely seen in next-20261119 : x86_64, x86_64-smp fingerprint" in shown
+        assert "likely, but a clean build of its parent does not pass" in shown
         assert "rebuild 1" in shown
         assert "opened" in shown
         assert "confirmed" in shown
@@ -216,7 +221,7 @@ async def test_a_boot_is_a_document_when_it_is_over(tmp_path: Path) -> None:
         found = await document(client, f"/api/v1/boot/{history.boot}")
         assert found["key"] == history.boot
         assert found["host"] == "boot1"
-        assert found["observations"]
+        assert found["trials"]
         missing = await document(client, f"/api/v1/boot/{'ab' * 32}", status=404)
         assert "no boot with this key" in str(missing["error"])
 
@@ -316,7 +321,7 @@ async def test_metrics_hold_what_monitoring_needs(tmp_path: Path) -> None:
         assert samples["kwatch_worker_beat_age_seconds", ()] == 4
         assert samples["kwatch_queue_jobs", (("kind", "build"), ("state", "running"))] == 1
         assert samples["kwatch_jobs_failed_total", (("kind", "boot"),)] == 1
-        assert samples["kwatch_observations_total", (("outcome", "infra"),)] == 1
+        assert samples["kwatch_trials_total", (("outcome", "infra"),)] == 1
         labels = (("metric", "mcdc"), ("tree", "linux-next"), ("variant", "x86_64"))
         assert samples["kwatch_coverage_percent", labels] == pytest.approx(12.5)
         assert samples["kwatch_mails", (("state", "held"),)] == 1
@@ -364,12 +369,22 @@ async def test_every_endpoint_answers(tmp_path: Path) -> None:
         assert [one["tag"] for one in newest["revisions"]] == ["for-next/core"]  # type: ignore[attr-defined]
         tag = await document(client, "/api/v1/revision/linux-next/next-20261120")
         assert tag["commits"][0]["checkouts"][0]["patches"][1]["fate"] == "conflict"  # type: ignore[index]
-        failing = await document(client, "/api/v1/observations?tree=linux-next&outcome=fail")
-        assert failing["observations"]
-        assert {one["outcome"] for one in failing["observations"]} == {"fail"}  # type: ignore[attr-defined]
+        failing = await document(client, "/api/v1/trials?tree=linux-next&outcome=fail")
+        assert failing["trials"]
+        assert {one["outcome"] for one in failing["trials"]} == {"fail"}  # type: ignore[attr-defined]
         found = await document(client, f"/api/v1/regression/{history.found}")
         assert found["blame"] == "series"
         assert found["commits"] == [history.culprit]
+        assert found["grade"] == "likely"
+        assert found["seen_in"] == [
+            {"tree": "linux-next", "tag": "next-20261119", "variants": ["x86_64", "x86_64-smp"]}
+        ]
+        answers = [(one["grade"], one["doubts"]) for one in found["investigations"]]  # type: ignore[attr-defined]
+        doubt = "a clean build of its parent does not pass"
+        assert answers == [("likely", [doubt]), (None, [])]
+        listed = await document(client, "/api/v1/regressions")
+        assert [one["grade"] for one in listed["regressions"]] == [None, "likely"]  # type: ignore[attr-defined]
+        assert all(one["seen_in"] for one in listed["regressions"])  # type: ignore[attr-defined]
         assert "The kernel no longer boots" in found["mails"][0]["text"]  # type: ignore[index]
         held = await document(client, "/api/v1/mails?state=held")
         assert len(held["mails"]) == 1  # type: ignore[arg-type]
@@ -387,7 +402,7 @@ async def test_the_documentation_names_every_field(tmp_path: Path) -> None:
     described = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text()
     async with serving(tmp_path) as (client, history):
         for path in ("status", "trees", "revisions", "revision/linux-next/next-20261120",
-                     "observations", f"regression/{history.found}", "mails", "mail/1", "queue",
+                     "trials", f"regression/{history.found}", "mails", "mail/1", "queue",
                      "hosts", "series"):  # fmt: skip
             found = await document(client, f"/api/v1/{path}")
             for name in names_of(found):
@@ -484,13 +499,22 @@ async def test_no_request_writes_to_the_database(tmp_path: Path) -> None:
     async with serving(tmp_path) as (client, history):
         with closing(connect(tmp_path / "history.db", read_only=True)) as connection:
             before = connection.execute("PRAGMA data_version").fetchone()[0]
-            for path in ("/", "/healthz", "/readyz", "/metrics", f"/boot/{history.boot}",
-                         f"/boot/{history.lost_boot}", f"/build/{history.build}",
-                         f"/regression/{history.found}", "/revision/linux-next/next-20261120",
-                         "/api/v1/status", "/api/v1/observations", "/api/v1/mail/1",
-                         f"/api/v1/boot/{history.boot}", "/api/v1/queue"):  # fmt: skip
-                await (await client.get(path)).read()
-                assert connection.execute("PRAGMA data_version").fetchone()[0] == before, path
+            paths = ["/", "/healthz", "/readyz", "/metrics", "/static/style.css",
+                     f"/boot/{history.boot}", f"/boot/{history.lost_boot}",
+                     f"/build/{history.build}", f"/build/{history.build}/config",
+                     f"/regression/{history.found}", "/revision/linux-next/next-20261120",
+                     "/api/v1/revision/linux-next/next-20261120", "/api/v1/mail/1",
+                     f"/api/v1/boot/{history.boot}", f"/api/v1/regression/{history.going}",
+                     *(f"/api/v1/{name}" for name in LISTINGS)]  # fmt: skip
+            for path in paths:
+                for method in ("GET", "HEAD"):
+                    await (await client.request(method, path)).read()
+                    assert connection.execute("PRAGMA data_version").fetchone()[0] == before, path
+        # None is left out.
+        served = {one.get_info().get("pattern") for one in client.app.router.resources()}
+        assert all(any(one.fullmatch(path) for path in paths) for one in served if one)
+        fixed = {one.canonical for one in client.app.router.resources() if "path" in one.get_info()}
+        assert fixed <= set(paths)
 
 
 async def test_a_page_that_the_client_has_is_not_sent_again(tmp_path: Path) -> None:
@@ -524,9 +548,9 @@ def test_hostile_paths_and_queries_never_break_it(
     folder = tmp_path_factory.mktemp("web")
     templates = ["/{}", "/regression/{}", "/revision/{}/{}", "/boot/{}", "/build/{}", "/static/{}",
                  "/api/v1/{}", "/api/v1/regression/{}", "/api/v1/revision/{}/{}",
-                 "/api/v1/mail/{}", "/api/v1/observations?tree={}", "/api/v1/observations?{}={}",
+                 "/api/v1/mail/{}", "/api/v1/trials?tree={}", "/api/v1/trials?{}={}",
                  "/api/v1/revisions?limit={}", "/api/v1/mails?thread={}", "/metrics?{}",
-                 "/api/v1/observations?commit={}&variant={}&outcome=fail"]  # fmt: skip
+                 "/api/v1/trials?commit={}&variant={}&outcome=fail"]  # fmt: skip
 
     with asyncio.Runner() as runner:
         context = serving(folder)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Totals
 from kwatch.domain.facts import (
+    Built,
     Heard,
     Investigated,
     Judged,
+    Plan,
     Planned,
     Posted,
     Sent,
@@ -25,18 +27,33 @@ from kwatch.domain.lab.job import GIVE_UP_AFTER, Handle, Job, JobKind
 from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.boot import BootRecipe
+from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import PatchFate, PatchResult, Series
-from kwatch.domain.trial.route import Outcome
+from kwatch.domain.source.source import with_series
 from kwatch.domain.trial.steps import BootResult, BuildResult, CheckoutResult, Collection
-from kwatch.domain.trial.trial import Trial
+from kwatch.domain.trial.trial import Sample, Trial
 from kwatch.domain.trial.variant import Variant
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.grade import CleanBuilds, Grade
+from kwatch.domain.verdict.grade import Count as Samples
 from kwatch.domain.verdict.investigation import Answer, Ask, Phase, Verdict
-from kwatch.domain.verdict.regression import TagResult, Worse, judge_key
-from kwatch.store import cursors, history, hosts, mail, problems, queue, record
+from kwatch.domain.verdict.judge import Gone, Judgement, Opened, Sighted
+from kwatch.domain.verdict.lane import Lane, TagRun
+from kwatch.domain.verdict.problem import Facet
+from kwatch.store import (
+    cursors,
+    effects,
+    hosts,
+    investigations,
+    lanes,
+    mail,
+    queue,
+    regressions,
+    trials,
+)
 
 if TYPE_CHECKING:
     from kwatch.domain.facts import Facts
@@ -66,7 +83,8 @@ def commit(name: str) -> str:
     return digest(name)[:40]
 
 
-BLOBS = (CONSOLE, LOG, CONFIG, b"image", b"profile")
+BLOBS = (CONSOLE, LOG, CONFIG, b"profile")
+TREE = "linux-next"
 
 SERIES = Series(
     name="llvm-cov",
@@ -91,18 +109,23 @@ TOOLCHAIN = Toolchain(
 )  # fmt: skip
 X86_64 = Variant(
     name="x86_64",
-    arch="x86_64",
-    series=SERIES,
-    toolchain=TOOLCHAIN,
-    kconfig=KconfigRecipe(
-        base="x86_64_defconfig",
-        fragments=(Fragment(name="coverage", text="CONFIG_LLVM_COV_KERNEL=y\n"),),
+    series="llvm-cov",
+    build=BuildRecipe(
+        arch="x86_64",
+        kconfig=KconfigRecipe(
+            base="x86_64_defconfig",
+            fragments=(Fragment(name="coverage", text="CONFIG_LLVM_COV_KERNEL=y\n"),),
+        ),
+        toolchain=TOOLCHAIN,
     ),
-    profile=BootProfile(),
+    boot=BootProfile(),
 )
-KASAN = replace(
-    X86_64, name="x86_64-kasan", profile=BootProfile(recipe=BootRecipe(memory_mib=2048))
-)
+KASAN = replace(X86_64, name="x86_64-kasan", boot=BootProfile(recipe=BootRecipe(memory_mib=2048)))
+SMP = replace(X86_64, name="x86_64-smp", boot=BootProfile(recipe=BootRecipe(cpus=4)))
+PLAIN = replace(X86_64, name="x86_64-plain", series=None)
+# The next version of the series, on its own.
+NEXT = replace(X86_64, name="x86_64-v6", series="llvm-cov-next")
+VERSIONS = {"llvm-cov": SERIES.digest, "llvm-cov-next": NEXT_SERIES.digest}
 
 PANIC = Finding(
     kind=FindingKind.PANIC,
@@ -134,6 +157,17 @@ The kernel no longer boots since next-20261119.
 
 Reported to J=C3=B6rg, who signed the patch off.
 """
+
+
+def trial(commit: str, variant: Variant, *, control: bool = False, **sample: int) -> Trial:
+    """A trial of a commit in a variant; ``control``: without its series."""
+    series = VERSIONS[variant.series] if variant.series and not control else None
+    return Trial(
+        source=with_series(commit, series),
+        build=variant.build.digest,
+        boot=variant.boot.recipe.digest,
+        sample=Sample(**sample),  # type: ignore[arg-type]
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,34 +226,31 @@ class Daemon:
         while job.key != key:
             others.append(job)
             job = self.claim(kind)
-        record.record(self.tx, job, facts, now=self.now)
+        effects.record(self.tx, job, facts, now=self.now)
         for other in others:
             queue.release(self.tx, other, now=self.now)
 
-    def tag(self, tree: str, tag: str, *variants: Variant) -> str:
-        found = Revision(tree=tree, tag=tag, commit=commit(tag), seen_at=self.now)
-        self.do(JobKind.WATCH, tree, Watched(tree=tree, revisions=(found,)))
-        plan = self.claim(JobKind.PLAN)
-        trials = tuple(
-            (Trial(commit=found.commit, variant=variant.digest), variant) for variant in variants
+    def tag(self, tag: str, *variants: Variant) -> str:
+        found = Revision(tree=TREE, tag=tag, commit=commit(tag), seen_at=self.now)
+        self.do(JobKind.WATCH, TREE, Watched(tree=TREE, revisions=(found,)))
+        job = self.claim(JobKind.PLAN)
+        plans = tuple(
+            Plan(
+                lane=Lane(tree=TREE, variant=variant.name),
+                trial=trial(found.commit, variant),
+                build=variant.build,
+                boot=variant.boot.recipe,
+            )
+            for variant in variants
         )
-        planned = Planned(tree=tree, tag=tag, commit=found.commit, trials=trials)
-        record.record(self.tx, plan, planned, now=self.now)
+        effects.record(self.tx, job, Planned(revision=int(job.key), plans=plans), now=self.now)
         return found.commit
 
     def waits(self, trial: Trial) -> tuple[JobKind, str]:
-        row = self.tx.execute(
-            "SELECT waits_kind, waits_key FROM observation WHERE commit_id = ? AND variant = ?"
-            " AND rebuild = ? AND repeat = ?",
-            (trial.commit, trial.variant, trial.rebuild, trial.repeat),
-        ).fetchone()
-        return JobKind(row["waits_kind"]), row["waits_key"]
-
-    def build_of(self, trial: Trial) -> str:
-        found = history.find_observation(self.tx, trial)
+        found = trials.find(self.tx, trial)
         assert found is not None
-        assert found.build_key is not None
-        return found.build_key
+        assert found.waits_kind is not None
+        return found.waits_kind, found.waits_key
 
     def observe(
         self, trial: Trial, *, finding: Finding | None = None, shares: tuple[float, ...] = ()
@@ -233,17 +264,60 @@ class Daemon:
                     if finding is CONFLICT:
                         return key
                 case JobKind.BUILD:
-                    self.do(kind, key, build(key))
+                    self.build(key, trial)
                 case JobKind.BOOT:
-                    self.do(kind, key, boot(key, self.build_of(trial), finding))
-                    if finding or not shares:
+                    found = trials.find(self.tx, trial)
+                    assert found is not None
+                    assert found.build_row is not None
+                    self.do(kind, key, boot(key, found.build_row, trial, finding))
+                    if finding or trial.is_control:
                         return key
                 case JobKind.COLLECT:
-                    found = Collection(key=key, finding=None, coverage=coverage(*shares), took=61.0)
-                    self.do(kind, key, found)
+                    done = Collection(key=key, finding=None, coverage=coverage(*shares), took=61.0)
+                    self.do(kind, key, done)
                     return key
                 case _:
                     raise AssertionError(kind)
+
+    def build(self, key: str, trial: Trial) -> None:
+        """Build; each has an image of its own, which is kept."""
+        result = build(key)
+        self.tx.execute(
+            "INSERT OR IGNORE INTO blob (digest, size, stored, created_at, used_at)"
+            " VALUES (?, 1, 1, 0, 0)",
+            (result.artifacts["image"],),
+        )
+        self.do(JobKind.BUILD, key, Built(result=result, recipe=trial.build))
+
+    def lane(self, variant: Variant) -> int:
+        return lanes.number(self.tx, Lane(tree=TREE, variant=variant.name))
+
+    def run(self, variant: Variant, tag: str) -> TagRun:
+        """What a tag gave in a variant."""
+        return next(one for one in lanes.runs(self.tx, self.lane(variant)) if one.tag == tag)
+
+    def judge(self, variant: Variant, *judgements: Judgement) -> None:
+        number = self.lane(variant)
+        self.do(JobKind.JUDGE, str(number), Judged(lane=number, judgements=judgements))
+
+    def open(self, variant: Variant, good: str, bad: str) -> tuple[int, int]:
+        """Open a regression; its number and that of its investigation."""
+        first = self.run(variant, bad)
+        assert first.seen is not None
+        assert first.seen.finding is not None
+        opened = Opened(
+            facet=Facet.FAILURE,
+            finding=first.seen.finding,
+            good=self.run(variant, good),
+            bad=first,
+        )
+        self.judge(variant, opened)
+        number = regressions.newest_first(self.tx)[0].id
+        return number, investigations.of_regression(self.tx, number)[-1].id
+
+    def investigate(self, investigation: int, result: Ask | Answer) -> None:
+        found = Investigated(investigation=investigation, result=result)
+        self.do(JobKind.INVESTIGATE, str(investigation), found)
 
 
 def checkout(key: str, trial: Trial, finding: Finding | None) -> CheckoutResult:
@@ -259,7 +333,7 @@ def checkout(key: str, trial: Trial, finding: Finding | None) -> CheckoutResult:
                 fate=PatchFate.CONFLICT if broken else PatchFate.APPLIED,
             ),
         )
-        if trial.variant in {X86_64.digest, KASAN.digest}
+        if trial.source.series
         else (),
         finding=finding if broken else None,
         took=8.0,
@@ -273,24 +347,26 @@ def build(key: str) -> BuildResult:
         finding=None,
         config_digest=digest("config"),
         dropped=("CONFIG_MCDC: asked for y, got n", f"CONFIG_X: asked for {HOSTILE}, got n"),
-        artifacts={"log": digest(LOG), "image": digest(b"image"), "config": digest(CONFIG)},
+        artifacts={"log": digest(LOG), "image": digest(f"image {key}"), "config": digest(CONFIG)},
         host="build1",
         environment=f"clang version 22.1.0, LLD 22.1.0 {HOSTILE}",
+        environment_digest=digest("clang 22.1.0")[:16],
         took=1873.0,
     )
 
 
-def boot(key: str, build_key: str, finding: Finding | None) -> BootResult:
+def boot(key: str, build: str, trial: Trial, finding: Finding | None) -> BootResult:
     lost = finding is REFCOUNT
+    is_profiled = finding is None and not trial.is_control
     return BootResult(
         key=key,
-        build_key=build_key,
+        build=build,
         end="panic" if finding else "powered off",
         milestone=Milestone.KERNEL if finding else Milestone.TESTED,
         finding=finding,
         artifacts={
             "console": digest("gone") if lost else digest(CONSOLE),
-            **({} if finding else {"profile": digest(b"profile")}),
+            **({"profile": digest(b"profile")} if is_profiled else {}),
         },
         host="boot1",
         accelerator="kvm",
@@ -308,98 +384,62 @@ def fill(tx: Transaction) -> History:
         posted=(Posted(series=SERIES, mbox=b"v5"), Posted(series=NEXT_SERIES, mbox=b"v6")),
     )  # fmt: skip
     daemon.do(JobKind.LISTEN, "llvm", heard)
-    old = daemon.tag("linux-next", "next-20261118", X86_64, KASAN)
+    old = daemon.tag("next-20261118", X86_64, KASAN, PLAIN)
     daemon.now += 2 * HOUR
-    daemon.observe(Trial(commit=old, variant=X86_64.digest), shares=(40.7, 52.4, 29.8, 12.2))
-    daemon.observe(Trial(commit=old, variant=KASAN.digest), shares=(41.0, 52.6, 30.0, 12.4))
+    daemon.observe(trial(old, X86_64), shares=(40.7, 52.4, 29.8, 12.2))
+    daemon.observe(trial(old, KASAN), shares=(41.0, 52.6, 30.0, 12.4))
     found, culprit, lost = _found(daemon, old)
     going = _going(daemon, old)
     daemon.now = NOW - 5 * HOUR
-    newest = daemon.tag("linux-next", "next-20261120", X86_64, KASAN)
+    newest = daemon.tag("next-20261120", X86_64, KASAN, NEXT)
     daemon.now += HOUR
-    key = daemon.observe(
-        Trial(commit=newest, variant=X86_64.digest), shares=(41.3, 53.0, 30.1, 12.5)
-    )
-    _under_way(daemon, newest)
-    return History(
-        found=found,
-        going=going,
-        culprit=culprit,
-        boot=key,
-        lost_boot=lost,
-        build=history.boot(tx, key).build_key,  # type: ignore[union-attr]
-    )
-
-
-def _judge(daemon: Daemon, good: TagResult, bad: TagResult, variant: Variant) -> int:
-    judged = Judged(
-        tree="linux-next", variant=variant.digest, variant_name=variant.name,
-        judgements=(Worse(good=good, bad=bad),),
-    )  # fmt: skip
-    daemon.do(JobKind.JUDGE, judge_key("linux-next", variant.digest), judged)
-    return problems.regressions(daemon.tx)[0].id
-
-
-def _result(tag: str, finding: Finding | None = None) -> TagResult:
-    return TagResult(
-        tag=tag,
-        commit=commit(tag),
-        outcome=Outcome.FAIL if finding else Outcome.PASS,
-        milestone=Milestone.KERNEL if finding else Milestone.COLLECTED,
-        finding=finding,
-    )
+    key = daemon.observe(trial(newest, X86_64), shares=(41.3, 53.0, 30.1, 12.5))
+    row = trials.find(tx, trial(newest, X86_64)).build_row  # type: ignore[union-attr]
+    _under_way(daemon, found, newest)
+    assert row is not None
+    return History(found=found, going=going, culprit=culprit, boot=key, lost_boot=lost, build=row)
 
 
 def _found(daemon: Daemon, old: str) -> tuple[int, str, str]:
     """A regression that was searched to its end, and mailed."""
     daemon.now = NOW - 2 * DAY
-    bad = daemon.tag("linux-next", "next-20261119", X86_64, KASAN)
+    bad = daemon.tag("next-20261119", X86_64, KASAN, SMP)
     daemon.now += 2 * HOUR
-    daemon.observe(Trial(commit=bad, variant=X86_64.digest), finding=PANIC)
-    lost = daemon.observe(Trial(commit=bad, variant=KASAN.digest), finding=REFCOUNT)
-    number = _judge(daemon, _result("next-20261118"), _result("next-20261119", PANIC), X86_64)
-    investigation = problems.investigations(daemon.tx, number)[0].id
+    daemon.observe(trial(bad, X86_64), finding=PANIC)
+    daemon.observe(trial(bad, SMP), finding=PANIC)
+    lost = daemon.observe(trial(bad, KASAN), finding=REFCOUNT)
+    number, investigation = daemon.open(X86_64, "next-20261118", "next-20261119")
+    daemon.judge(SMP, Sighted(regression=number, run=daemon.run(SMP, "next-20261119")))
     culprit = commit("culprit")
-    control = X86_64.control()
-    trials = (
-        Trial(commit=bad, variant=X86_64.digest, repeat=1),
-        Trial(commit=old, variant=X86_64.digest, repeat=1),
-        Trial(commit=bad, variant=control.digest),
-        Trial(commit=culprit, variant=X86_64.digest, rebuild=1),
+    proof = (
+        trial(bad, X86_64, repeat=1),
+        trial(old, X86_64, repeat=1),
+        trial(bad, X86_64, control=True),
+        trial(culprit, X86_64, rebuild=1),
     )
-    ask = Ask(phase=Phase.VERIFY, trials=trials, remaining=1, confirmed=Blame.SERIES)
-    daemon.do(
-        JobKind.INVESTIGATE,
-        str(investigation),
-        Investigated(investigation=investigation, result=ask, variants=(control,)),
-    )
+    ask = Ask(phase=Phase.VERIFY, trials=proof, remaining=1, confirmed=Blame.SERIES)
+    daemon.investigate(investigation, ask)
     daemon.now += HOUR
-    daemon.observe(trials[0], finding=PANIC)
-    daemon.observe(trials[1], shares=(40.7, 52.4, 29.8, 12.2))
-    daemon.do(*_control_boot(daemon, trials[2]))
-    daemon.observe(trials[3], finding=PANIC)
-    answer = Answer(verdict=Verdict.FOUND, blame=Blame.SERIES, commits=(culprit,), proof=trials)
-    daemon.do(
-        JobKind.INVESTIGATE,
-        str(investigation),
-        Investigated(investigation=investigation, result=answer, variants=()),
+    daemon.observe(proof[0], finding=PANIC)
+    daemon.observe(proof[1], shares=(40.7, 52.4, 29.8, 12.2))
+    daemon.observe(proof[2])
+    daemon.observe(proof[3], finding=PANIC)
+    answer = Answer(
+        verdict=Verdict.FOUND,
+        blame=Blame.SERIES,
+        grade=Grade.LIKELY,
+        commits=(culprit,),
+        proof=proof,
+        clean=CleanBuilds(culprit=Samples(bad=1)),
+        doubts=("a clean build of its parent does not pass",),
     )
+    daemon.investigate(investigation, answer)
     _write(daemon, number)
     return number, culprit, lost
 
 
-def _control_boot(daemon: Daemon, trial: Trial) -> tuple[JobKind, str, Facts]:
-    kind, key = daemon.waits(trial)
-    daemon.do(kind, key, checkout(key, trial, None))
-    kind, key = daemon.waits(trial)
-    daemon.do(kind, key, build(key))
-    kind, key = daemon.waits(trial)
-    done = boot(key, daemon.build_of(trial), None)
-    return kind, key, replace(done, artifacts={"console": digest(CONSOLE)})
-
-
 def _write(daemon: Daemon, number: int) -> None:
-    events = problems.timeline(daemon.tx, number)
+    events = regressions.timeline(daemon.tx, number)
     letters = [
         Letter(
             event=event.id, kind=kind, thread=f"regression:{number}",
@@ -428,28 +468,21 @@ def _write(daemon: Daemon, number: int) -> None:
 
 
 def _going(daemon: Daemon, old: str) -> int:
-    """A regression that is being bisected."""
+    """A regression that is being bisected, and a tag that the lab failed at."""
     daemon.now = NOW - DAY
-    number = _judge(daemon, _result("next-20261118"), _result("next-20261119", REFCOUNT), KASAN)
-    investigation = problems.investigations(daemon.tx, number)[0].id
+    number, investigation = daemon.open(KASAN, "next-20261118", "next-20261119")
     ask = Ask(
         phase=Phase.BISECT,
-        trials=(Trial(commit=commit("suspect"), variant=KASAN.digest),),
+        trials=(trial(commit("suspect"), KASAN),),
         remaining=5,
         confirmed=Blame.TREE,
     )
-    daemon.do(
-        JobKind.INVESTIGATE,
-        str(investigation),
-        Investigated(investigation=investigation, result=ask, variants=()),
-    )
-    infra = Trial(commit=old, variant=KASAN.control().digest)
-    history.put_variant(daemon.tx, KASAN.control())
-    record.want(daemon.tx, infra, JobKind.INVESTIGATE, "0", now=daemon.now)
+    daemon.investigate(investigation, ask)
+    infra = trial(old, PLAIN)
     kind, key = daemon.waits(infra)
     daemon.do(kind, key, checkout(key, infra, None))
     kind, key = daemon.waits(infra)
-    daemon.do(kind, key, build(key))
+    daemon.build(key, infra)
     _give_up(daemon)
     return number
 
@@ -459,36 +492,25 @@ def _give_up(daemon: Daemon) -> None:
         job = daemon.claim(JobKind.BOOT)
         error = "given up: no KVM on any host"
         if queue.fail(daemon.tx, job, error, now=daemon.now, jitter=0.0, after=None):
-            record.give_up(daemon.tx, job, now=daemon.now)
+            effects.give_up(daemon.tx, job, now=daemon.now)
         daemon.now += 2000
 
 
-def _under_way(daemon: Daemon, newest: str) -> None:
+def _under_way(daemon: Daemon, found: int, newest: str) -> None:
     """What the lab is doing now."""
     tx = daemon.tx
     queue.recover(tx, now=daemon.now)
-    repeat = Trial(commit=newest, variant=X86_64.digest, repeat=1)
-    record.want(tx, repeat, JobKind.INVESTIGATE, "0", now=daemon.now)
+    daemon.judge(X86_64, Gone(regression=found, run=daemon.run(X86_64, "next-20261120")))
+    fix = investigations.of_regression(tx, found)[-1].id
+    repeat, control = trial(newest, X86_64, repeat=1), trial(newest, X86_64, control=True)
+    daemon.investigate(fix, Ask(phase=Phase.CONFIRM, trials=(repeat, control)))
     daemon.observe(repeat, finding=PANIC)
-    control = X86_64.control()
-    wanted = Trial(commit=newest, variant=control.digest)
-    record.want(tx, wanted, JobKind.INVESTIGATE, "0", now=daemon.now)
-    kind, key = daemon.waits(wanted)
-    daemon.do(kind, key, checkout(key, wanted, None))
+    kind, key = daemon.waits(control)
+    daemon.do(kind, key, checkout(key, control, None))
     daemon.now = NOW - HOUR / 2
-    stray = daemon.tag("linux-next", "for-next/core", KASAN)
-    daemon.observe(Trial(commit=stray, variant=KASAN.digest), finding=CONFLICT)
-    # The same patches on another commit, so that one tag's page holds a conflict.
-    other = Variant(
-        name="x86_64-v6", arch="x86_64", series=NEXT_SERIES, toolchain=TOOLCHAIN,
-        kconfig=X86_64.kconfig, profile=X86_64.profile,
-    )  # fmt: skip
-    history.put_variant(tx, other)
-    conflict = Trial(commit=newest, variant=other.digest)
-    record.want(tx, conflict, JobKind.INVESTIGATE, "0", now=daemon.now)
-    kind, key = daemon.waits(conflict)
-    broken = checkout(key, Trial(commit=newest, variant=X86_64.digest), CONFLICT)
-    daemon.do(kind, key, broken)
+    stray = daemon.tag("for-next/core", KASAN)
+    daemon.observe(trial(stray, KASAN), finding=CONFLICT)
+    daemon.observe(trial(newest, NEXT), finding=CONFLICT)
     for finished in (JobKind.JUDGE, JobKind.REPORT, JobKind.INVESTIGATE):
         while job := queue.claim(tx, [finished], now=daemon.now):
             queue.finish(tx, job, now=daemon.now)

@@ -43,7 +43,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     **{f"[{name}]": section for name, section in TABLES.items()},
     **{f"[[{name}]]": section for name, section in ARRAYS.items()},
     "[mail.smtp]": model.Smtp,
-    "[profile.care.deadlines]": model.Deadlines,
+    "[profile.deadlines]": model.Deadlines,
 }
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDA50jserlcu0//7IftJWap9pNNC5wrVe1+3lhBS8avm"
 GOOD = """
@@ -188,7 +188,7 @@ def test_another_architecture(tmp_path: Path) -> None:
     found = load(written(tmp_path, text))
     assert found.busybox == {"x86_64": tmp_path / "busybox", "arm64": tmp_path / "password"}
     assert [host.emulates for host in found.hosts] == [set(), {"arm64"}]
-    machines = {name: one.profile.recipe.machine for name, one in found.variants.items()}
+    machines = {name: one.boot.recipe.machine for name, one in found.variants.items()}
     assert machines == {"cov": "q35", "control": "virt,gic-version=max"}
     problems = problems_of(tmp_path, ARM.replace('"kvm"\nmem', '"auto"\nmem'))
     assert [(one.key, one.found) for one in problems] == [("lab.busybox.arm64", "none")]
@@ -204,14 +204,15 @@ def test_variants(tmp_path: Path) -> None:
     assert list(found) == ["cov", "control"]
     variant = found["cov"]
     assert (variant.series, found["control"].series) == ("llvm-cov", None)
-    assert variant.toolchain.compiler == "clang-22"
-    assert variant.toolchain.linker == variant.toolchain.linker_objects == "ld.lld-22"
-    assert variant.kconfig.asked == {"LLVM_COV_KERNEL": "y"}
-    assert variant.profile.recipe.arch == "x86_64"
-    assert variant.profile.recipe.accelerator is Accelerator.KVM
-    assert variant.profile.recipe.memory_mib == 2048
-    assert variant.profile.recipe.counters is Counters.RESET
-    assert variant.profile.care.deadlines.init == 180.0
+    assert variant.build.toolchain.compiler == "clang-22"
+    toolchain = variant.build.toolchain
+    assert toolchain.linker == toolchain.linker_objects == "ld.lld-22"
+    assert variant.build.kconfig.asked == {"LLVM_COV_KERNEL": "y"}
+    assert variant.boot.recipe.arch == "x86_64"
+    assert variant.boot.recipe.accelerator is Accelerator.KVM
+    assert variant.boot.recipe.memory_mib == 2048
+    assert variant.boot.recipe.counters is Counters.RESET
+    assert variant.boot.care.deadlines.init == 180.0
 
 
 def test_hosts(tmp_path: Path) -> None:
@@ -244,14 +245,21 @@ def test_a_share_is_a_part(tmp_path: Path, share: str) -> None:
     assert "a part of the whole, 0.05 to 1" in str(problem)
 
 
+def recipes(found: Settings) -> dict[str, tuple[str, str]]:
+    """The digests by which results of the variants are known."""
+    return {
+        name: (one.build.digest, one.boot.recipe.digest) for name, one in found.variants.items()
+    }
+
+
 def test_labels(tmp_path: Path) -> None:
     text = changed('counters = "reset"', 'labels = ["fast"]')
     found = load(written(tmp_path, text.replace('"-22"\n', '"-22"\nlabels = ["bigg"]\n')))
-    assert found.wishes.profiles == {"kvm": {"fast"}}
-    assert found.wishes.toolchains == {"clang-22": {"bigg"}}
+    assert {one.boot_labels for one in found.variants.values()} == {frozenset({"fast"})}
+    assert {one.build_labels for one in found.variants.values()} == {frozenset({"bigg"})}
     # Where it runs is no part of what it is.
     plain = load(written(tmp_path, changed('counters = "reset"', "")))
-    assert found.variants == plain.variants
+    assert recipes(found) == recipes(plain)
 
 
 def test_mail(tmp_path: Path) -> None:
@@ -268,7 +276,7 @@ def test_mail(tmp_path: Path) -> None:
 
 def test_defaults_are_those_of_the_domain(tmp_path: Path) -> None:
     plain = changed('memory = "2 GiB"\ncounters = "reset"\ndeadlines = { init = "3 min" }\n', "")
-    profile = load(written(tmp_path, plain)).variants["cov"].profile
+    profile = load(written(tmp_path, plain)).variants["cov"].boot
     bare = BootProfile(recipe=BootRecipe(accelerator=Accelerator.KVM))
     assert profile == bare
 
@@ -547,7 +555,7 @@ def taken(field: FieldInfo, value: object) -> object:
 
 
 def test_the_example_has_every_key() -> None:
-    inline = {("[[profile]]", "deadlines")}  # there as [profile.care.deadlines]
+    inline = {("[[profile]]", "deadlines")}  # there as [profile.deadlines]
     sub = {("[mail]", "smtp")}
     wanted = {(header, key) for header, section in SECTIONS.items() for key in fields_of(section)}
     assert set(keys_of_example()) == wanted - inline - sub
@@ -603,7 +611,7 @@ def test_the_example_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert sorted(host.name for host in found.hosts) == ["build1", "kvm1", "kvm2"]
     assert found.correspondence.release is Release.MODERATE
     assert found.correspondence.regzbot is False
-    assert found.variants["clang-22"].kconfig.asked["LLVM_COV_KERNEL_MCDC"] == "y"
+    assert found.variants["clang-22"].build.kconfig.asked["LLVM_COV_KERNEL_MCDC"] == "y"
     assert found.series[0].rule.senders == frozenset()
 
 
@@ -620,7 +628,7 @@ def test_what_the_example_comments_out_is_valid_too(
         tmp_path / "patches" / name for name in ("0001-first.patch", "0002-second.patch")
     )
     assert found.series[0].rule.senders == {"series-author@example.org"}
-    assert found.variants["clang-19"].toolchain.linker_objects == "mold"
+    assert found.variants["clang-19"].build.toolchain.linker_objects == "mold"
 
 
 def test_commented_defaults_of_the_example_are_the_defaults() -> None:

@@ -19,16 +19,21 @@ from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.cli import tables
 from kwatch.domain.boot.care import BootProfile
+from kwatch.domain.lab.backoff import Backoff
 from kwatch.domain.lab.host import Health, HostFacts, HostSpec, HostState, Load, Need, Slot
+from kwatch.domain.lab.job import JobKind
 from kwatch.domain.recipe.boot import Accelerator
 from kwatch.engine import hosts as care
 from kwatch.engine.hosts import HostCare
-from kwatch.store import hosts
+from kwatch.store import hosts, trials
 from kwatch.store.database import Database
+from tests.integration.web_history import fill
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from kwatch.store.database import Transaction
 
 GIB = 1 << 30
 SECONDS = {"boot, median": 1.3, "resets": 4.0}
@@ -138,6 +143,51 @@ async def test_the_daemon_publishes_the_state_of_its_hosts(
             with contextlib.suppress(asyncio.CancelledError):
                 await telling
         await until("^here +ok +0/1 +0/1")
+
+
+async def test_a_host_that_is_back_gives_the_failures_of_the_lab_another_try(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(care, "UNREACHABLE", Backoff(first=0.05, longest=0.05))
+    await database.write(fill)
+
+    def failed(tx: Transaction) -> tuple[int, ...]:
+        return trials.failed_by_lab(tx, tries=None)
+
+    (number,) = await database.read(failed)
+    # What is no folder cannot be prepared.
+    (tmp_path / "here").write_text("")
+    spec = HostSpec(
+        name="here", directory=str(tmp_path / "here" / "kwatch"), arch=platform.machine(),
+        slots=MappingProxyType({Slot.BUILD: 1}),
+    )  # fmt: skip
+    async with Host(spec) as host:
+        pool = Pool([host], clock=time.time)
+        checking = asyncio.ensure_future(
+            HostCare(pool=pool, accelerators=Accelerators(), database=database).check(host)
+        )
+
+        async def until(wanted: Health) -> None:
+            async with asyncio.timeout(30):
+                while pool.state("here").health is not wanted or not any(
+                    one.name == "here" and one.state.health is wanted
+                    for one in await database.read(hosts.seen)
+                ):
+                    assert not checking.done(), checking
+                    await asyncio.sleep(0.02)
+
+        await until(Health.UNREACHABLE)
+        assert await database.read(failed) == (number,)
+        (tmp_path / "here").unlink()
+        await until(Health.OK)
+        async with asyncio.timeout(10):
+            while await database.read(failed):
+                await asyncio.sleep(0.02)
+        again = await database.read(trials.load, number)
+        assert (again.outcome, again.waits_kind) == (None, JobKind.BOOT)
+        checking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await checking
 
 
 def test_one_machine_that_works_is_enough_to_say_that_an_accelerator_does() -> None:
