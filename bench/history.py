@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sqlite3
 import statistics
 import time
 from pathlib import Path
@@ -31,6 +30,7 @@ from kwatch.views import counts, overview, reading
 from tests.unit.domain import trials as samples
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable
 
 TRIALS = 200_000
@@ -126,7 +126,7 @@ def _make(path: Path) -> None:
 
 
 def _make_trials(tx: sqlite3.Connection) -> None:
-    """Tags of every tree in every variant; one in fifty fails, each hundredth opens a regression."""
+    """Tags of all trees in all variants; one in 50 fails, one in 100 opens a regression."""
     number = revision = regression = 0
     finding = Finding(kind=FindingKind.PANIC, title="Attempted to kill init!")
     definition = encode(samples.build("k", artifacts={}))
@@ -166,7 +166,7 @@ def _make_trials(tx: sqlite3.Connection) -> None:
                     _make_regression(tx, regression, lane, revision, number, finding, day)
 
 
-def _make_trial(
+def _make_trial(  # noqa: PLR0917
     tx: sqlite3.Connection, number: int, source: str, key: str, finding: Finding | None,
     build: str, boot: str, *, at: float,
 ) -> None:  # fmt: skip
@@ -195,7 +195,7 @@ def _make_trial(
     )  # fmt: skip
 
 
-def _make_regression(
+def _make_regression(  # noqa: PLR0917
     tx: sqlite3.Connection, number: int, lane: int, revision: int, trial: int, finding: Finding,
     day: int,
 ) -> None:  # fmt: skip

@@ -32,7 +32,6 @@ from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.boot.phase import Deadlines
 from kwatch.domain.lab.job import JobKind, Resource
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
-from kwatch.domain.trial.steps import BootResult
 from kwatch.domain.trial.trial import Trial
 from kwatch.engine.worker import Worker
 from kwatch.stages import boot
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kwatch.domain.lab.job import Job
+    from kwatch.domain.trial.steps import BootResult
     from kwatch.domain.trial.variant import Variant
     from kwatch.store.database import Transaction
 

@@ -32,7 +32,8 @@ def profile(tx: Transaction, build: str, boot: str) -> str | None:
 def image(tx: Transaction, arch: str) -> str | None:
     """The blob of the newest image that booted well and is still kept."""
     row = tx.execute(
-        "SELECT image.digest FROM recipe JOIN boot ON boot.recipe = recipe.digest AND boot.is_good = 1"
+        "SELECT image.digest FROM recipe"
+        " JOIN boot ON boot.recipe = recipe.digest AND boot.is_good = 1"
         " JOIN blob_ref AS image ON image.owner_kind = 'build' AND image.owner_key = boot.build"
         " AND image.name = 'image' JOIN blob ON blob.digest = image.digest"
         " WHERE recipe.kind = 'boot' AND json_extract(recipe.definition, '$.arch') = ?"

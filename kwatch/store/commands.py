@@ -76,9 +76,7 @@ def execute(tx: Transaction, order: Order, *, now: float) -> tuple[CommandState,
         case ReleaseMail():
             return _release_mail(tx, order.number, now=now)
         case RejectMail():
-            if mail.reject(tx, order.number, now=now):
-                return CommandState.DONE, f"mail {order.number} is rejected and is never sent"
-            return _no_mail(order.number)
+            return _reject_mail(tx, order.number, now=now)
         case Look():
             queue.demand(tx, order.kind, order.name, now=now)
             return CommandState.DONE, f"looking at {order.source}"
@@ -115,17 +113,19 @@ def _accept_series(tx: Transaction, order: AcceptSeries, *, now: float) -> tuple
 def _release_mail(tx: Transaction, number: int, *, now: float) -> tuple[CommandState, str]:
     """An earlier mail of its thread must not be held either."""
     if not mail.release(tx, number):
-        return (
-            CommandState.REFUSED,
+        reason = (
             f"no held mail has the number {number}, or an earlier one of its thread is held:"
-            " see 'kwatch report list'",
+            " see 'kwatch report list'"
         )
+        return CommandState.REFUSED, reason
     for ready in mail.ready_in_thread_of(tx, number):
         queue.demand(tx, JobKind.SEND, str(ready), now=now)
     return CommandState.DONE, f"mail {number} is on its way"
 
 
-def _no_mail(number: int) -> tuple[CommandState, str]:
+def _reject_mail(tx: Transaction, number: int, *, now: float) -> tuple[CommandState, str]:
+    if mail.reject(tx, number, now=now):
+        return CommandState.DONE, f"mail {number} is rejected and is never sent"
     return (
         CommandState.REFUSED,
         f"no held mail has the number {number}: see 'kwatch report list'",

@@ -22,8 +22,11 @@ def put(
     tx: Transaction, kind: str, key: str, cause: Finding | None, others: Sequence[Finding] = ()
 ) -> None:
     """Keep the findings of a step, in place of any that are there; ``cause`` is what failed it."""
-    tx.execute("UPDATE trial SET finding = NULL WHERE finding IN"
-               " (SELECT id FROM finding WHERE step_kind = ? AND step_key = ?)", (kind, key))  # fmt: skip
+    tx.execute(
+        "UPDATE trial SET finding = NULL WHERE finding IN"
+        " (SELECT id FROM finding WHERE step_kind = ? AND step_key = ?)",
+        (kind, key),
+    )
     tx.execute("DELETE FROM finding WHERE step_kind = ? AND step_key = ?", (kind, key))
     listed = [*([(True, cause)] if cause else []), *((False, one) for one in others)]
     tx.executemany(
@@ -55,7 +58,8 @@ def besides(
     """What the logs of many steps report besides what failed them, by key."""
     rows = tx.execute(
         "SELECT step_key, finding FROM json_each(?) AS wanted CROSS JOIN finding"
-        " ON step_kind = ? AND step_key = wanted.value WHERE NOT is_cause ORDER BY step_key, position",
+        " ON step_kind = ? AND step_key = wanted.value WHERE NOT is_cause"
+        " ORDER BY step_key, position",
         (json.dumps(sorted({key for key in keys if key})), kind),
     )
     found: dict[str, tuple[Finding, ...]] = {}

@@ -37,7 +37,7 @@ def load(tx: Transaction, key: int) -> Lane:
 
 
 def plan(tx: Transaction, lane: int, revision: int, trial: int) -> None:
-    """This trial is now the one by which the revision counts in the lane."""
+    """Let this trial be the one by which the revision counts in the lane."""
     tx.execute(
         "DELETE FROM planned WHERE lane = ? AND revision = ? AND trial = ?", (lane, revision, trial)
     )
@@ -66,7 +66,8 @@ def runs(tx: Transaction, lane: int) -> tuple[TagRun, ...]:
             SELECT planned.revision, planned.trial, revision.tag, row_number() OVER (
                 PARTITION BY revision.tag
                 ORDER BY revision.seen_at DESC, revision.id DESC, planned.id DESC) AS place
-            FROM (SELECT * FROM planned WHERE lane = ? ORDER BY id DESC LIMIT {2 * JUDGED}) AS planned
+            FROM (SELECT * FROM planned WHERE lane = ? ORDER BY id DESC LIMIT {2 * JUDGED})
+                AS planned
             JOIN revision ON revision.id = planned.revision) AS newest
         JOIN trial ON trial.id = newest.trial JOIN source ON source.key = trial.source
         WHERE newest.place = 1 ORDER BY newest.revision DESC LIMIT {JUDGED}

@@ -100,7 +100,8 @@ def source(tx: Transaction, key: str) -> Source:
 def put_source(tx: Transaction, found: Source) -> None:
     """Keep a source under its key."""
     tx.execute(
-        "INSERT INTO source (key, base, series, definition) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO source (key, base, series, definition) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
         (found.key, found.base, found.series, encode(found)),
     )
 

@@ -34,8 +34,10 @@ EVIDENCE = ("console", "profile", "log", "config")
 # The trials that an open regression rests on: both of its tags, its sightings, and each step of its
 # investigations.
 _OF_OPEN_REGRESSIONS = f"""
-WITH known AS (SELECT id, good_trial, bad_trial FROM regression WHERE state IN ({marks(OPEN_STATES)}))
-SELECT trial.id, source.base, build_row, boot_key FROM trial JOIN source ON source.key = trial.source
+WITH known AS (
+    SELECT id, good_trial, bad_trial FROM regression WHERE state IN ({marks(OPEN_STATES)}))
+SELECT trial.id, source.base, build_row, boot_key
+FROM trial JOIN source ON source.key = trial.source
 WHERE trial.id IN (
     SELECT good_trial FROM known UNION SELECT bad_trial FROM known
     UNION SELECT trial FROM sighting JOIN known ON known.id = regression

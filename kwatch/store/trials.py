@@ -93,7 +93,7 @@ def settled_by(tx: Transaction, result: BuildResult | BootResult) -> tuple[Store
 
 
 def failed_by_lab(tx: Transaction, *, tries: int | None) -> tuple[int, ...]:
-    """Trials that somebody wants and that ended as INFRA, fewer than ``tries`` times (None: all)."""
+    """Wanted trials that ended as INFRA, fewer than ``tries`` times (None: any number)."""
     rows = tx.execute(
         "SELECT id FROM trial WHERE outcome = 'infra' AND (? IS NULL OR tries < ?)"
         " AND EXISTS (SELECT 1 FROM want WHERE want.trial = trial.id) ORDER BY id",

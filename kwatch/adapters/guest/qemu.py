@@ -39,13 +39,13 @@ def machine(
     profile: BootProfile, accelerator: Accelerator, *, memory_mib: int, cpus: int
 ) -> tuple[str, ...]:
     """What every guest of ``profile`` has in common: no devices but those named later."""
-    arch = _arch(profile)
+    arch, recipe = _arch(profile), profile.recipe
     if accelerator is Accelerator.AUTO:
         raise ValueError("the accelerator is to be chosen before")
-    cpu = profile.recipe.cpu or ("host" if accelerator is Accelerator.KVM else "max")
+    cpu = recipe.cpu or ("host" if accelerator is Accelerator.KVM else "max")
     return (
         arch.emulator, "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot",
-        *CONFINED, "-M", f"{profile.recipe.machine},dump-guest-core=off", "-accel", accelerator.value,
+        *CONFINED, "-M", f"{recipe.machine},dump-guest-core=off", "-accel", accelerator.value,
         "-cpu", cpu, "-m", f"{memory_mib}M", "-smp", str(cpus),
         "-chardev", f"file,id=console,path={CONSOLE}", "-serial", "chardev:console",
     )  # fmt: skip
@@ -59,16 +59,16 @@ def command(
     To be run in the folder of the run, where it makes ``console``, ``channel``, ``serial`` and the
     socket ``qmp``. The accelerator is KVM or TCG.
     """
-    arch = _arch(profile)
+    arch, recipe = _arch(profile), profile.recipe
     return (
-        *machine(profile, accelerator, memory_mib=profile.recipe.memory_mib, cpus=profile.recipe.cpus),
+        *machine(profile, accelerator, memory_mib=recipe.memory_mib, cpus=recipe.cpus),
         "-device", "virtio-serial-pci", "-chardev", f"file,id=channel,path={CHANNEL}",
         "-device", f"virtserialport,chardev=channel,name={PORT}",
         "-chardev", f"file,id=serial,path={SERIAL}", *arch.second_line,
         # A machine that resets or powers off waits for us: it may have to tell what it died of.
         "-qmp", f"unix:{QMP},server=on,wait=off", "-action", "shutdown=pause",
         "-kernel", kernel, "-initrd", initramfs,
-        "-append", f"{arch.cmdline} {profile.recipe.cmdline}".rstrip(),
+        "-append", f"{arch.cmdline} {recipe.cmdline}".rstrip(),
     )  # fmt: skip
 
 

@@ -13,14 +13,12 @@ from kwatch.adapters.guest import qemu
 from kwatch.adapters.guest.deadguest import Memory, examine_guest
 from kwatch.adapters.guest.qmp import SHUTDOWN, Qmp
 from kwatch.adapters.host.runs import Cancellation, OnCancel
-from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.boot.channel import Channels, Done
 from kwatch.domain.boot.ending import BootEnd, BootVerdict
 from kwatch.domain.boot.vcpu import VcpuSample
 from kwatch.domain.boot.watch import Continue, Decision, End, QmpEvent, Sample, Watch
 from kwatch.domain.deadguest.autopsy import Machine
 from kwatch.domain.lab.backoff import Backoff
-from kwatch.domain.recipe.boot import Accelerator
 from kwatch.domain.run import LOG, Alive, Ended, Output
 from kwatch.errors import InfraError, ungrouped
 
@@ -30,7 +28,9 @@ if TYPE_CHECKING:
     from kwatch.adapters.guest.recording import Recording
     from kwatch.adapters.host.host import Host
     from kwatch.adapters.kernel.image import Image
+    from kwatch.domain.boot.care import BootProfile
     from kwatch.domain.boot.phase import Phase
+    from kwatch.domain.recipe.boot import Accelerator
 
 log = logging.getLogger(__name__)
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 900.0
 REST = Backoff(first=FIRST_PAUSE, longest=LONGEST_PAUSE)
-# Seconds that a job waits for a slot, and from then until it asks again: a job that cannot be placed
-# now must not hold a slot of the worker, which others could use.
+# Seconds that a job waits for a slot, and from then until it asks again: a job that cannot be
+# placed now must not hold a slot of the worker, which others could use.
 WAIT_SECONDS = 0.5
 ASK_AGAIN = 3.0
 LOOK_SECONDS = 0.2
@@ -162,8 +162,8 @@ class Pool:
     async def lease(self, need: Need, *, prefer: Handle | None = None) -> AsyncIterator[Lease]:
         """Hold a slot that serves ``need``; the one of ``prefer`` if that can be had.
 
-        No host that ever could, or none free now, raises InfraError; the latter counts as no failure. A failure inside
-        that names the host makes it rest.
+        No host that ever could, or none free now, raises InfraError; the latter counts as no
+        failure. A failure inside that names the host makes it rest.
         """
         lease = await self._take(need, prefer)
         try:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.boot.channel import BlobDone, ChannelEvent, Done, Hello, Integrity, Tested
 from kwatch.domain.boot.ending import BootEnd, BootVerdict, Reached
 from kwatch.domain.boot.phase import Phase, after, goal, longest_idle
@@ -21,11 +20,13 @@ from kwatch.domain.boot.vcpu import Liveness, VcpuHistory, VcpuSample, is_idle
 from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.log.progress import Progress
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.recipe.boot import Accelerator
 from kwatch.domain.run import RunEnd, RunReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from kwatch.domain.boot.care import BootProfile
+    from kwatch.domain.recipe.boot import Accelerator
 
 KEPT_SAMPLES = 8
 KEPT_LOG = 4096

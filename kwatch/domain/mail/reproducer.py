@@ -39,10 +39,11 @@ _PROFILE = "/sys/kernel/debug/llvm-cov/profraw"
 class Subject:
     """What is to be reproduced.
 
-    ``commands`` are those of the boot. ``area`` is the step that fails. ``url`` is that of the tree, if it is known. ``mbox`` is the
-    series where it has to be applied, ``archive`` that of its mails. ``config`` is the .config of
-    the build, ``config_url`` a link to it; without both, the lines make one from the recipe.
-    ``qemu`` is the command that boots ``INITRAMFS``, if anything was booted.
+    ``commands`` are those of the boot. ``area`` is the step that fails. ``url`` is that of the
+    tree, if it is known. ``mbox`` is the series where it has to be applied, ``archive`` that of
+    its mails. ``config`` is the .config of the build, ``config_url`` a link to it; without both,
+    the lines make one from the recipe. ``qemu`` is the command that boots ``INITRAMFS``, if
+    anything was booted.
     """
 
     recipe: BuildRecipe

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from kwatch.domain.verdict.investigation import Goal, Verdict
 from kwatch.domain.verdict.regression import RegressionEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # What an answer makes of its regression. A fix that is not confirmed changes nothing: the next tag
 # that passes is tried again.

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from kwatch.domain.recipe.arch import ARCHES
-from kwatch.domain.source.commit import CommitInfo
 from kwatch.domain.verdict.bisect.commits import Mark
+
+if TYPE_CHECKING:
+    from kwatch.domain.source.commit import CommitInfo
 
 # A bug that fails only sometimes explains good results by luck. A culprit is proven when the best
 # such explanation is less likely than this.
-LUCK = 0.001
+LUCK = 0.0001
 # More boots of the clean builds of a commit, and of its parents, that a proof may cost.
 MOST_SAMPLES = 6
 # A flaky bug is missed in a commit that has it with this probability at most.

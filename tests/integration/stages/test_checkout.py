@@ -19,7 +19,6 @@ from kwatch.domain.finding import FindingKind
 from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.source.posting import am_ready
 from kwatch.domain.source.series import PatchFate, series_digest
-from kwatch.domain.trial.steps import CheckoutResult
 from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.regression import judge_key
 from kwatch.errors import InfraError
@@ -36,6 +35,7 @@ from tests.unit.domain.trials import CONTROL, SERIES, VARIANT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from kwatch.domain.trial.steps import CheckoutResult
     from kwatch.domain.trial.variant import Variant
     from kwatch.store.database import Transaction
 

@@ -199,7 +199,9 @@ def check_nothing_lost(world: World, found: Sequence[Regression]) -> None:
 def _mark(run: TagRun, old: TagRun) -> Mark:
     from kwatch.domain.verdict.problem import Facet, Problem
 
-    assert run.seen and run.seen.finding and old.seen
+    assert run.seen
+    assert run.seen.finding
+    assert old.seen
     problem = Problem(
         facet=Facet.FAILURE,
         fingerprints=frozenset({run.seen.finding.fingerprint}),

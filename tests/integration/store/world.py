@@ -28,7 +28,6 @@ from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.source import with_series
 from kwatch.domain.trial.steps import build_key
@@ -57,6 +56,8 @@ from tests.unit.domain import trials as samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from kwatch.domain.recipe.build import BuildRecipe
 
 TREE = "linux-next"
 MAILS = {
