@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import assert_never
+from typing import Literal, assert_never
 
 from kwatch.domain.digest import digest
 
@@ -17,6 +17,7 @@ class ApplySeries:
     series: str
     first: int = 1
     last: int | None = None
+    kind: Literal["series"] = "series"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Revert:
     """``git revert`` of a commit."""
 
     commit: str
+    kind: Literal["revert"] = "revert"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class Pick:
     """``git cherry-pick`` of a commit."""
 
     commit: str
+    kind: Literal["pick"] = "pick"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,7 @@ class ApplyMail:
 
     blob: str
     message_id: str
+    kind: Literal["mail"] = "mail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +50,11 @@ class Mutate:
     """A planted fault, to test the lab itself: ``blob`` is the SHA-256 of a diff."""
 
     blob: str
+    kind: Literal["mutate"] = "mutate"
 
 
 Change = ApplySeries | Revert | Pick | ApplyMail | Mutate
+"""``kind`` is the only difference between some of them once they are JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
