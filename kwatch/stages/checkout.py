@@ -93,7 +93,13 @@ async def _change(
             mbox = await database.read(series.mbox, change.series)
             if (change.first, change.last) != (1, None):
                 mbox = join(split(mbox)[change.first - 1 : change.last])
-            commit, patches, finding = await _apply(tree, mbox)
+            if mbox:
+                commit, patches, finding = await _apply(tree, mbox)
+            else:
+                # git am would call that a success.
+                title = f"the series has no patch {change.first}"
+                commit, patches = before.commit, ()
+                finding = Finding(kind=FindingKind.APPLY, title=title)
         case ApplyMail():
             commit, patches, finding = await _apply(
                 tree, await blobs.read(change.blob, limit=PATCH_LIMIT)
@@ -136,10 +142,12 @@ async def _mutate(tree: Git, diff: bytes) -> tuple[str, Finding | None]:
     if done.status != 0:
         if done.status < 0 or lab_trouble(done.stderr):
             raise failure(done)
-        return base, _refused("the planted change does not apply", done, [])
+        conflict = await _conflict(tree, done)
+        return base, _refused("the planted change does not apply", done, conflict)
     date = (await tree.run("show", "--no-patch", "--format=%cI", base)).text().strip()
     await tree.run(
-        "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", "planted change",
+        "commit", "--quiet", "--allow-empty", "--no-verify", "--no-gpg-sign",
+        "-m", "planted change",
         env={**_AUTHOR, **_IDENTITY, "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date},
     )  # fmt: skip
     return await _head(tree), None
