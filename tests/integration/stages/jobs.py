@@ -5,12 +5,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kwatch.store import queue, record
+from kwatch.domain.lab.job import JobKind
+from kwatch.store import effects, lanes, motion, queue, recipes
+from tests.unit.domain import trials
 
 if TYPE_CHECKING:
     from kwatch.domain.facts import Facts
-    from kwatch.domain.lab.job import Job, JobKind
-    from kwatch.store.database import Database
+    from kwatch.domain.lab.job import Job
+    from kwatch.domain.recipe.boot import BootRecipe
+    from kwatch.domain.recipe.build import BuildRecipe
+    from kwatch.domain.trial.trial import Trial
+    from kwatch.store.database import Database, Transaction
 
 NOW = 1_800_000_000.0
 
@@ -30,10 +35,25 @@ async def next_of(database: Database, kind: JobKind) -> Job:
 
 async def keep(database: Database, job: Job, facts: Facts) -> None:
     """Record what the stage found."""
-    await database.write(record.record, job, facts, now=NOW)
+    await database.write(effects.record, job, facts, now=NOW)
 
 
 async def queued(database: Database, kind: JobKind) -> list[str]:
     """The keys of the jobs of a kind that wait."""
     return [job.key for job in await database.read(queue.alive)
             if job.kind == kind and job.state == "queued"]  # fmt: skip
+
+
+def want(
+    tx: Transaction,
+    trial: Trial,
+    *,
+    build: BuildRecipe = trials.BUILD,
+    boot: BootRecipe = trials.BOOT,
+    now: float = NOW,
+) -> int:
+    """A lane wants a trial by these recipes; the number of the trial."""
+    assert (trial.build, trial.boot) == (build.digest, boot.digest)
+    recipes.put(tx, build, boot)
+    lane = lanes.number(tx, trials.LANE)
+    return motion.want(tx, trial, JobKind.JUDGE, str(lane), now=now)

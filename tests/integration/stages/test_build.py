@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kwatch.domain.trial.observation import BuildResult, CheckoutResult, Trial, checkout_key
 
 from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
@@ -23,28 +22,31 @@ from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.kconfig import KconfigRecipe
 from kwatch.domain.recipe.toolchain import Environment
 from kwatch.domain.run import LOG
+from kwatch.domain.source.source import with_series
+from kwatch.domain.trial.steps import BuildResult, CheckoutResult
+from kwatch.domain.trial.trial import Sample, Trial
+from kwatch.errors import InfraError
 from kwatch.stages import build
-from kwatch.store import history, record
+from kwatch.store import steps
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
-from tests.integration.stages.jobs import NOW, next_of
+from tests.integration.stages.jobs import NOW, keep, next_of, want
 from tests.lab.toy import history as toy
-from tests.unit.domain.trials import VARIANT
+from tests.unit.domain.trials import BOOT, BUILD, SERIES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kwatch.domain.recipe.variant import Variant
-
+    from kwatch.domain.recipe.build import BuildRecipe
     from kwatch.domain.recipe.toolchain import Toolchain, ToolchainVersions
     from kwatch.store.database import Transaction
 
 if shutil.which("bwrap") is None:
     pytest.skip("bubblewrap is not installed", allow_module_level=True)
 
-TOY = replace(VARIANT, kconfig=KconfigRecipe(base="tinyconfig", fragments=()))
-assert TOY.series is not None
-OTHER = replace(TOY, series=replace(TOY.series, digest="5" * 64))
+TOY = replace(BUILD, kconfig=KconfigRecipe(base="tinyconfig", fragments=()))
+FIRST = Sample()
+OURS, OTHER, CONTROL = SERIES.digest, "5" * 64, None
 # Writes wherever a Makefile can write, and says what it finds there.
 PLANTING = """
 WRITABLE := $(wildcard $(objtree) /build/ccache)
@@ -75,22 +77,26 @@ class Builds:
         await self.git.fetch(str(self.source), ["+HEAD:refs/kwatch/head"])
         return (await self.git.run("rev-parse", "refs/kwatch/head")).text()
 
-    async def build(self, commit: str, variant: Variant, *, rebuild: int = 0) -> BuildResult:
-        """Have the stage build a commit."""
-        trial = Trial(commit=commit, variant=variant.digest, rebuild=rebuild)
+    async def build(
+        self,
+        commit: str,
+        series: str | None = OURS,
+        *,
+        recipe: BuildRecipe = TOY,
+        sample: Sample = FIRST,
+    ) -> BuildResult:
+        """Have the stage build a commit that a series is said to be on."""
+        source = with_series(commit, series)
+        trial = Trial(source=source, build=recipe.digest, boot=BOOT.digest, sample=sample)
 
         def checked_out(tx: Transaction) -> None:
-            history.put_variant(tx, variant)
-            key = checkout_key(trial, variant)
             # A tree of its own for each, or the second would find the build of the first.
-            history.put_checkout(
-                tx,
-                CheckoutResult(
-                    key=key, result=commit, tree_id=key[:40], patches=(), finding=None, took=1.0
-                ),
-                now=NOW,
-            )
-            record.want(tx, trial, JobKind.PLAN, "1", now=NOW)
+            result = CheckoutResult(
+                key=source.key, result=commit, tree_id=source.key[:40], patches=(), finding=None,
+                took=1.0,
+            )  # fmt: skip
+            steps.put_checkout(tx, result, now=NOW)
+            want(tx, trial, build=recipe)
 
         await self.database.write(checked_out)
         job = await next_of(self.database, JobKind.BUILD)
@@ -99,8 +105,9 @@ class Builds:
             scratch=self.scratch,
         )  # fmt: skip
         assert found is not None
-        await self.database.write(record.record, job, found, now=NOW)
-        return found
+        assert found.recipe == recipe.digest
+        await keep(self.database, job, found)
+        return found.result
 
     async def seen(self, result: BuildResult) -> str:
         """What a PLANTING Makefile found before anything was made."""
@@ -135,14 +142,14 @@ async def builds(tmp_path: Path, database: Database) -> AsyncIterator[Builds]:
 async def test_what_a_series_writes_is_read_by_no_other_build(builds: Builds) -> None:
     first = await builds.commit("plant", PLANTING)
     empty = " of /build/out /build/ccache"
-    for variant in (TOY, OTHER, TOY.control()):
-        result = await builds.build(first, variant)
+    for series in (OURS, OTHER, CONTROL):
+        result = await builds.build(first, series)
         assert (result.milestone, result.finding) == (Milestone.LINKED, None)
         assert await builds.seen(result) == empty
     # Its own folders it has again.
     second = await builds.commit("again", "# more\n")
-    for variant in (TOY, OTHER, TOY.control()):
-        assert await builds.seen(await builds.build(second, variant)) == (
+    for series in (OURS, OTHER, CONTROL):
+        assert await builds.seen(await builds.build(second, series)) == (
             "/build/out/planted /build/ccache/planted" + empty
         )
 
@@ -150,8 +157,8 @@ async def test_what_a_series_writes_is_read_by_no_other_build(builds: Builds) ->
 async def test_a_rebuild_from_nothing_uses_no_compiler_cache(builds: Builds) -> None:
     says = "$(info ccache is off: $(CCACHE_DISABLE))\n"
     commit = await builds.commit("plant", PLANTING + says)
-    one = await builds.build(commit, TOY)
-    again = await builds.build(commit, TOY, rebuild=1)
+    one = await builds.build(commit)
+    again = await builds.build(commit, sample=Sample(rebuild=1))
     assert await builds.seen(again) == " of /build/out"
     assert "\nccache is off: 1\n" in (await builds.blobs.read(again.artifacts[LOG])).decode()
     # All that differs is where it came from.
@@ -162,11 +169,11 @@ async def test_a_rebuild_from_nothing_uses_no_compiler_cache(builds: Builds) -> 
 async def test_a_toolchain_links_with_both_of_its_linkers(builds: Builds) -> None:
     commit = await builds.fetched()
     toolchain = replace(TOY.toolchain, linker_objects="ld.bfd")
-    one = await builds.build(commit, TOY)
-    both = await builds.build(commit, replace(TOY, toolchain=toolchain))
+    one = await builds.build(commit)
+    both = await builds.build(commit, recipe=replace(TOY, toolchain=toolchain))
     assert both.finding is None
     assert both.artifacts["vmlinux"] != one.artifacts["vmlinux"]
-    assert both.environment.endswith("for vmlinux.o)")
+    assert both.environment.splitlines()[0].endswith("for vmlinux.o)")
     assert "GNU ld" in both.environment
 
 
@@ -175,7 +182,7 @@ async def test_other_programs_of_the_same_version_build_from_nothing(
 ) -> None:
     """An upgrade of packages in /usr cannot be had here. Kbuild compares versions alone."""
     first = await builds.commit("plant", PLANTING)
-    before = await builds.build(first, TOY)
+    before = await builds.build(first)
     assert re.fullmatch(r"[0-9a-f]{16}", before.environment_digest)
 
     async def upgraded(host: Host, toolchain: Toolchain) -> tuple[ToolchainVersions, Environment]:
@@ -184,8 +191,48 @@ async def test_other_programs_of_the_same_version_build_from_nothing(
         return versions, Environment(parts=(replace(compiler, content="0" * 64), *others))
 
     monkeypatch.setattr(build, "identify", upgraded)
-    after = await builds.build(await builds.commit("again", "# more\n"), TOY)
-    assert after.environment == before.environment
+    after = await builds.build(await builds.commit("again", "# more\n"))
+    # No version differs, only the identity of them all.
+    lines = [one.environment.splitlines() for one in (before, after)]
+    assert lines[0][:-1] == lines[1][:-1]
+    assert [found[-1] for found in lines] == [
+        f"environment: {one.environment_digest}" for one in (before, after)
+    ]
     assert after.environment_digest != before.environment_digest
     # ccache compares the compiler's content by itself.
     assert (await builds.seen(after)).split(" of ")[0] == "/build/ccache/planted"
+
+
+async def test_a_trial_that_compares_is_built_by_no_other_tools(builds: Builds) -> None:
+    """A step of a search takes the tools of the tag that failed: others would be another result."""
+    commit = await builds.fetched()
+    one = await builds.build(commit)
+    sample = Sample(rebuild=1, environment=one.environment_digest)
+    same = await builds.build(commit, sample=sample)
+    assert same.environment_digest == one.environment_digest
+    with pytest.raises(InfraError, match=r"other tools .* than the trial compares with"):
+        await builds.build(commit, sample=replace(sample, environment="0" * 16))
+
+
+async def test_an_override_of_one_option_is_another_build(builds: Builds) -> None:
+    commit = await builds.fetched()
+    one = await builds.build(commit)
+    less = await builds.build(commit, recipe=replace(TOY, options=(("PRINTK_TIME", "n"),)))
+    assert (one.finding, less.finding) == (None, None)
+    config = (await builds.blobs.read(less.artifacts["config"])).decode()
+    assert "# CONFIG_PRINTK_TIME is not set\n" in config
+    assert less.artifacts["image"] != one.artifacts["image"]
+
+
+async def test_what_a_build_warns_of_is_kept_beside_what_fails_it(builds: Builds) -> None:
+    warns = "$(info drivers/serial.c:3:1: warning: this is only odd [-Wodd])\n"
+    fails = "$(info lib/sort.c:7:2: error: no such thing)\n$(error it cannot go on)\n"
+    for number, (text, is_cause) in enumerate([(warns, False), (warns + fails, True)]):
+        result = await builds.build(await builds.commit(f"c{number}", text))
+        assert (result.finding is not None) is is_cause
+        assert ("drivers/serial.c", "this is only odd [-Wodd]") in [
+            (one.file, one.title) for one in result.others
+        ]
+        # They are rows of the history, and come back with the build.
+        stored = await builds.database.read(steps.build, result.row)
+        assert stored == result

@@ -69,9 +69,9 @@ async def collected(
     folder.mkdir()
     build = trials.build("b1", artifacts={"vmlinux": await blobs.put(image)})
     inputs = collect._Inputs(
-        variant=trials.VARIANT,
+        toolchain=trials.TOOLCHAIN,
         build=replace(build, host="here"),
-        boot=trials.boot("b", "b1", artifacts={"profile": await blobs.put(profile)}),
+        boot=trials.boot("b", build.row, artifacts={"profile": await blobs.put(profile)}),
     )
     return await collect._coverage(
         JOB, inputs, pool=pool, blobs=blobs, scratch=tmp_path, folder=folder

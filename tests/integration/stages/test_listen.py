@@ -23,7 +23,7 @@ from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series, series_digest
 from kwatch.errors import InfraError
 from kwatch.stages import listen
-from kwatch.store import cursors, history, mail, versions
+from kwatch.store import cursors, mail, revisions, series
 from kwatch.store.database import Database
 from tests.integration.stages.jobs import claimed, keep, queued
 from tests.lab.inbox import Inbox
@@ -83,7 +83,7 @@ class Lab:
             await self.inbox.deliver(to, raw.partition(b"\n")[2], received_at=when)
 
     async def series(self) -> tuple[Series, ...]:
-        return await self.database.read(versions.newest_first)
+        return await self.database.read(series.newest_first)
 
 
 @pytest_asyncio.fixture
@@ -99,8 +99,8 @@ async def lab(tmp_path: Path, database: Database) -> AsyncIterator[Lab]:
 async def add_revision(database: Database) -> str:
     """A tag that was planned before any series was there; its number."""
 
-    def add(tx: Transaction) -> int | None:
-        return history.add_revision(
+    def add(tx: Transaction) -> int:
+        return revisions.add(
             tx, Revision(tree="next", tag="next-20261116", commit="a" * 40, seen_at=1.0)
         )
 
@@ -115,11 +115,11 @@ async def test_a_series_is_found_and_held(lab: Lab) -> None:
     (posted,) = facts.posted
     assert posted.series.digest == series_digest(posted.mbox)
     assert posted.mbox.count(b"From mboxrd@z") == 2
-    (series,) = await lab.series()
-    assert series.title == "Coverage of the toy kernel with Clang"
-    assert (series.name, series.patches, series.accepted_by) == ("llvm-cov", 2, None)
-    assert series.origin == "20261110000000.4711-1-author@example.org"
-    assert await lab.database.read(versions.current, "llvm-cov") is None
+    (found,) = await lab.series()
+    assert found.title == "Coverage of the toy kernel with Clang"
+    assert (found.name, found.patches, found.accepted_by) == ("llvm-cov", 2, None)
+    assert found.origin == "20261110000000.4711-1-author@example.org"
+    assert await lab.database.read(series.current, "llvm-cov") is None
     assert await queued(lab.database, JobKind.PLAN) == []
     # Nothing new: nothing is told again.
     again = await lab.look()
@@ -131,9 +131,9 @@ async def test_a_series_of_a_trusted_sender_is_tested_at_once(lab: Lab) -> None:
     lab.rules[LIST] = [TRUSTED]
     await lab.deliver(*mails())
     await lab.look()
-    (series,) = await lab.series()
-    assert series.accepted_by == "the list of trusted senders"
-    assert await lab.database.read(versions.current, "llvm-cov") == series
+    (found,) = await lab.series()
+    assert found.accepted_by == "the list of trusted senders"
+    assert await lab.database.read(series.current, "llvm-cov") == found
     assert await queued(lab.database, JobKind.PLAN) == [number]
 
 
@@ -146,12 +146,12 @@ async def test_a_posting_that_comes_in_pieces_is_put_together(lab: Lab) -> None:
     await lab.deliver(one, day=3)
     assert len((await lab.look()).posted) == 1
     # The same bytes, however they came.
-    (series,) = await lab.series()
+    (found,) = await lab.series()
     await lab.database.write(lambda tx: tx.execute("DELETE FROM series"))
     await lab.database.write(lambda tx: tx.execute("DELETE FROM cursor"))
     await lab.look()
     (again,) = await lab.series()
-    assert again.digest == series.digest
+    assert again.digest == found.digest
 
 
 async def test_a_posting_that_another_list_carries_too_is_put_together(lab: Lab) -> None:
@@ -191,11 +191,11 @@ async def test_the_newest_by_the_archives_clock_is_current(lab: Lab) -> None:
     ahead = patch_mail("old", "kernel/llvm-cov.c", date="Fri, 01 Jan 2100 00:00:00 +0000")
     await lab.deliver(b"x\n" + ahead, day=1)
     await lab.look()
-    (series,) = await lab.series()
-    assert series.posted_at == (DAY + timedelta(days=1)).timestamp()
+    (found,) = await lab.series()
+    assert found.posted_at == (DAY + timedelta(days=1)).timestamp()
     await lab.deliver(b"x\n" + patch_mail("new", "kernel/llvm-cov.c"), day=2)
     await lab.look()
-    current = await lab.database.read(versions.current, "llvm-cov")
+    current = await lab.database.read(series.current, "llvm-cov")
     assert current is not None
     assert current.title == "new"
 
@@ -207,8 +207,8 @@ async def test_of_two_mails_with_one_message_id_the_first_counts(lab: Lab) -> No
     await lab.look()
     await lab.deliver(one.replace(b"guest send", b"guest sell"), two, day=2)
     await lab.look()
-    (series,) = await lab.series()
-    mbox = await lab.database.read(versions.mbox, series.digest)
+    (found,) = await lab.series()
+    mbox = await lab.database.read(series.mbox, found.digest)
     assert b"guest send" in mbox
     assert b"guest sell" not in mbox
     # Neither when a mail of somebody else comes, nor from the beginning of the list.
@@ -301,9 +301,9 @@ async def test_one_posting_through_two_lists_is_one_series(lab: Lab) -> None:
         for raw in mails()
     ], to=OTHER)  # fmt: skip
     await lab.look(OTHER)
-    (series,) = await lab.series()
-    assert series.digest == held.digest
-    assert series.accepted_by == "the list of trusted senders"
+    (found,) = await lab.series()
+    assert found.digest == held.digest
+    assert found.accepted_by == "the list of trusted senders"
 
 
 async def test_an_archive_that_is_away_is_the_labs_trouble(lab: Lab) -> None:

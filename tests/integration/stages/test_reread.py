@@ -16,7 +16,7 @@ from kwatch.domain.lab.job import WHOLE, Job, JobKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.stages import reread
-from kwatch.store import history
+from kwatch.store import steps
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
 from tests.unit.domain import trials
@@ -56,9 +56,9 @@ def _of_an_older_reader(tx: Transaction) -> None:
 async def keep(database: Database, *results: BuildResult | BootResult) -> None:
     for number, result in enumerate(results):
         if isinstance(result, BuildResult):
-            await database.write(history.put_build, result, now=float(number))
+            await database.write(steps.put_build, result, trials.BUILD.digest, now=float(number))
         else:
-            await database.write(history.put_boot, result, now=float(number))
+            await database.write(steps.put_boot, result, trials.BOOT.digest, now=float(number))
     await database.write(_of_an_older_reader)
 
 
@@ -67,10 +67,14 @@ async def test_what_an_older_reader_read_is_read_again(database: Database, blobs
     broken = trials.build("b1", finding=trials.COMPILE, artifacts={"log": log})
     fine = trials.build("b2", artifacts={"log": log})
     boot = trials.boot(
-        "t1", "b2", finding=trials.HANG, milestone=Milestone.KERNEL, artifacts={"console": console}
+        "t1",
+        fine.row,
+        finding=trials.HANG,
+        milestone=Milestone.KERNEL,
+        artifacts={"console": console},
     )
     boot = replace(boot, end=BootEnd.HANG)
-    gone = trials.boot("t2", "b2", finding=trials.HANG, milestone=Milestone.KERNEL)
+    gone = trials.boot("t2", fine.row, finding=trials.HANG, milestone=Milestone.KERNEL)
     await keep(database, broken, fine, boot, gone)
 
     read = await reread.run(JOB, blobs=blobs, database=database)
@@ -91,8 +95,8 @@ async def test_what_an_older_reader_read_is_read_again(database: Database, blobs
 async def test_a_log_that_is_damaged_holds_up_no_other(database: Database, blobs: Blobs) -> None:
     console, log = await blobs.put(CONSOLE), await blobs.put(LOG)
     blobs.path(console).write_bytes(b"rubbish")
-    boot = trials.boot("t1", "b1", finding=trials.HANG, artifacts={"console": console})
     broken = trials.build("b1", finding=trials.COMPILE, artifacts={"log": log})
+    boot = trials.boot("t1", broken.row, finding=trials.HANG, artifacts={"console": console})
     await keep(database, broken, boot)
     read = await reread.run(JOB, blobs=blobs, database=database)
     assert read is not None
@@ -103,7 +107,7 @@ async def test_a_log_that_is_damaged_holds_up_no_other(database: Database, blobs
 
 
 async def test_what_the_present_reader_read_is_left_alone(database: Database, blobs: Blobs) -> None:
-    await database.write(history.put_build, trials.build("b1"), now=1.0)
+    await database.write(steps.put_build, trials.build("b1"), trials.BUILD.digest, now=1.0)
     assert await reread.run(JOB, blobs=blobs, database=database) is None
 
 

@@ -16,7 +16,7 @@ from kwatch.domain.lab.job import JobKind
 from kwatch.domain.source.revision import Tree
 from kwatch.errors import InfraError
 from kwatch.stages import watch
-from kwatch.store import cursors, history
+from kwatch.store import cursors, revisions
 from kwatch.store.database import Database
 from tests.integration.stages.jobs import NOW, claimed, keep, queued
 from tests.lab.gitd import GitServer
@@ -89,7 +89,7 @@ async def test_the_first_look_takes_the_newest(lab: Lab) -> None:
     assert await lab.look() == []
     assert await lab.git.resolve(f"refs/kwatch/keep/{newest}") == newest
     assert await lab.git.resolve(f"{newest}^{{tree}}") is not None
-    (number, revision), *_ = await lab.database.read(history.newest_revisions)
+    (number, revision), *_ = await lab.database.read(revisions.newest)
     assert (revision.tag, revision.seen_at) == ("next-20261116", lab.now)
     assert await queued(lab.database, JobKind.PLAN) == [str(number)]
 
@@ -145,7 +145,7 @@ async def test_a_tag_that_is_taken_away_is_forgotten_by_nobody(lab: Lab) -> None
     await lab.look()
     run_git(lab.source, "tag", "-d", "next-20261116")
     assert await lab.look() == []
-    assert "next-20261116" in await lab.database.read(history.known_tags, "next")
+    assert "next-20261116" in await lab.database.read(revisions.known_tags, "next")
 
 
 async def test_a_kill_before_the_facts_are_stored_loses_nothing(lab: Lab) -> None:
