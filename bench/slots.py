@@ -30,15 +30,17 @@ from kwatch.adapters.host.pool import Pool
 from kwatch.domain.boot.care import BootCare, BootProfile
 from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.boot.phase import Deadlines
+from kwatch.domain.facts import Built
 from kwatch.domain.lab.job import JobKind, Resource
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
-from kwatch.domain.trial.trial import Trial
+from kwatch.domain.source.source import Source
+from kwatch.domain.trial.trial import Sample, Trial
 from kwatch.engine.worker import Worker
 from kwatch.stages import boot
-from kwatch.store import history, queue, record
+from kwatch.store import effects, queue
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
-from tests.integration.stages.jobs import keep, next_of
+from tests.integration.stages.jobs import keep, next_of, want
 from tests.lab.sshd import SshHost
 from tests.lab.toykernel import TOY
 from tests.unit.domain import trials
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 
     from kwatch.domain.lab.job import Job
     from kwatch.domain.trial.steps import BootResult
-    from kwatch.domain.trial.variant import Variant
     from kwatch.store.database import Transaction
 
 LIMIT = 95
@@ -160,11 +161,13 @@ async def _measure(folder: Path, hosts: int, boots: int, sleep: float) -> None:
         for spec in specs:
             await pool.admit(spec.name)
         blobs = Blobs(folder / "blobs", database=database, budget=8 << 30, clock=time.time)
-        await _want(database, blobs, output, hosts * boots, sleep)
+        profile = _profile(sleep)
+        await _want(database, blobs, output, hosts * boots, profile.recipe)
         done = Boots()
         stage = partial(
             boot.run, pool=pool, blobs=blobs, database=database, scratch=folder / "scratch",
             busybox={"x86_64": BUSYBOX.read_bytes()}, accelerators=Accelerators(),
+            cares={profile.recipe.digest: profile.care},
         )  # fmt: skip
         worker = Worker(
             database=database,
@@ -194,17 +197,21 @@ def _sleeper(folder: Path, sleep: float) -> Path:
     return output
 
 
-async def _want(database: Database, blobs: Blobs, output: Path, count: int, sleep: float) -> None:
-    """Have so many boots of one build wanted."""
+def _profile(sleep: float) -> BootProfile:
     seconds = sleep + 60
-    profile = BootProfile(
+    return BootProfile(
         recipe=BootRecipe(accelerator=Accelerator.TCG, memory_mib=64),
         care=BootCare(
             deadlines=Deadlines(kernel=60.0, init=seconds, total=2 * seconds, tcg_factor=1.0)
         ),
     )
-    variant = replace(trials.CONTROL, profile=profile)
-    await database.write(_put, variant, count)
+
+
+async def _want(
+    database: Database, blobs: Blobs, output: Path, count: int, recipe: BootRecipe
+) -> None:
+    """Have so many boots of one build wanted."""
+    await database.write(_put, recipe, count)
     job = await next_of(database, JobKind.CHECKOUT)
     await keep(database, job, trials.checkout(job.key, "tree"))
     job = await next_of(database, JobKind.BUILD)
@@ -213,15 +220,20 @@ async def _want(database: Database, blobs: Blobs, output: Path, count: int, slee
         "vmlinux": await blobs.put(output / "vmlinux"),
     }
     # Other repeats wait for the same build; it is recorded in the present, or nothing is due.
-    built = trials.build(job.key, artifacts=artifacts)
-    await database.write(record.record, job, built, now=time.time())
+    result = trials.build(job.key, artifacts=artifacts)
+    built = Built(result=result, recipe=trials.BUILD.digest)
+    await database.write(effects.record, job, built, now=time.time())
 
 
-def _put(tx: Transaction, variant: Variant, count: int) -> None:
-    history.put_variant(tx, variant)
+def _put(tx: Transaction, recipe: BootRecipe, count: int) -> None:
     for repeat in range(count):
-        trial = Trial(commit="c", variant=variant.digest, repeat=repeat)
-        record.want(tx, trial, JobKind.JUDGE, "tree:variant", now=time.time())
+        trial = Trial(
+            source=Source(base="c"),
+            build=trials.BUILD.digest,
+            boot=recipe.digest,
+            sample=Sample(repeat=repeat),
+        )
+        want(tx, trial, boot=recipe, now=time.time())
 
 
 def _waiting(tx: Transaction) -> bool:

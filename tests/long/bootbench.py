@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,16 @@ from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.domain.boot.care import BootCare, BootProfile
 from kwatch.domain.boot.phase import Deadlines
+from kwatch.domain.facts import Built
 from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
-from kwatch.domain.trial.trial import Trial
+from kwatch.domain.source.source import Source
+from kwatch.domain.trial.trial import Sample, Trial
 from kwatch.stages import boot
-from kwatch.store import history, record
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
-from tests.integration.stages.jobs import NOW, keep, next_of
+from tests.integration.stages.jobs import keep, next_of, want
 from tests.unit.domain import trials
 
 if TYPE_CHECKING:
@@ -30,20 +31,24 @@ if TYPE_CHECKING:
 
     from kwatch.domain.lab.job import Job
     from kwatch.domain.trial.steps import BootResult
-    from kwatch.domain.trial.variant import Variant
-    from kwatch.store.database import Transaction
     from tests.lab.sshd import SshHost
 
 # That of arm64 is fetched by tests/lab/setup.sh.
 ARM64_FOLDER = Path("/var/tmp/kwatch-arm64")
 BUSYBOX = {"x86_64": Path("/bin/busybox"), "arm64": ARM64_FOLDER / "busybox"}
-PROFILE = BootProfile(recipe=BootRecipe(accelerator=Accelerator.TCG, memory_mib=512), care=BootCare(deadlines=Deadlines(kernel=20.0, init=60.0, tests=60.0, collect=20.0, total=200.0,
-                        tcg_factor=1.0)))  # fmt: skip
+FIRST = Sample()
+PROFILE = BootProfile(
+    recipe=BootRecipe(accelerator=Accelerator.TCG, memory_mib=512),
+    care=BootCare(
+        deadlines=Deadlines(kernel=20.0, init=60.0, tests=60.0, collect=20.0, total=200.0,
+                            tcg_factor=1.0)
+    ),
+)  # fmt: skip
 
 
 def changed(profile: BootProfile, **changes: object) -> BootProfile:
     """The profile with fields of its recipe or its care changed."""
-    names = {field.name for field in fields(BootRecipe)}
+    names = {one.name for one in fields(BootRecipe)}
     recipe = {name: value for name, value in changes.items() if name in names}
     care = {name: value for name, value in changes.items() if name not in names}
     return BootProfile(
@@ -60,6 +65,7 @@ class BootBench:
     pool: Pool
     blobs: Blobs
     scratch: Path
+    cares: dict[str, BootCare] = field(default_factory=dict)
     booted: int = 0
 
     @classmethod
@@ -94,10 +100,23 @@ class BootBench:
 
     async def wish(self, image: Path, vmlinux: Path, profile: BootProfile) -> Job:
         """The job to boot a kernel, all that comes before being done."""
+        await self.built(image, vmlinux, profile)
+        return await next_of(self.database, JobKind.BOOT)
+
+    async def built(
+        self, image: Path, vmlinux: Path, profile: BootProfile, sample: Sample = FIRST
+    ) -> int:
+        """A trial of a source of its own that was built to this kernel; its number."""
         self.booted += 1
-        variant = replace(trials.CONTROL, arch=profile.recipe.arch, profile=profile)
-        trial = Trial(commit=f"c{self.booted}", variant=variant.digest)
-        await self.database.write(_want, trial, variant)
+        build = replace(trials.BUILD, arch=profile.recipe.arch)
+        trial = Trial(
+            source=Source(base=f"c{self.booted}"),
+            build=build.digest,
+            boot=profile.recipe.digest,
+            sample=sample,
+        )
+        self.cares[trial.boot] = profile.care
+        number = await self.database.write(want, trial, build=build, boot=profile.recipe)
         job = await next_of(self.database, JobKind.CHECKOUT)
         await keep(self.database, job, trials.checkout(job.key, f"tree-{self.booted}"))
         job = await next_of(self.database, JobKind.BUILD)
@@ -105,8 +124,9 @@ class BootBench:
             "image": await self.blobs.put(image),
             "vmlinux": await self.blobs.put(vmlinux),
         }
-        await keep(self.database, job, trials.build(job.key, artifacts=artifacts))
-        return await next_of(self.database, JobKind.BOOT)
+        result = trials.build(job.key, artifacts=artifacts)
+        await keep(self.database, job, Built(result=result, recipe=build.digest))
+        return number
 
     async def run(self, job: Job) -> BootResult:
         """Carry out such a job."""
@@ -118,12 +138,8 @@ class BootBench:
             scratch=self.scratch,
             busybox={arch: path.read_bytes() for arch, path in BUSYBOX.items() if path.exists()},
             accelerators=Accelerators(),
+            cares=self.cares,
         )
         assert result is not None
         await keep(self.database, job, result)
         return result
-
-
-def _want(tx: Transaction, trial: Trial, variant: Variant) -> None:
-    history.put_variant(tx, variant)
-    record.want(tx, trial, JobKind.JUDGE, "tree:variant", now=NOW)

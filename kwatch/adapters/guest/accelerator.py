@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 DEADLINE = 20.0  # seconds; TCG takes a third of one
 
-# What probe_x86_64.S and probe_arm64.S beside this file assemble to; a test compares.
+# What kwatch/remote/probe_x86_64.S and probe_arm64.S assemble to; a test compares.
 _BOOT_SECTOR = bytes.fromhex(
     "fa31c08ed88ec08ed0bc007cfcfba06c040403f438066c0475f9fabf001031c0b90018f3abc70600"
     "100320c70600200330c706003083000f0116a07c66b8200000000f22e066b8001000000f22d866b9"

@@ -8,12 +8,13 @@ import contextlib
 import platform
 import shutil
 import time
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.guest import accelerator as accelerator_module
+from kwatch import remote
 from kwatch.adapters.guest.accelerator import TINY_GUESTS, Accelerators, probe_accelerators
 from kwatch.adapters.guest.qemu import QMP, machine, run_spec
 from kwatch.adapters.guest.qmp import Qmp, QmpError
@@ -115,7 +116,7 @@ async def test_a_cpu_that_does_not_exist_is_a_reason(host: Host) -> None:
 async def test_the_tiny_guest_is_what_its_source_says(
     tmp_path: Path, arch: str, target: str, image: bytes
 ) -> None:
-    source = Path(accelerator_module.__file__).with_name(f"probe_{arch}.S")
+    source = resources.files(remote) / f"probe_{arch}.S"
     clang, objcopy = shutil.which("clang-22"), shutil.which("llvm-objcopy-22")
     if clang is None or objcopy is None:
         pytest.skip("clang-22 and llvm-objcopy-22 are not installed")

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The boot stage on this machine: real QEMU and the toy kernel, in sources that differ or not."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.lab.job import JobKind
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.trial import Sample
+from kwatch.store import findings, steps, trials
+from tests.integration.stages.jobs import next_of, queued
+from tests.lab.toykernel import TOY
+from tests.long.bootbench import BUSYBOX, PROFILE, BootBench, changed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+if shutil.which("qemu-system-x86_64") is None or not BUSYBOX["x86_64"].exists():
+    pytest.skip("QEMU or a static busybox is not installed", allow_module_level=True)
+
+SMALL = changed(PROFILE, memory_mib=128)
+# Twice the same, as a loop would have it.
+WARNINGS = (
+    "------------[ cut here ]------------",
+    "WARNING: CPU: 0 PID: 1 at mm/page.c:77 page_alloc+0x1f/0x40",
+    "---[ end trace 0000000000000000 ]---",
+    "------------[ cut here ]------------",
+    "WARNING: CPU: 0 PID: 1 at lib/sort.c:12 sort+0x3/0x90",
+    "---[ end trace 0000000000000000 ]---",
+) * 2
+TITLES = ["WARNING in page_alloc", "WARNING in sort"]
+
+
+@pytest_asyncio.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[BootBench]:
+    bench = await BootBench.open(tmp_path)
+    yield bench
+    await bench.close()
+
+
+def toy(folder: Path, *options: str, says: tuple[str, ...] = ()) -> tuple[Path, Path]:
+    """Image and vmlinux of the toy kernel with these options, that says this before its plants."""
+    source, output = folder / "toy", folder / "out"
+    shutil.copytree(TOY, source)
+    path = source / "init/main.c"
+    lines = "".join(f'\tprintk("{line}");\n' for line in says)
+    path.write_text(path.read_text().replace("\tplant_boot();\n", f"{lines}\tplant_boot();\n", 1))
+    output.mkdir()
+    (output / ".config").write_text("".join(f"CONFIG_{option}=y\n" for option in options))
+    for goals in (("olddefconfig",), ("bzImage", "vmlinux")):
+        subprocess.run(["make", "-s", "-C", source, "LLVM=-22", f"O={output}", *goals], check=True)
+    return output / "arch/x86/boot/bzImage", output / "vmlinux"
+
+
+async def boots(bench: BootBench) -> int:
+    return int(
+        await bench.database.read(
+            lambda tx: tx.execute("SELECT count(*) FROM boot").fetchone()[0]
+        )
+    )
+
+
+async def test_an_image_that_booted_is_not_booted_again_for_another_source(
+    bench: BootBench, tmp_path: Path
+) -> None:
+    """Half of the commits of a search change nothing that is compiled."""
+    image, vmlinux = toy(tmp_path)
+    first = await bench.built(image, vmlinux, SMALL)
+    # Two wait for the same boot: it is one job.
+    second = await bench.built(image, vmlinux, SMALL)
+    (key,) = await queued(bench.database, JobKind.BOOT)
+    result = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert (result.key, result.end, result.finding) == (key, BootEnd.DONE, None)
+    # One that comes later has its result at once.
+    third = await bench.built(image, vmlinux, SMALL)
+    assert await queued(bench.database, JobKind.BOOT) == []
+    found = [await bench.database.read(trials.load, one) for one in (first, second, third)]
+    assert [one.outcome for one in found] == [Outcome.PASS] * 3
+    assert {one.boot_key for one in found} == {key}
+    assert len({one.trial.source.key for one in found}) == 3
+    assert len({one.build_row for one in found}) == 3
+    assert await boots(bench) == 1
+
+
+async def test_another_image_recipe_or_sample_is_another_boot(
+    bench: BootBench, tmp_path: Path
+) -> None:
+    image, vmlinux = toy(tmp_path)
+    await bench.boot(image, vmlinux, SMALL)
+    other = tmp_path / "other"
+    other.write_bytes(image.read_bytes() + b"\0")
+    await bench.built(other, vmlinux, SMALL)
+    await bench.built(image, vmlinux, changed(SMALL, cmdline="quiet"))
+    for sample in (Sample(repeat=1), Sample(rebuild=1), Sample(host="here")):
+        await bench.built(image, vmlinux, SMALL, sample)
+    assert len(await queued(bench.database, JobKind.BOOT)) == 5
+    # How a boot is watched is none of them.
+    await bench.built(image, vmlinux, changed(SMALL, command_timeout=1.0))
+    assert len(await queued(bench.database, JobKind.BOOT)) == 5
+
+
+async def test_what_a_good_boot_warns_of_is_kept(bench: BootBench, tmp_path: Path) -> None:
+    number = await bench.built(*toy(tmp_path, says=WARNINGS), SMALL)
+    result = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert (result.end, result.finding) == (BootEnd.DONE, None)
+    assert [(one.kind, one.title) for one in result.others] == [
+        (FindingKind.WARNING, title) for title in TITLES
+    ]
+    await is_stored(bench, number, cause=None)
+
+
+async def test_what_a_failing_boot_reports_besides_is_kept(
+    bench: BootBench, tmp_path: Path
+) -> None:
+    number = await bench.built(*toy(tmp_path, "TOY_PANIC", says=WARNINGS), SMALL)
+    result = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert result.end == BootEnd.PANIC
+    assert result.finding is not None
+    assert result.finding.kind is FindingKind.PANIC
+    assert [one.title for one in result.others] == TITLES
+    await is_stored(bench, number, cause=result.finding)
+
+
+async def is_stored(bench: BootBench, number: int, *, cause: Finding | None) -> None:
+    """The findings are rows of the boot, and part of what its trial showed."""
+    found = await bench.database.read(trials.load, number)
+    assert found.boot_key is not None
+    stored = await bench.database.read(findings.of_step, JobKind.BOOT, found.boot_key)
+    assert stored[0] == cause
+    assert [one.title for one in stored[1]] == TITLES
+    boot = await bench.database.read(steps.boot, found.boot_key)
+    assert boot is not None
+    assert (boot.finding, boot.others) == stored
+    seen = await bench.database.read(trials.seen, found)
+    assert seen is not None
+    assert (seen.finding, seen.others) == stored
+    assert seen.outcome is (Outcome.FAIL if cause else Outcome.PASS)
+    assert seen.milestone is (Milestone.KERNEL if cause else Milestone.TESTED)
