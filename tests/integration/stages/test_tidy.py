@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kwatch.domain.trial.observation import Outcome, Trial
 
 from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
@@ -24,28 +23,43 @@ from kwatch.adapters.kernel import kbuild
 from kwatch.domain.facts import ListMail
 from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.lab.job import WHOLE, Job, JobKind
-from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.message import MailKind
 from kwatch.domain.source.posting import PostingMail
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
-from kwatch.domain.verdict.investigation import Goal
-from kwatch.domain.verdict.regression import Regression, RegressionState, TagResult
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.verdict.investigation import Goal, Phase
+from kwatch.domain.verdict.judge import Opened
+from kwatch.domain.verdict.lane import Lane
+from kwatch.domain.verdict.problem import Facet
 from kwatch.stages import tidy as stage
-from kwatch.store import history, inbox, problems, queue, tidy, versions
+from kwatch.store import (
+    inbox,
+    investigations,
+    lanes,
+    queue,
+    recipes,
+    regressions,
+    revisions,
+    series,
+    steps,
+    tidy,
+    trials,
+)
 from kwatch.store.database import Database
-from tests.unit.domain import trials
-from tests.unit.domain.trials import VARIANT
+from tests.unit.domain import trials as samples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.database import Transaction
 
 DAY = 86400.0
 NOW = time.time()
 JOB = Job(id=1, kind=JobKind.TIDY, key=WHOLE, attempt=1, failures=0)
 TREE = "next"
+LANE = Lane(tree=TREE, variant=samples.VARIANT.name)
 
 
 class Lab:
@@ -54,6 +68,9 @@ class Lab:
     def __init__(self, git: Git, database: Database, source: Path, pool: Pool) -> None:
         self.git, self.database, self.source, self.pool = git, database, source, pool
         self.commits = 0
+        self.revisions: dict[str, int] = {}
+        self.trials: dict[str, int] = {}
+        self.keys: dict[str, str] = {}
 
     def commit(self, parent: str | None, text: str) -> str:
         """A commit in the source, with one file."""
@@ -76,54 +93,70 @@ class Lab:
         await self.git.fetch(str(self.source), [f"+refs/tags/{name}:refs/kwatch/{TREE}/{name}"])
         await self.git.pin(f"refs/kwatch/keep/{commit}", commit)
         revision = Revision(tree=TREE, tag=name, commit=commit, seen_at=NOW - days * DAY)
-        await self.database.write(history.add_revision, revision)
+        self.revisions[commit] = await self.database.write(revisions.add, revision)
 
-    async def observed(self, commit: str, outcome: Outcome, *, days: float, key: str) -> None:
+    async def tried(self, commit: str, outcome: Outcome, *, days: float, name: str) -> None:
         """A trial of ``commit`` that ended so, whose checkout has a commit of its own."""
+        trial = samples.trial(commit)
+        self.keys[name] = key = trial.source.key
         result = self.commit(commit, f"series on {commit}")
         self._git("tag", "-f", "result", result)
         await self.git.fetch(str(self.source), [f"+refs/tags/result:refs/kwatch/checkout/{key}"])
 
-        def put(tx: Transaction) -> None:
-            number = history.observe(
-                tx, Trial(commit=commit, variant=VARIANT.digest), now=NOW - days * DAY
-            )
-            tx.execute(
-                "UPDATE observation SET outcome = ?, checkout_key = ?, boot_key = ? WHERE id = ?",
-                (outcome, key, f"boot-{key}", number),
-            )
-            history.put_artifacts(
-                tx, JobKind.BOOT, f"boot-{key}",
-                {"console": f"console-{key}", "image": f"image-{key}"},
-            )  # fmt: skip
-
-        await self.database.write(put)
-
-    async def regressed(self, good: str, bad: str, *, days: float) -> int:
-        """An open regression between two tags, that is investigated."""
-
         def put(tx: Transaction) -> int:
-            first = TagResult(tag="g", commit=good, outcome=Outcome.PASS, milestone=Milestone(0))
-            last = TagResult(tag="b", commit=bad, outcome=Outcome.FAIL, milestone=Milestone(0))
-            number = problems.open_regression(
-                tx,
-                Regression(
-                    id=0, tree=TREE, variant=VARIANT.digest, variant_name=VARIANT.name,
-                    finding=trials.HANG, milestone=Milestone(0), good=first, bad=last,
-                    state=RegressionState.SUSPECTED, opened_at=0.0,
-                ),
-                now=NOW - days * DAY,
-            )  # fmt: skip
-            opened = problems.open_investigation(
-                tx, number, Goal.CAUSE, fixed=None, now=NOW - days * DAY
-            )
+            number = trials.put(tx, trial, now=NOW - days * DAY)
+            if commit in self.revisions:
+                lanes.plan(tx, lanes.number(tx, LANE), self.revisions[commit], number)
             tx.execute(
-                "UPDATE investigation SET ended_at = ? WHERE id = ?",
-                (NOW - (days - 2) * DAY, opened),
+                "UPDATE trial SET outcome = ?, checkout_key = ?, boot_key = ? WHERE id = ?",
+                (outcome, key, f"boot-{name}", number),
             )
+            steps.put_artifacts(
+                tx, JobKind.BOOT, f"boot-{name}",
+                {"console": f"console-{name}", "image": f"image-{name}"},
+            )  # fmt: skip
             return number
 
+        self.trials[name] = await self.database.write(put)
+
+    async def regressed(self, good: str, bad: str, *, days: float) -> int:
+        """An open regression between two trials of tags; its investigation has ended."""
+
+        def put(tx: Transaction) -> int:
+            first, last = (self._run(tx, name) for name in (good, bad))
+            opened = Opened(facet=Facet.FAILURE, finding=samples.HANG, good=first, bad=last)
+            lane, then = lanes.number(tx, LANE), NOW - days * DAY
+            number = regressions.open_regression(tx, lane, opened, now=then)
+            investigation = investigations.open_investigation(
+                tx, number, Goal.CAUSE, fixed=None, now=then
+            )
+            assert investigation is not None
+            tx.execute(
+                "UPDATE investigation SET ended_at = ? WHERE id = ?",
+                (NOW - (days - 2) * DAY, investigation),
+            )
+            return investigation
+
         return await self.database.write(put)
+
+    def _run(self, tx: Transaction, name: str) -> TagRun:
+        number = self.trials[name]
+        return lanes.run(tx, self.revisions[trials.load(tx, number).trial.commit], number)
+
+    async def sighted(self, name: str) -> None:
+        """The regression shows in this tag too."""
+
+        def sight(tx: Transaction) -> None:
+            lane = lanes.number(tx, LANE)
+            regressions.sight(tx, 1, lane, self._run(tx, name), now=NOW)
+
+        await self.database.write(sight)
+
+    async def asked(self, investigation: int, name: str) -> None:
+        """The investigation asked for this trial."""
+        await self.database.write(
+            investigations.note_step, investigation, self.trials[name], Phase.BISECT, now=NOW
+        )
 
     async def tidy(self) -> None:
         (self.git.directory / stage.STAMP).unlink(missing_ok=True)
@@ -138,7 +171,7 @@ class Lab:
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     database = await Database.open(tmp_path / "history.sqlite")
-    await database.write(history.put_variant, VARIANT)
+    await database.write(recipes.put, samples.BUILD, samples.BOOT)
     source = tmp_path / "source"
     subprocess.run(["git", "init", "-q", str(source)], check=True)
     git = Git(tmp_path / "linux.git")
@@ -164,10 +197,12 @@ async def history_of_a_year(lab: Lab) -> dict[str, str]:
         await lab.tag(f"next-{days}", tip, days=days)
         is_good = days in {360, 270, 90, 50}
         outcome = Outcome.PASS if is_good else Outcome.FAIL
-        await lab.observed(tip, outcome, days=days, key=f"n{days}")
-    await lab.regressed(found["n270"], found["n240"], days=240)
-    await lab.observed(found["m240"], Outcome.PASS, days=239, key="m240")
-    await lab.observed(found["m300"], Outcome.PASS, days=299, key="m300")
+        await lab.tried(tip, outcome, days=days, name=f"n{days}")
+    investigation = await lab.regressed("n270", "n240", days=240)
+    await lab.tried(found["m240"], Outcome.PASS, days=239, name="m240")
+    await lab.asked(investigation, "m240")
+    # Nobody who is still interested asked for this one.
+    await lab.tried(found["m300"], Outcome.PASS, days=239, name="m300")
     return found
 
 
@@ -178,8 +213,7 @@ async def test_only_refs_that_something_needs_are_kept(lab: Lab) -> None:
     assert await lab.refs() == {
         *(f"{TREE}/next-{days}" for days in kept),
         *(f"keep/{found[f'n{days}']}" for days in kept),
-        *(f"checkout/n{days}" for days in kept),
-        "checkout/m240",
+        *(f"checkout/{lab.keys[name]}" for name in ("n270", "n240", "n50", "n1", "m240")),
     }
     # Suspects of the open regression can be listed and checked out.
     assert set(await lab.git.suspects(found["n240"], [found["n270"]])) == {
@@ -262,11 +296,11 @@ async def test_rows_of_the_past_are_deleted_and_no_others(lab: Lab) -> None:
             )  # fmt: skip
         for name, days in (("old", 91), ("root", 91), ("new", 89)):
             inbox.keep(tx, "list", [list_mail(name, at=NOW - days * DAY)])
-        series = Series(
+        held = Series(
             name="s", digest="d", title="t", origin="root", patches=1, accepted_by=None,
             posted_at=0.0,
         )  # fmt: skip
-        versions.put(tx, series, b"")
+        series.put(tx, held, b"")
 
     await lab.database.write(put)
     await lab.tidy()
@@ -300,6 +334,9 @@ async def test_evidence_of_an_open_regression_is_protected(lab: Lab) -> None:
     await history_of_a_year(lab)
     protected = await lab.database.read(tidy.protected)
     assert protected == {"console-n270", "console-n240", "console-m240"}
+    # So is that of every tag in which it was seen.
+    await lab.sighted("n300")
+    assert await lab.database.read(tidy.protected) == protected | {"console-n300"}
     await lab.database.write(lambda tx: tx.execute("UPDATE regression SET state = 'fixed'"))
     assert await lab.database.read(tidy.protected) == frozenset()
 
@@ -371,6 +408,6 @@ async def test_a_kill_at_any_instant_loses_nothing(lab: Lab) -> None:
         await lab.git.run("fsck", "--full", "--strict")
         for name in ("n270", "n240", "m240", "n50", "n1"):
             assert await lab.git.resolve(f"{found[name]}^{{tree}}"), name
-            assert await lab.git.resolve(f"refs/kwatch/checkout/{name}"), name
+            assert await lab.git.resolve(f"refs/kwatch/checkout/{lab.keys[name]}"), name
     await lab.tidy()
     assert len(await lab.refs()) == 13
