@@ -11,6 +11,7 @@ import pytest
 
 from kwatch.adapters.git import Git
 from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.lab.command import CommandState, RejectMail, ReleaseMail
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.mail.story import (
     Correspondence,
@@ -21,27 +22,43 @@ from kwatch.domain.mail.story import (
     ReportKind,
 )
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.source.revision import Tree
+from kwatch.domain.source.revision import Revision, Tree
 from kwatch.domain.trial.route import Outcome
-from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.investigation import Answer, Goal, Verdict
-from kwatch.domain.verdict.regression import Regression, RegressionEvent, RegressionState, TagResult
+from kwatch.domain.verdict.investigation import Answer, Goal, Phase, Verdict
+from kwatch.domain.verdict.judge import Opened
+from kwatch.domain.verdict.lane import Lane
+from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.regression import RegressionEvent
 from kwatch.errors import InfraError
 from kwatch.stages import report, send
-from kwatch.store import commands, history, mail, problems, queue, versions
+from kwatch.store import (
+    commands,
+    findings,
+    investigations,
+    lanes,
+    mail,
+    queue,
+    recipes,
+    regressions,
+    revisions,
+    series,
+    trials,
+)
 from kwatch.store.blobs import Blobs
-from kwatch.store.codec import encode
 from kwatch.views import overview
 from tests.integration.stages.jobs import NOW, claimed, keep, queued
-from tests.integration.web_history import X86_64
 from tests.lab.toy.history import git, three_tags
+from tests.unit.domain import trials as samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from kwatch.domain.facts import Written
+    from kwatch.domain.lab.command import Order
+    from kwatch.domain.trial.trial import Trial
+    from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.database import Database, Transaction
 
 pytestmark = pytest.mark.asyncio
@@ -80,30 +97,28 @@ class Case:
         await clone.fetch(str(source), ["+refs/tags/*:refs/kwatch/next/*"])
         tree = Tree(name="next", url=str(source), tags=("next-*",), variants=("x86_64",))
 
+        def tested(tx: Transaction, tag: str, finding: Finding | None) -> TagRun:
+            revision = Revision(tree="next", tag=tag, commit=ids[tag], seen_at=NOW)
+            trial = _settle(tx, samples.trial(ids[tag]), finding)
+            return lanes.run(tx, revisions.add(tx, revision), trial)
+
         def opened(tx: Transaction) -> int:
-            history.put_variant(tx, X86_64)
-            assert X86_64.series
-            versions.put(tx, X86_64.series, b"From x Mon Sep 17 00:00:00 2001\n")
-            good, bad = (
-                TagResult(tag=tag, commit=ids[tag], outcome=outcome, milestone=milestone,
-                          finding=HANG if outcome is Outcome.FAIL else None)
-                for tag, outcome, milestone in (
-                    ("next-20261116", Outcome.PASS, Milestone.COLLECTED),
-                    ("next-20261117", Outcome.FAIL, Milestone.KERNEL),
-                )
-            )  # fmt: skip
-            regression = Regression(
-                id=0, tree="next", variant=X86_64.digest, variant_name=X86_64.name, finding=HANG,
-                milestone=Milestone.KERNEL, good=good, bad=bad, state=RegressionState.SUSPECTED,
-                opened_at=NOW,
-            )  # fmt: skip
-            return problems.open_regression(tx, regression, now=NOW)
+            recipes.put(tx, samples.BUILD, samples.BOOT)
+            series.put(tx, samples.SERIES, samples.MBOX)
+            lane = lanes.number(tx, Lane(tree="next", variant=samples.VARIANT.name))
+            found = Opened(
+                facet=Facet.FAILURE,
+                finding=HANG,
+                good=tested(tx, "next-20261116", None),
+                bad=tested(tx, "next-20261117", HANG),
+            )
+            return regressions.open_regression(tx, lane, found, now=NOW)
 
         return cls(database, clone, tree, ids, await database.write(opened))
 
     async def happens(self, event: RegressionEvent, **detail: object) -> None:
         """Let something happen to the regression."""
-        assert await self.database.write(problems.advance, self.number, event, detail, now=NOW)
+        assert await self.database.write(regressions.advance, self.number, event, detail, now=NOW)
 
     async def write(self) -> Written:
         """Run the stage, and keep what it wrote."""
@@ -117,39 +132,40 @@ class Case:
         await keep(self.database, job, written)
         return written
 
-    async def seen(
+    async def investigated(self) -> int:
+        """An investigation of it begins; its number."""
+        number = await self.database.write(
+            investigations.open_investigation, self.number, Goal.CAUSE, fixed=None, now=NOW
+        )
+        assert number is not None
+        return number
+
+    async def tried(
         self,
         commit: str,
-        outcome: Outcome,
         finding: Finding | None,
         *,
-        rebuild: int = 0,
-        repeat: int = 0,
+        asked: tuple[int, Phase] | None = None,
+        **sample: int,
     ) -> None:
-        """Settle the test of a commit."""
+        """A trial of a commit is settled; ``asked``: by an investigation, in a phase of it."""
 
         def settle(tx: Transaction) -> None:
-            tried = Trial(commit=commit, variant=X86_64.digest, rebuild=rebuild, repeat=repeat)
-            number = history.observe(tx, tried, now=NOW)
-            tx.execute(
-                "UPDATE observation SET outcome = ?, milestone = ?, finding = ? WHERE id = ?",
-                (outcome, Milestone.KERNEL if finding else Milestone.COLLECTED,
-                 encode(finding) if finding else None, number),
-            )  # fmt: skip
+            number = _settle(tx, samples.trial(commit, **sample), finding)
+            if asked is not None:
+                investigations.note_step(tx, asked[0], number, asked[1], now=NOW)
 
         await self.database.write(settle)
 
-    async def answered(self, *commits: str) -> int:
-        """An investigation that ended with these commits; its number."""
+    async def answered(self, number: int, *commits: str) -> None:
+        """The investigation ends with these commits."""
+        found = Answer(verdict=Verdict.FOUND, blame=Blame.TREE, commits=commits)
+        await self.database.write(investigations.close, number, found, now=NOW)
 
-        def answer(tx: Transaction) -> int:
-            number = problems.open_investigation(tx, self.number, Goal.CAUSE, fixed=None, now=NOW)
-            assert number is not None
-            found = Answer(verdict=Verdict.FOUND, blame=Blame.TREE, commits=commits)
-            problems.close_investigation(tx, number, found, now=NOW)
-            return number
-
-        return await self.database.write(answer)
+    async def order(self, order: Order) -> bool:
+        """The operator gives an order; whether it is carried out."""
+        state, _ = await self.database.write(commands.execute, order, now=NOW)
+        return state is CommandState.DONE
 
     async def outbox(self) -> list[tuple[int, MailState, ReportKind]]:
         """Number, state and kind of each mail."""
@@ -163,11 +179,24 @@ class Case:
         return raw.decode()
 
 
+def _settle(tx: Transaction, trial: Trial, finding: Finding | None) -> int:
+    """Settle a trial as one that failed with ``finding``, or passed; its number."""
+    number = trials.put(tx, trial, now=NOW)
+    findings.put(tx, findings.TRIAL, str(number), finding)
+    tx.execute(
+        "UPDATE trial SET outcome = ?, milestone = ?, finding = ? WHERE id = ?",
+        (Outcome.FAIL if finding else Outcome.PASS,
+         Milestone.KERNEL if finding else Milestone.COLLECTED,
+         findings.number_of(tx, findings.TRIAL, str(number)), number),
+    )  # fmt: skip
+    return number
+
+
 async def test_who_was_told_is_told_that_it_was_wrong(database: Database, tmp_path: Path) -> None:
     case = await Case.create(database, tmp_path)
-    await case.happens(RegressionEvent.CONFIRM, blame=Blame.TREE)
+    await case.happens(RegressionEvent.CONFIRMED, blame=Blame.TREE)
     (new,) = (await case.write()).letters
-    await case.happens(RegressionEvent.RETRACT)
+    await case.happens(RegressionEvent.RETRACTED)
     (withdrawn,) = (await case.write()).letters
     assert (new.kind, withdrawn.kind) == (ReportKind.NEW, ReportKind.RETRACTED)
     assert withdrawn.subject == f"Re: {new.subject}"
@@ -180,8 +209,8 @@ async def test_what_nobody_was_told_of_is_dropped_in_silence(
     database: Database, tmp_path: Path
 ) -> None:
     case = await Case.create(database, tmp_path)
-    await case.happens(RegressionEvent.CONFIRM, blame=Blame.TREE)
-    await case.happens(RegressionEvent.RETRACT)
+    await case.happens(RegressionEvent.CONFIRMED, blame=Blame.TREE)
+    await case.happens(RegressionEvent.RETRACTED)
     written = await case.write()
     assert written.letters == ()
     assert len(written.silent_events) >= 2
@@ -220,7 +249,7 @@ async def held(database: Database, folder: Path) -> Case:
     """Two mails of a thread, NEW and INCONCLUSIVE, both held."""
     case = await Case.create(database, folder)
     case.lab = replace(LAB, release=Release.MODERATE, archive="https://lore.example.org/all/")
-    await case.happens(RegressionEvent.CONFIRM, blame=Blame.TREE)
+    await case.happens(RegressionEvent.CONFIRMED, blame=Blame.TREE)
     await case.write()
     await case.happens(RegressionEvent.INCONCLUSIVE)
     await case.write()
@@ -232,9 +261,9 @@ async def held(database: Database, folder: Path) -> Case:
 
 async def test_held_mails_go_out_in_their_order(database: Database, tmp_path: Path) -> None:
     case = await held(database, tmp_path)
-    assert not await database.write(commands.release_mail, 2, now=NOW)
-    assert await database.write(commands.release_mail, 1, now=NOW)
-    assert await database.write(commands.release_mail, 2, now=NOW)
+    assert not await case.order(ReleaseMail(number=2))
+    assert await case.order(ReleaseMail(number=1))
+    assert await case.order(ReleaseMail(number=2))
     with pytest.raises(InfraError, match="mail 2 waits for mail 1"):
         await sent(case, 2)
     await database.write(queue.recover, now=NOW)
@@ -255,7 +284,7 @@ async def test_a_released_mail_stays_behind_a_held_one(database: Database, tmp_p
     await database.write(ready)
     assert await sent(case, 2) is None
     assert await queued(database, JobKind.SEND) == []
-    assert await database.write(commands.release_mail, 1, now=NOW)
+    assert await case.order(ReleaseMail(number=1))
     assert await queued(database, JobKind.SEND) == ["1", "2"]
 
 
@@ -264,9 +293,9 @@ async def test_after_a_rejected_mail_the_next_one_begins_the_thread(
 ) -> None:
     case = await held(database, tmp_path)
     rejected = (await database.read(overview.mails, limit=9))[1].message_id
-    assert await database.write(commands.reject_mail, 1, now=NOW)
-    assert not await database.write(commands.reject_mail, 1, now=NOW)
-    assert not await database.write(commands.release_mail, 1, now=NOW)
+    assert await case.order(RejectMail(number=1))
+    assert not await case.order(RejectMail(number=1))
+    assert not await case.order(ReleaseMail(number=1))
     assert await queued(database, JobKind.REPORT) == [str(case.number)]
     await case.write()
     assert await case.outbox() == [
@@ -276,7 +305,7 @@ async def test_after_a_rejected_mail_the_next_one_begins_the_thread(
     assert rejected not in text
     assert "In-Reply-To" not in text
     assert "Subject: [kwatch] " in text
-    assert await database.write(commands.release_mail, 2, now=NOW)
+    assert await case.order(ReleaseMail(number=2))
     assert await sent(case, 2) is not None
 
 
@@ -284,12 +313,12 @@ async def test_after_a_rejected_mail_the_next_one_answers_the_last_that_went_out
     database: Database, tmp_path: Path
 ) -> None:
     case = await held(database, tmp_path)
-    assert await database.write(commands.release_mail, 1, now=NOW)
+    assert await case.order(ReleaseMail(number=1))
     first = await sent(case, 1)
     assert first is not None
-    await case.happens(RegressionEvent.FIX)
+    await case.happens(RegressionEvent.FIXED)
     await case.write()
-    assert await database.write(commands.reject_mail, 2, now=NOW)
+    assert await case.order(RejectMail(number=2))
     await case.write()
     root = (await database.read(overview.mails, limit=9))[-1].message_id
     text = await case.text(3)
@@ -300,10 +329,10 @@ async def test_nothing_ends_a_thread_that_nobody_has_seen(
     database: Database, tmp_path: Path
 ) -> None:
     case = await held(database, tmp_path)
-    await case.happens(RegressionEvent.FIX)
+    await case.happens(RegressionEvent.FIXED)
     await case.write()
     for number in (1, 2):
-        assert await database.write(commands.reject_mail, number, now=NOW)
+        assert await case.order(RejectMail(number=number))
         await case.write()
     assert [state for _, state, _ in await case.outbox()] == [MailState.REJECTED] * 2
 
@@ -312,7 +341,7 @@ async def test_a_first_mail_that_no_server_takes_is_not_answered(
     database: Database, tmp_path: Path
 ) -> None:
     case = await held(database, tmp_path)
-    assert await database.write(commands.release_mail, 1, now=NOW)
+    assert await case.order(ReleaseMail(number=1))
     await database.write(mail.abandon, 1, now=NOW)
     await case.write()
     assert [state for _, state, _ in await case.outbox()] == [MailState.FAILED, MailState.HELD]
@@ -322,7 +351,7 @@ async def test_a_first_mail_that_no_server_takes_is_not_answered(
 async def test_a_tree_that_left_the_configuration(database: Database, tmp_path: Path) -> None:
     case = await Case.create(database, tmp_path)
     case.trees = {}
-    await case.happens(RegressionEvent.CONFIRM, blame=Blame.TREE)
+    await case.happens(RegressionEvent.CONFIRMED, blame=Blame.TREE)
     (letter,) = (await case.write()).letters
     assert letter.recipients == ("operator@example.org",)
     assert "next has been removed from our configuration" in letter.message.decode()
@@ -339,17 +368,16 @@ async def test_the_mail_shows_marks_of_its_own_regression(
     after = [one for one in listed if git_has(tmp_path / "source", culprit, one)]
     aside = [one for one in listed if one not in after and one != culprit]
     other = Finding(kind=FindingKind.PANIC, title="Kernel panic: another one")
-    await case.seen(bad, Outcome.FAIL, HANG)
-    await case.seen(bad, Outcome.FAIL, other, repeat=1)
-    await case.seen(good, Outcome.PASS, None)
-    await case.seen(after[-1], Outcome.FAIL, other)
-    await case.seen(culprit, Outcome.FAIL, HANG)
-    # Out of question by now: only another regression can have asked for it.
-    await case.seen(aside[0], Outcome.FAIL, other)
-    await case.seen(culprit, Outcome.FAIL, HANG, rebuild=1)
-    number = await case.answered(culprit)
-    await case.happens(RegressionEvent.CONFIRM, blame=Blame.TREE)
-    await case.happens(RegressionEvent.BISECT, investigation=number)
+    number = await case.investigated()
+    await case.tried(bad, other, asked=(number, Phase.CONFIRM), repeat=1)
+    await case.tried(after[-1], other, asked=(number, Phase.BISECT))
+    await case.tried(culprit, HANG, asked=(number, Phase.BISECT))
+    # Another regression asked for this one.
+    await case.tried(aside[0], other)
+    await case.tried(culprit, HANG, asked=(number, Phase.VERIFY), rebuild=1)
+    await case.answered(number, culprit)
+    await case.happens(RegressionEvent.CONFIRMED, blame=Blame.TREE)
+    await case.happens(RegressionEvent.BISECTED, investigation=number)
     text = (await case.write()).letters[1].message.decode()
     assert f"      1/2  {bad[:12]}  first bad tag\n" in text
     assert "also: Kernel panic: another one\n" in text
