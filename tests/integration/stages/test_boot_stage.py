@@ -64,9 +64,7 @@ def toy(folder: Path, *options: str, says: tuple[str, ...] = ()) -> tuple[Path, 
 
 async def boots(bench: BootBench) -> int:
     return int(
-        await bench.database.read(
-            lambda tx: tx.execute("SELECT count(*) FROM boot").fetchone()[0]
-        )
+        await bench.database.read(lambda tx: tx.execute("SELECT count(*) FROM boot").fetchone()[0])
     )
 
 

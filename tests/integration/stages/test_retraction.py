@@ -146,12 +146,13 @@ class Case:
         finding: Finding | None,
         *,
         asked: tuple[int, Phase] | None = None,
-        **sample: int,
+        rebuild: int = 0,
+        repeat: int = 0,
     ) -> None:
         """A trial of a commit is settled; ``asked``: by an investigation, in a phase of it."""
 
         def settle(tx: Transaction) -> None:
-            number = _settle(tx, samples.trial(commit, **sample), finding)
+            number = _settle(tx, samples.trial(commit, rebuild=rebuild, repeat=repeat), finding)
             if asked is not None:
                 investigations.note_step(tx, asked[0], number, asked[1], now=NOW)
 

@@ -22,154 +22,30 @@ from kwatch.adapters.host.pool import Pool
 from kwatch.adapters.kernel import kbuild
 from kwatch.domain.facts import ListMail
 from kwatch.domain.lab.host import HostSpec, Slot
-from kwatch.domain.lab.job import WHOLE, Job, JobKind
+from kwatch.domain.lab.job import JobKind
 from kwatch.domain.source.message import MailKind
 from kwatch.domain.source.posting import PostingMail
-from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
-from kwatch.domain.trial.route import Outcome
-from kwatch.domain.verdict.investigation import Goal, Phase
-from kwatch.domain.verdict.judge import Opened
-from kwatch.domain.verdict.lane import Lane
-from kwatch.domain.verdict.problem import Facet
 from kwatch.stages import tidy as stage
 from kwatch.store import (
     inbox,
-    investigations,
-    lanes,
     queue,
     recipes,
-    regressions,
-    revisions,
     series,
-    steps,
     tidy,
-    trials,
 )
 from kwatch.store.database import Database
+from tests.integration.stages.tidy_lab import DAY, JOB, NOW, TREE, TidyLab, history_of_a_year
 from tests.unit.domain import trials as samples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.database import Transaction
-
-DAY = 86400.0
-NOW = time.time()
-JOB = Job(id=1, kind=JobKind.TIDY, key=WHOLE, attempt=1, failures=0)
-TREE = "next"
-LANE = Lane(tree=TREE, variant=samples.VARIANT.name)
-
-
-class Lab:
-    """A repository with tags of a tree that is rebuilt, each on a commit of its own."""
-
-    def __init__(self, git: Git, database: Database, source: Path, pool: Pool) -> None:
-        self.git, self.database, self.source, self.pool = git, database, source, pool
-        self.commits = 0
-        self.revisions: dict[str, int] = {}
-        self.trials: dict[str, int] = {}
-        self.keys: dict[str, str] = {}
-
-    def commit(self, parent: str | None, text: str) -> str:
-        """A commit in the source, with one file."""
-        self.commits += 1
-        blob = self._git("hash-object", "-w", "--stdin", stdin=text)
-        tree = self._git("mktree", stdin=f"100644 blob {blob}\tfile\n")
-        return self._git("commit-tree", tree, "-m", text, *(["-p", parent] if parent else []))
-
-    def _git(self, *args: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            ["git", "-c", "user.name=n", "-c", "user.email=e", *args], cwd=self.source,
-            input=stdin, capture_output=True, text=True, check=True,
-            env={**os.environ, "GIT_COMMITTER_DATE": f"{int(NOW) - 1000 + self.commits} +0000"},
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    async def tag(self, name: str, commit: str, *, days: float) -> None:
-        """The lab has seen a tag so many days ago."""
-        self._git("tag", name, commit)
-        await self.git.fetch(str(self.source), [f"+refs/tags/{name}:refs/kwatch/{TREE}/{name}"])
-        await self.git.pin(f"refs/kwatch/keep/{commit}", commit)
-        revision = Revision(tree=TREE, tag=name, commit=commit, seen_at=NOW - days * DAY)
-        self.revisions[commit] = await self.database.write(revisions.add, revision)
-
-    async def tried(self, commit: str, outcome: Outcome, *, days: float, name: str) -> None:
-        """A trial of ``commit`` that ended so, whose checkout has a commit of its own."""
-        trial = samples.trial(commit)
-        self.keys[name] = key = trial.source.key
-        result = self.commit(commit, f"series on {commit}")
-        self._git("tag", "-f", "result", result)
-        await self.git.fetch(str(self.source), [f"+refs/tags/result:refs/kwatch/checkout/{key}"])
-
-        def put(tx: Transaction) -> int:
-            number = trials.put(tx, trial, now=NOW - days * DAY)
-            if commit in self.revisions:
-                lanes.plan(tx, lanes.number(tx, LANE), self.revisions[commit], number)
-            tx.execute(
-                "UPDATE trial SET outcome = ?, checkout_key = ?, boot_key = ? WHERE id = ?",
-                (outcome, key, f"boot-{name}", number),
-            )
-            steps.put_artifacts(
-                tx, JobKind.BOOT, f"boot-{name}",
-                {"console": f"console-{name}", "image": f"image-{name}"},
-            )  # fmt: skip
-            return number
-
-        self.trials[name] = await self.database.write(put)
-
-    async def regressed(self, good: str, bad: str, *, days: float) -> int:
-        """An open regression between two trials of tags; its investigation has ended."""
-
-        def put(tx: Transaction) -> int:
-            first, last = (self._run(tx, name) for name in (good, bad))
-            opened = Opened(facet=Facet.FAILURE, finding=samples.HANG, good=first, bad=last)
-            lane, then = lanes.number(tx, LANE), NOW - days * DAY
-            number = regressions.open_regression(tx, lane, opened, now=then)
-            investigation = investigations.open_investigation(
-                tx, number, Goal.CAUSE, fixed=None, now=then
-            )
-            assert investigation is not None
-            tx.execute(
-                "UPDATE investigation SET ended_at = ? WHERE id = ?",
-                (NOW - (days - 2) * DAY, investigation),
-            )
-            return investigation
-
-        return await self.database.write(put)
-
-    def _run(self, tx: Transaction, name: str) -> TagRun:
-        number = self.trials[name]
-        return lanes.run(tx, self.revisions[trials.load(tx, number).trial.commit], number)
-
-    async def sighted(self, name: str) -> None:
-        """The regression shows in this tag too."""
-
-        def sight(tx: Transaction) -> None:
-            lane = lanes.number(tx, LANE)
-            regressions.sight(tx, 1, lane, self._run(tx, name), now=NOW)
-
-        await self.database.write(sight)
-
-    async def asked(self, investigation: int, name: str) -> None:
-        """The investigation asked for this trial."""
-        await self.database.write(
-            investigations.note_step, investigation, self.trials[name], Phase.BISECT, now=NOW
-        )
-
-    async def tidy(self) -> None:
-        (self.git.directory / stage.STAMP).unlink(missing_ok=True)
-        await stage.run(
-            JOB, git=self.git, pool=self.pool, database=self.database, clock=lambda: NOW
-        )
-
-    async def refs(self) -> set[str]:
-        return {ref.removeprefix("refs/kwatch/") for ref in await self.git.refs("refs/kwatch/")}
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+async def lab(tmp_path: Path) -> AsyncIterator[TidyLab]:
     database = await Database.open(tmp_path / "history.sqlite")
     await database.write(recipes.put, samples.BUILD, samples.BOOT)
     source = tmp_path / "source"
@@ -181,32 +57,12 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     )
     pool = Pool([Host(host)], clock=time.time)
     await pool.admit("here")
-    yield Lab(git, database, source, pool)
+    yield TidyLab(git, database, source, pool)
     await pool.close()
     await database.close()
 
 
-async def history_of_a_year(lab: Lab) -> dict[str, str]:
-    """Tags of a year, one a month, each rebuilt from the root, with a commit in between."""
-    root = lab.commit(None, "root")
-    found = {}
-    for days in (360, 330, 300, 270, 240, 90, 50, 1):
-        middle = lab.commit(root, f"middle {days}")
-        found[f"m{days}"] = middle
-        found[f"n{days}"] = tip = lab.commit(middle, f"tip {days}")
-        await lab.tag(f"next-{days}", tip, days=days)
-        is_good = days in {360, 270, 90, 50}
-        outcome = Outcome.PASS if is_good else Outcome.FAIL
-        await lab.tried(tip, outcome, days=days, name=f"n{days}")
-    investigation = await lab.regressed("n270", "n240", days=240)
-    await lab.tried(found["m240"], Outcome.PASS, days=239, name="m240")
-    await lab.asked(investigation, "m240")
-    # Nobody who is still interested asked for this one.
-    await lab.tried(found["m300"], Outcome.PASS, days=239, name="m300")
-    return found
-
-
-async def test_only_refs_that_something_needs_are_kept(lab: Lab) -> None:
+async def test_only_refs_that_something_needs_are_kept(lab: TidyLab) -> None:
     found = await history_of_a_year(lab)
     await lab.tidy()
     kept = {270, 240, 50, 1}  # an open regression, and the last 60 days with the newest good one
@@ -225,7 +81,7 @@ async def test_only_refs_that_something_needs_are_kept(lab: Lab) -> None:
     assert await lab.refs() == before
 
 
-async def test_what_is_under_way_is_kept(lab: Lab) -> None:
+async def test_what_is_under_way_is_kept(lab: TidyLab) -> None:
     commit = lab.commit(None, "fetched, and not recorded yet")
     lab._git("tag", "next-0", commit)
     await lab.git.fetch(str(lab.source), [f"+refs/tags/next-0:refs/kwatch/{TREE}/next-0"])
@@ -242,7 +98,7 @@ async def test_what_is_under_way_is_kept(lab: Lab) -> None:
     assert await lab.refs() == {"seed/next/heads/master"}
 
 
-async def test_the_commit_graph_serves_bisections(lab: Lab) -> None:
+async def test_the_commit_graph_serves_bisections(lab: TidyLab) -> None:
     commits = [lab.commit(None, "0")]
     for number in range(1, 40):
         commits.append(lab.commit(commits[-1], str(number)))
@@ -263,7 +119,7 @@ async def test_the_commit_graph_serves_bisections(lab: Lab) -> None:
     assert len(await lab.git.suspects(commits[-1], [commits[0]])) == 40
 
 
-async def test_a_locked_commit_graph_stops_neither_fetches_nor_the_tidy(lab: Lab) -> None:
+async def test_a_locked_commit_graph_stops_neither_fetches_nor_the_tidy(lab: TidyLab) -> None:
     lock = lab.git.directory / "objects/info/commit-graphs/commit-graph-chain.lock"
     lock.parent.mkdir(parents=True)
     lock.touch()
@@ -274,7 +130,7 @@ async def test_a_locked_commit_graph_stops_neither_fetches_nor_the_tidy(lab: Lab
     assert await lab.git.resolve(f"refs/kwatch/{TREE}/next-1") == commit
 
 
-async def test_all_loose_refs_and_small_packs_become_few_files(lab: Lab) -> None:
+async def test_all_loose_refs_and_small_packs_become_few_files(lab: TidyLab) -> None:
     await history_of_a_year(lab)
     await lab.tidy()
     assert [path for path in lab.git.directory.glob("refs/kwatch/**/*") if path.is_file()] == []
@@ -283,7 +139,7 @@ async def test_all_loose_refs_and_small_packs_become_few_files(lab: Lab) -> None
     await lab.git.run("fsck", "--full", "--strict")
 
 
-async def test_rows_of_the_past_are_deleted_and_no_others(lab: Lab) -> None:
+async def test_rows_of_the_past_are_deleted_and_no_others(lab: TidyLab) -> None:
     def put(tx: Transaction) -> None:
         for number, (kind, state, days) in enumerate(
             [("watch", "done", 20), ("watch", "done", 10), ("build", "dead", 400),
@@ -330,7 +186,7 @@ def list_mail(name: str, *, at: float) -> ListMail:
     return ListMail(header=header, raw=b"raw")
 
 
-async def test_evidence_of_an_open_regression_is_protected(lab: Lab) -> None:
+async def test_evidence_of_an_open_regression_is_protected(lab: TidyLab) -> None:
     await history_of_a_year(lab)
     protected = await lab.database.read(tidy.protected)
     assert protected == {"console-n270", "console-n240", "console-m240"}
@@ -341,7 +197,7 @@ async def test_evidence_of_an_open_regression_is_protected(lab: Lab) -> None:
     assert await lab.database.read(tidy.protected) == frozenset()
 
 
-async def test_a_host_forgets_old_commits(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_forgets_old_commits(lab: TidyLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kbuild, "KNOWN", 2)
     (host,) = lab.pool.hosts.values()
     commits: list[str] = []
@@ -360,7 +216,7 @@ async def test_a_host_forgets_old_commits(lab: Lab, monkeypatch: pytest.MonkeyPa
     assert (Path(slot.source) / "file").read_text() == "c0"
 
 
-async def test_a_restart_does_not_tidy_again(lab: Lab) -> None:
+async def test_a_restart_does_not_tidy_again(lab: TidyLab) -> None:
     await lab.tidy()
     before = (lab.git.directory / "objects/pack").stat().st_mtime_ns
     await stage.run(JOB, git=lab.git, pool=lab.pool, database=lab.database, clock=lambda: NOW)
@@ -390,7 +246,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_kill_at_any_instant_loses_nothing(lab: Lab) -> None:
+async def test_a_kill_at_any_instant_loses_nothing(lab: TidyLab) -> None:
     found = await history_of_a_year(lab)
     argv = [sys.executable, "-c", KILLED, str(lab.database.path), str(lab.git.directory)]
     root = str(Path(__file__).parents[3])
