@@ -246,9 +246,10 @@ def _inputs(tx: Transaction, key: str) -> _Inputs | None:
     trial = steps.wanted(tx, JobKind.BOOT, key)
     if trial is None:
         return None
-    waiting = trials.waiting(tx, JobKind.BOOT, key)
-    build = steps.build(tx, waiting[0].build_row)
-    if build is None or not build.available:
+    # Builds of the same image are not the same vmlinux: one that is still kept will do.
+    builds = [steps.build(tx, one.build_row) for one in trials.waiting(tx, JobKind.BOOT, key)]
+    build = next((one for one in builds if one is not None and one.available), None)
+    if build is None:
         return None
     return _Inputs(
         build=build,

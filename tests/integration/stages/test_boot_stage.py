@@ -90,6 +90,21 @@ async def test_an_image_that_booted_is_not_booted_again_for_another_source(
     assert await boots(bench) == 1
 
 
+async def test_one_of_the_builds_of_an_image_is_enough_to_boot_it(
+    bench: BootBench, tmp_path: Path
+) -> None:
+    """The disk budget took the vmlinux of the one that came first."""
+    image, vmlinux = toy(tmp_path)
+    stripped = tmp_path / "stripped"
+    stripped.write_bytes(b"another vmlinux")
+    await bench.built(image, stripped, SMALL)
+    await bench.built(image, vmlinux, SMALL)
+    lost = await bench.blobs.put(stripped)
+    await bench.database.write(lambda tx: tx.execute("DELETE FROM blob WHERE digest = ?", (lost,)))
+    result = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert result.finding is None
+
+
 async def test_another_image_recipe_or_sample_is_another_boot(
     bench: BootBench, tmp_path: Path
 ) -> None:
