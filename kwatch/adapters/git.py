@@ -61,6 +61,11 @@ EXPIRY = "2.weeks.ago"
 REPACKED = "kwatch-repacked"
 
 
+def _remove_left_packs(directory: Path) -> None:
+    for left in directory.glob("objects/pack/.tmp-*"):
+        left.unlink(missing_ok=True)
+
+
 def _age(stamp: Path) -> float:
     """Seconds since a file was touched; infinite if it is not there."""
     try:
@@ -268,6 +273,9 @@ class Git:
         of it every 30 days. It runs at low priority, and may be killed at any instant.
         """
         await self.run("pack-refs", "--all")
+        # A repack that was killed leaves packs under temporary names, which the next one takes for
+        # packs and does not find.
+        await asyncio.to_thread(_remove_left_packs, self.directory)
         stamp = self.directory / REPACKED
         if await asyncio.to_thread(_age, stamp) < FULL_REPACK_EVERY:
             await self._nice("repack", "-d", "--quiet", "--geometric=2")

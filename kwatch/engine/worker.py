@@ -20,7 +20,7 @@ from kwatch.adapters.host.runs import Cancellation, OnCancel, cancellation_of_jo
 from kwatch.domain.lab.fairness import HALF, Start, Turns
 from kwatch.domain.lab.job import RESOURCE, STEPS, Job, JobKind, JobState, Resource
 from kwatch.errors import DiskFullError, InfraError, KwatchError, LeaseLostError
-from kwatch.store import cursors, effects, queue, steps
+from kwatch.store import cursors, effects, motion, queue, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -246,10 +246,13 @@ class Worker:
 
 
 def _end(tx: Transaction, job: Job, facts: Facts | None, *, now: float) -> None:
-    if facts is None:
-        queue.drop(tx, job, now=now)
-    else:
+    if facts is not None:
         effects.record(tx, job, facts, now=now)
+        return
+    queue.drop(tx, job, now=now)
+    if job.kind in STEPS and steps.is_wanted(tx, job.kind, job.key):
+        # Its inputs are gone (the disk budget took an image): another step comes first.
+        motion.advance_waiting(tx, job.kind, job.key, now=now)
 
 
 def _fail(

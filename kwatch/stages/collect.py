@@ -23,7 +23,7 @@ from kwatch.domain.lab.job import JobKind
 from kwatch.domain.recipe.toolchain import Toolchain
 from kwatch.domain.trial.steps import BootResult, BuildResult, Collection
 from kwatch.errors import InfraError
-from kwatch.store import recipes, steps
+from kwatch.store import recipes, steps, trials
 
 if TYPE_CHECKING:
     from kwatch.adapters.host.host import Host
@@ -80,8 +80,13 @@ async def run(
 def _inputs(tx: Transaction, key: str) -> _Inputs | None:
     trial = steps.wanted(tx, JobKind.COLLECT, key)
     boot = steps.boot(tx, key)
-    build = steps.build(tx, boot.build) if boot else None
-    if trial is None or boot is None or build is None:
+    if trial is None or boot is None:
+        return None
+    # Builds of the same image share their boots: any of them has the map of the profile.
+    rows = [boot.build, *(one.build_row for one in trials.waiting(tx, JobKind.COLLECT, key))]
+    builds = [steps.build(tx, row) for row in rows]
+    build = next((one for one in builds if one is not None and one.available), None)
+    if build is None:
         return None
     toolchain = recipes.build(tx, trial.build).toolchain
     return _Inputs(toolchain=toolchain, build=build, boot=boot)

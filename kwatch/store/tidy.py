@@ -107,6 +107,10 @@ def needed(tx: Transaction, *, now: float) -> Needed:
         UNION SELECT base FROM want JOIN trial ON trial.id = want.trial
             JOIN source ON source.key = trial.source WHERE asker_kind = ?
         UNION SELECT base FROM ({_OF_OPEN_REGRESSIONS})
+        UNION SELECT json_extract(change.value, '$.commit') FROM trial
+            JOIN source ON source.key = trial.source,
+            json_each(source.definition, '$.changes') AS change
+            WHERE outcome IS NULL AND json_extract(change.value, '$.commit') IS NOT NULL
         """,
         (now - REVISION_SECONDS, JobKind.INVESTIGATE, *OPEN_STATES),
     )

@@ -84,6 +84,7 @@ old=$(git for-each-ref --sort=-creatordate --format='delete %(refname) %(objectn
     refs/kwatch/have | tail -n +"$(($1 + 1))")
 test -z "$old" || echo "$old" | git update-ref --stdin
 git pack-refs --all
+rm -f objects/pack/.tmp-*
 if test -n "$(find kwatch-repacked -mtime -30 2>/dev/null)"; then
     nice -n 19 git repack -d --quiet --geometric=2
 else
