@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -23,15 +24,18 @@ from kwatch.domain.mail.story import (
     Story,
     ThreadMail,
 )
-from kwatch.domain.mail.tables import CLOSING
+from kwatch.domain.mail.tables import BRIEF
+from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.source.series import Series
 from kwatch.domain.trial.steps import BuildResult
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.investigation import Phase
+from kwatch.domain.verdict.investigation import Phase, Verdict
+from kwatch.domain.verdict.lane import Epoch, TagRun, epoch_of
 from kwatch.domain.verdict.regression import Regression, RegressionEvent
 from kwatch.errors import InfraError
 from kwatch.store import (
@@ -48,7 +52,7 @@ from kwatch.store.investigations import Investigation, InvestigationStep
 from kwatch.store.regressions import StoredEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from kwatch.adapters.git import Git
     from kwatch.domain.lab.job import Job
@@ -56,13 +60,14 @@ if TYPE_CHECKING:
     from kwatch.domain.source.commit import CommitInfo
     from kwatch.domain.source.revision import Tree
     from kwatch.domain.verdict.investigation import Answer
-    from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
 
 log = logging.getLogger(__name__)
 
 CONFIG_LIMIT = 8 << 20
+EARLIER = ", as tested then"
+"""Of a result that another series, configuration or toolchain than the first bad tag's gave."""
 
 # The events that get a mail. The others are for the timeline only.
 _KINDS: Mapping[RegressionEvent, ReportKind] = {
@@ -70,6 +75,7 @@ _KINDS: Mapping[RegressionEvent, ReportKind] = {
     RegressionEvent.BISECTED: ReportKind.BISECTED,
     RegressionEvent.INCONCLUSIVE: ReportKind.INCONCLUSIVE,
     RegressionEvent.FIXED: ReportKind.FIXED,
+    RegressionEvent.REAPPEARED: ReportKind.REAPPEARED,
     RegressionEvent.RETRACTED: ReportKind.RETRACTED,
 }
 
@@ -79,7 +85,8 @@ class _Case:
     """What the history holds about a regression. ``build`` is that of the first bad tag.
 
     ``steps`` are the trials that its investigations asked for. ``mbox`` is the series, ``config``
-    the .config of the build, ``config_url`` the public link.
+    the .config of the build, ``config_url`` the public link. ``coverage_after`` is of the tags that
+    were investigated as fixed, by investigation, ``again`` the tags that showed it again, by event.
     """
 
     regression: Regression
@@ -93,7 +100,8 @@ class _Case:
     accelerator: str | None
     thread: tuple[mail.StoredMail, ...]
     coverage_before: Totals | None
-    coverage_after: Totals | None
+    coverage_after: Mapping[int, Totals | None]
+    again: Mapping[int, TagRun]
     mbox: bytes | None
     config: bytes | None = None
     config_url: str | None = None
@@ -129,7 +137,7 @@ async def run(
         kind = _KINDS.get(event.kind)
         # Without an earlier mail in the thread there is nothing to retract or to call fixed.
         is_first = not case.thread and not letters
-        if kind is None or (is_first and (is_withdrawn or kind in CLOSING)):
+        if kind is None or (is_first and (is_withdrawn or kind in BRIEF)):
             silent.append(event.id)
             continue
         story = replace(
@@ -154,7 +162,7 @@ def _case(tx: Transaction, number: int) -> _Case:
     regression = regressions.load(tx, number)
     bad = regression.bad.trial
     found = investigations.of_regression(tx, number)
-    fixed = next((one.fixed for one in found if one.fixed), None)
+    events = regressions.timeline(tx, number)
     stored = trials.load(tx, regression.bad.number)
     boot = steps.boot(tx, stored.boot_key)
     series = bad.source.series
@@ -163,14 +171,20 @@ def _case(tx: Transaction, number: int) -> _Case:
         recipe=recipes.build(tx, bad.build),
         boot=recipes.boot(tx, bad.boot),
         series=series_store.load(tx, series) if series else None,
-        events=regressions.timeline(tx, number),
+        events=events,
         investigations=found,
         steps=tuple(step for one in found for step in investigations.steps(tx, one.id)),
         build=steps.build(tx, stored.build_row),
         accelerator=boot.accelerator if boot else None,
         thread=mail.thread(tx, f"regression:{number}"),
         coverage_before=_totals(tx, regression.good),
-        coverage_after=_totals(tx, fixed) if fixed else None,
+        coverage_after={one.id: _totals(tx, one.fixed) for one in found if one.fixed},
+        again={
+            event.id: run
+            for event in events
+            if event.kind is RegressionEvent.REAPPEARED
+            and (run := regressions.sighted_in(tx, number, event.detail["tag"]))
+        },
         mbox=series_store.mbox(tx, series) if series else None,
     )
 
@@ -198,6 +212,8 @@ async def _with_config(case: _Case, blobs: Blobs, status_url: str | None) -> _Ca
 def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Proof, ...]:
     """All tests of the commits in ``labels`` that say something about a kernel."""
     regression, order = case.regression, list(labels)
+    good, bad = regression.good, regression.bad
+    earlier = {good.trial} if _epoch(good) != _epoch(bad) else set[Trial]()
     runs = [(run.trial, run.seen) for run in (regression.good, regression.bad)]
     runs += [(step.trial.trial, step.seen) for step in case.steps]
     shown = {
@@ -207,9 +223,9 @@ def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Proof, ...]:
     }
     return tuple(
         Proof(
-            what=labels[trial.commit],
+            what=labels[trial.commit] + (EARLIER if trial in earlier else ""),
             commit=trial.commit,
-            is_control=trial.source.series != regression.bad.trial.source.series,
+            is_control=trial.is_control and not regression.bad.trial.is_control,
             is_clean=trial.sample.rebuild > 0,
             mark=regression.problem.mark(seen),
             other=seen.finding.title
@@ -218,6 +234,11 @@ def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Proof, ...]:
         )
         for trial, seen in sorted(shown.items(), key=lambda one: order.index(one[0].commit))
     )
+
+
+def _epoch(run: TagRun) -> Epoch:
+    environment = run.seen.environment if run.seen else ""
+    return epoch_of(run.trial, environment, until=Milestone.COLLECTED)
 
 
 async def _steps(case: _Case, git: Git) -> tuple[BisectionStep, ...]:
@@ -259,16 +280,19 @@ async def _story(
     investigation = next(
         (one for one in case.investigations if one.id == event.detail.get("investigation")), None
     )
-    # The result of the bisection belongs into the mails about it, not into the first one.
+    # The result of the bisection belongs into the mails about it, not into the first one, which
+    # comes last only where there is nothing to bisect.
     is_new = kind is ReportKind.NEW
-    answer = investigation.answer if investigation and not is_new else None
+    answer = investigation.answer if investigation else None
+    if answer and is_new and answer.verdict is not Verdict.CHANGED:
+        answer = None
     infos = [await git.commit_info(commit) for commit in (answer.commits if answer else ())]
     culprit = infos[0] if kind is ReportKind.BISECTED and len(infos) == 1 else None
-    fixed = investigation.fixed if investigation else None
-    proof = _proof(case, _labels(regression, culprit, fixed.commit if fixed else None))
+    fixed, again = _ends(case, event, kind)
+    proof = _proof(case, _labels(regression, culprit, fixed, again))
     suspects = (
         await git.suspects(regression.bad.commit, [regression.good.commit])
-        if kind not in CLOSING
+        if kind not in BRIEF
         else {}
     )
     blame = _blame(case, answer)
@@ -287,14 +311,14 @@ async def _story(
         suspects=len(suspects) or None,
         steps=() if is_new else await _steps(case, git),
         fixed=fixed,
+        again=again,
         series=case.series,
         configuration=_configuration(case, made.config),
         toolchain=tuple(case.build.environment.split("\n")[:1]) if case.build else (),
-        excerpt=regression.finding.excerpt,
         coverage_before=case.coverage_before,
-        coverage_after=case.coverage_after if kind is ReportKind.FIXED else None,
+        coverage_after=case.coverage_after.get(investigation.id) if investigation else None,
         reproduce=made.lines,
-        attachments=() if kind in CLOSING else made.attachments,
+        attachments=() if kind in BRIEF else made.attachments,
     )
     if culprit is None or answer is None:
         return story
@@ -316,13 +340,31 @@ def _told(case: _Case, letters: Sequence[Letter]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*before, *now)))
 
 
+def _ends(case: _Case, event: StoredEvent, kind: ReportKind) -> tuple[TagRun | None, TagRun | None]:
+    """The tag that fixed it last, as of ``event``, and the one that showed it again last."""
+    fixed = again = None
+    if kind in {ReportKind.FIXED, ReportKind.REAPPEARED}:
+        by_number = {one.id: one.fixed for one in case.investigations}
+        for one in case.events:
+            if one.kind is RegressionEvent.FIXED and one.id <= event.id:
+                fixed = by_number.get(one.detail["investigation"])
+            if one.id <= event.id:
+                again = case.again.get(one.id, again)
+    return fixed, again
+
+
 def _labels(
-    regression: Regression, culprit: CommitInfo | None, fixed: str | None
+    regression: Regression,
+    culprit: CommitInfo | None,
+    fixed: TagRun | None,
+    again: TagRun | None,
 ) -> Mapping[str, str]:
     """The commits whose tests are shown, and what they are called."""
     labels = {regression.good.commit: "last good tag", regression.bad.commit: "first bad tag"}
     if fixed:
-        labels[fixed] = "fixed tag"
+        labels[fixed.commit] = "fixed tag"
+    if again:
+        labels[again.commit] = "tag with it again"
     if culprit:
         labels[culprit.commit] = "first bad commit"
         labels.update(dict.fromkeys(culprit.parents, "its parent"))

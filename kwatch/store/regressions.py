@@ -215,6 +215,18 @@ def sightings(tx: Transaction, number: int) -> tuple[tuple[str, str, str], ...]:
     return tuple((row["tree"], row["tag"], row["variant"]) for row in rows)
 
 
+def sighted_in(tx: Transaction, number: int, tag: str) -> TagRun | None:
+    """The newest sighting of a regression in a tag, in the lane where it was seen first."""
+    row = tx.execute(
+        "SELECT sighting.revision, sighting.trial FROM sighting JOIN regression"
+        " ON regression.id = sighting.regression AND regression.lane = sighting.lane"
+        " JOIN revision ON revision.id = sighting.revision"
+        " WHERE regression.id = ? AND tag = ? ORDER BY sighting.at DESC LIMIT 1",
+        (number, tag),
+    ).fetchone()
+    return None if row is None else lanes.run(tx, row["revision"], row["trial"])
+
+
 def _regression(tx: Transaction, row: sqlite3.Row) -> Regression:
     return Regression(
         id=row["id"],

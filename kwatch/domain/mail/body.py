@@ -23,6 +23,7 @@ from kwatch.domain.milestone import Milestone
 from kwatch.domain.text import one_line
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.investigation import Verdict
+from kwatch.domain.verdict.problem import Facet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,74 +59,114 @@ def body(story: Story, correspondence: Correspondence, message_id: str) -> str:
     return f"{_bounded(text, MAX_BODY - len(end.encode()) - 4)}\n\n{end}\n"
 
 
-# What is broken, and what works again. A guest that got further than the kernel itself did boot.
-_SENTENCES: Mapping[Area | Milestone, tuple[str, str]] = {
+# What is broken, what the good tag does, and what works again. A guest that got further than the
+# kernel itself did boot.
+_SENTENCES: Mapping[Area | Milestone | Facet, tuple[str, str, str]] = {
     Area.APPLY: (
-        "The series does not apply to {tree} since {bad}; it applies to {good}.",
+        "The series does not apply to {tree}",
+        "it applies to {good}",
         "The series applies to {tree} again",
     ),
     Area.CONFIG: (
-        "{tree} cannot be configured for {arch} since {bad}; {good} can.",
+        "{tree} cannot be configured for {arch}",
+        "{good} can",
         "{tree} can be configured for {arch} again",
     ),
     Area.BUILD: (
-        "{tree} does not build for {arch} since {bad}; {good} builds.",
+        "{tree} does not build for {arch}",
+        "{good} builds",
         "{tree} builds for {arch} again",
     ),
     Area.BOOT: (
-        "{tree} does not boot on {arch} since {bad}; {good} boots.",
+        "{tree} does not boot on {arch}",
+        "{good} boots",
         "{tree} boots on {arch} again",
     ),
     Milestone.INIT: (
-        "{tree} boots on {arch}, but does not complete the tests since {bad}; {good} does.",
+        "{tree} boots on {arch}, but does not complete the tests",
+        "{good} does",
         "{tree} completes the tests on {arch} again",
     ),
     Milestone.TESTED: (
-        "{tree} boots on {arch} with errors since {bad}; {good} boots without.",
+        "{tree} boots on {arch} with errors",
+        "{good} boots without",
         "{tree} boots on {arch} without errors again",
     ),
     Area.TEST: (
-        "{tree} fails the tests on {arch} since {bad}; {good} passes.",
+        "{tree} fails the tests on {arch}",
+        "{good} passes",
         "{tree} passes the tests on {arch} again",
     ),
     Area.COVERAGE: (
-        "{tree} yields no coverage data on {arch} since {bad}; {good} does.",
+        "{tree} yields no coverage data on {arch}",
+        "{good} does",
         "{tree} yields coverage data on {arch} again",
+    ),
+    Facet.WARNING: (
+        "{tree} prints a new warning on {arch}",
+        "{good} does not",
+        "{tree} no longer prints this warning on {arch}",
     ),
 }
 
 
-def _statement(story: Story) -> str:
+def _sentences(story: Story) -> tuple[str, str, str]:
     regression = story.regression
+    area = AREA[regression.finding.kind]
+    if story.is_warning:
+        found = _SENTENCES[Facet.WARNING]
+    elif area is Area.BOOT and regression.milestone >= Milestone.INIT:
+        found = _SENTENCES[min(regression.milestone, Milestone.TESTED)]
+    else:
+        found = _SENTENCES[area]
     names = {
         "tree": label(regression.tree),
         "arch": label(story.arch),
         "good": label(regression.good.tag),
-        "bad": label(regression.bad.tag),
     }
-    area = AREA[regression.finding.kind]
-    is_booted = area is Area.BOOT and regression.milestone >= Milestone.INIT
-    broken, working = _SENTENCES[min(regression.milestone, Milestone.TESTED) if is_booted else area]
-    title = f"    {one_line(regression.finding.title, WIDTH - 4)}"
+    broken, good, working = (one.format(**names) for one in found)
+    return broken, good, working
+
+
+def _statement(story: Story) -> str:
+    regression = story.regression
+    broken, good, working = _sentences(story)
+    tree, arch, bad = label(regression.tree), label(story.arch), label(regression.bad.tag)
+    title = f"    {one_line(story.finding.title, WIDTH - 4)}"
     match story.kind:
         case ReportKind.NEW | ReportKind.BISECTED | ReportKind.INCONCLUSIVE:
-            return f"{paragraph(broken.format(**names), WIDTH)}\n\n{title}"
+            # The good tag is not good under what the bad one was tested with.
+            rest = "" if story.verdict is Verdict.CHANGED else f"; {good}"
+            return f"{paragraph(f'{broken} since {bad}{rest}.', WIDTH)}\n\n{title}"
         case ReportKind.FIXED:
             tag = label(story.fixed.tag) if story.fixed else "the newest tag"
-            first = f"{working.format(**names)} in {tag}. It had failed since {names['bad']}:"
+            did = "printed it" if story.is_warning else "failed"
+            since = f"again since {label(story.again.tag)}" if story.again else f"since {bad}"
+            first = f"{working} in {tag}. It had {did} {since}:"
             return f"{paragraph(first, WIDTH)}\n\n{title}\n\nWe have not bisected the fix."
+        case ReportKind.REAPPEARED:
+            fixed = f" and was fixed in {label(story.fixed.tag)}" if story.fixed else ""
+            first = (
+                f"{tree} shows this again on {arch} since {label(story.shown.tag)}."
+                f" It began with {bad}{fixed}:"
+            )
+            return f"{paragraph(first, WIDTH)}\n\n{title}"
         case ReportKind.RETRACTED:
-            first = "Our report about {tree} {bad} on {arch} was wrong. Please ignore it:"
-            return f"{paragraph(first.format(**names), WIDTH)}\n\n{title}\n\n{_retraction(story)}"
+            first = f"Our report about {tree} {bad} on {arch} was wrong. Please ignore it:"
+            return f"{paragraph(first, WIDTH)}\n\n{title}\n\n{_retraction(story)}"
         case _:
             assert_never(story.kind)
 
 
 def _retraction(story: Story) -> str:
     good, bad = label(story.regression.good.tag), label(story.regression.bad.tag)
+    what = "warning" if story.is_warning else "failure"
+    does = "prints it" if story.is_warning else "fails"
     reasons = {
-        Verdict.NOT_REPRODUCED: f"The failure did not occur again when we tested {bad} again.",
-        Verdict.BASELINE_FAILS: f"{good} fails as well when tested again: not a regression.",
+        Verdict.NOT_REPRODUCED: f"The {what} did not occur again when we tested {bad} again.",
+        Verdict.BASELINE_FAILS: f"{good} {does} as well when tested again: not a regression.",
+        Verdict.NO_BASELINE: f"{good} could not be tested again, so it may not be a regression.",
+        Verdict.NO_EVIDENCE: f"{bad} could not be tested again.",
     }
     reason = reasons.get(story.verdict) if story.verdict else None
     return paragraph(f"{reason or 'Further tests do not confirm it.'} Sorry for the noise.")
@@ -154,8 +195,9 @@ def _confirmation(story: Story) -> str:
     counts = ""
     if clean := story.clean:
         parents = "parents" if story.culprit and story.culprit.is_merge else "parent"
+        do = "print it" if story.is_warning else "fail"
         counts = (
-            f"{clean.culprit.bad} of {clean.culprit.runs} {runs} fail on this commit,"
+            f"{clean.culprit.bad} of {clean.culprit.runs} {runs} {do} on this commit,"
             f" {clean.parents.bad} of {clean.parents.runs} on its {parents}."
         )
     if story.is_verified:
@@ -191,14 +233,21 @@ _ONLY_THERE = {
     Blame.CONFIG: "It occurs with this configuration only.",
     Blame.HOST: "It occurs on one of our hosts only.",
 }
+_TO_AUTHORS = "This mail goes to the authors of the series only."
 
 
 def _why(story: Story) -> str:
     """Whether the series is at fault, and whom the mail goes to where that is not clear from it."""
     sentences = []
-    if story.kind not in CLOSING:
-        sentences.append(_axis(story))
-        if story.kind is ReportKind.NEW and story.suspects:
+    if story.kind is ReportKind.REAPPEARED:
+        sentences.append(
+            "We have not bisected it again. The first mail of this thread shows how we build and"
+            " boot the kernel."
+        )
+    elif story.kind not in CLOSING:
+        is_changed = story.verdict is Verdict.CHANGED
+        sentences.append(_change(story) if is_changed else _axis(story))
+        if story.kind is ReportKind.NEW and story.suspects and not is_changed:
             sentences.append(
                 f"We are bisecting {story.suspects} commits; the result will follow in this thread."
             )
@@ -210,23 +259,52 @@ def _why(story: Story) -> str:
     return paragraph(" ".join(sentences)) if sentences else ""
 
 
+def _change(story: Story) -> str:
+    """What changed in the lab between the good tag and the bad one, where that is the cause."""
+    good, bad = label(story.regression.good.tag), label(story.regression.bad.tag)
+    also = "prints it as well" if story.is_warning else "fails in the same way"
+    match story.blame:
+        case Blame.SERIES:
+            return (
+                "It comes with the version of the out-of-tree series that we apply since"
+                f" {bad}: {good} with it {also}. {_TO_AUTHORS}"
+            )
+        case Blame.TOOLCHAIN:
+            return f"It comes with the toolchain that we use since {bad}: {good} {also} with it."
+        case Blame.CONFIG:
+            return f"It comes with our configuration since {bad}: {good} {also} with it."
+        case _:
+            found = (
+                f"It comes with our setup, which changed in several ways between {good} and"
+                f" {bad}: {good} tested like {bad} {also}."
+            )
+            return f"{found} {_TO_AUTHORS}" if story.series else found
+
+
 def _axis(story: Story) -> str:
     bad = label(story.regression.bad.tag)
+    also = "prints it as well" if story.is_warning else "fails in the same way"
+    without = "does not print it" if story.is_warning else "passes"
     match story.blame:
         case Blame.TREE:
             if story.series is None:
                 return "We test the tree as it is, without patches on top."
             return (
                 "It is not caused by the out-of-tree series that we apply:"
-                f" {bad} without it fails in the same way."
+                f" {bad} without it {also}."
             )
         case Blame.SERIES:
             return (
                 f"It occurs only with the out-of-tree series that we apply: {bad} without it"
-                " passes. This mail goes to the authors of the series only."
+                f" {without}. {_TO_AUTHORS}"
             )
         case Blame.TOOLCHAIN | Blame.CONFIG | Blame.HOST:
             return _ONLY_THERE[story.blame]
+        case Blame.UNKNOWN if story.series is not None:
+            return (
+                "We do not know whether the out-of-tree series that we apply is at fault: our tests"
+                f" of {bad} without it do not answer that. {_TO_AUTHORS}"
+            )
         case None | Blame.UNKNOWN:
             return "We do not know whether the tree, the series or our setup is at fault."
         case _:
@@ -244,7 +322,8 @@ def _tags(story: Story, correspondence: Correspondence, message_id: str) -> list
     if correspondence.archive:
         root = story.thread[0].message_id if story.thread else message_id
         wanted.append(f"  Closes: {archived(correspondence.archive, root)}")
-    culprit = story.culprit if story.is_verified else None
+    is_told = story.is_verified and story.kind is not ReportKind.REAPPEARED
+    culprit = story.culprit if is_told else None
     if culprit:
         wanted.insert(0, f"  Fixes: {reference(culprit)}")
     found = ["\n".join(("If you fix this, please add these tags:", "", *wanted))]

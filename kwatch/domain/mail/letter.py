@@ -18,6 +18,7 @@ from kwatch.domain.mail.body import body
 from kwatch.domain.mail.header import Mailbox
 from kwatch.domain.mail.mime import multipart
 from kwatch.domain.mail.story import Letter, ReportKind
+from kwatch.domain.mail.tables import CLOSING
 from kwatch.domain.text import ascii_line
 from kwatch.domain.verdict.blame import Blame
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kwatch.domain.mail.story import Correspondence, Story
+    from kwatch.domain.verdict.lane import TagRun
 
 MAX_SUBJECT = 120
 _MAX_ROOT_SUBJECT = 200
@@ -75,7 +77,7 @@ def compose(story: Story, correspondence: Correspondence, *, token: str) -> Lett
         header.line("Auto-Submitted", "auto-generated"),
         header.line("X-Kwatch-Regression", str(regression.id)),
         header.line("X-Kwatch-Tree", ascii_line(regression.tree, 60)),
-        header.line("X-Kwatch-Tag", ascii_line((story.fixed or regression.bad).tag, 60)),
+        header.line("X-Kwatch-Tag", ascii_line(_tag_of(story).tag, 60)),
         header.line("X-Kwatch-Event", story.kind.value),
         header.line("MIME-Version", "1.0"),
     ]
@@ -91,6 +93,12 @@ def compose(story: Story, correspondence: Correspondence, *, token: str) -> Lett
         recipients=people.addresses,
         message="".join(lines).encode() + multipart(text, story.attachments, token),
     )
+
+
+def _tag_of(story: Story) -> TagRun:
+    """The tag that the event is about."""
+    is_fixed = story.kind is ReportKind.FIXED and story.fixed is not None
+    return story.fixed if story.fixed and is_fixed else story.shown
 
 
 def dated(message: bytes, at: float) -> bytes:
@@ -111,9 +119,9 @@ def subject_of(story: Story) -> str:
     regression = story.regression
     start = (
         f"[kwatch] {ascii_line(regression.bad.tag, 30)}: {ascii_line(story.arch, 12)} "
-        f"{AREA[regression.finding.kind]}: "
+        f"{'warning' if story.is_warning else AREA[regression.finding.kind]}: "
     )
-    end = f" ({story.blame})" if story.blame else ""
+    end = f" ({story.blame})" if story.blame not in (None, Blame.UNKNOWN) else ""
     title = ascii_line(regression.finding.title, MAX_SUBJECT - len(start + end))
     return start + (title or regression.finding.kind.value) + end
 
@@ -122,25 +130,28 @@ def addressees(story: Story, correspondence: Correspondence) -> Addressees:
     """The people concerned, and nobody else.
 
     The author of a commit gets mail only if the commit is verified and the tree is at fault. The
-    tree's lists get faults of the tree, the people of the series faults of the series, and the
-    operator everything. The last mail of a thread goes to all recipients of the thread. If the
-    tree is not configured any more, only the operator gets mail.
+    tree's lists get faults of the tree, the people of the series faults that may be the series',
+    and the operator everything. The last mail of a thread goes to all recipients of the thread; so
+    does the news that a fault of the tree is back. If the tree is not configured any more, only the
+    operator gets mail.
     """
     to: list[Mailbox] = []
     cc: list[Mailbox] = []
     if story.tree_url is None:
         pass
-    elif story.kind in {ReportKind.FIXED, ReportKind.RETRACTED}:
+    elif story.kind in CLOSING:
         cc += [("", address) for address in story.told]
     elif story.blame is Blame.TREE:
-        if story.culprit and story.is_verified:
+        if story.kind is ReportKind.REAPPEARED:
+            cc += [("", address) for address in story.told]
+        elif story.culprit and story.is_verified:
             author = (story.culprit.author_name, story.culprit.author_address)
             to += [person for person in (author,) if _is_address(person[1])]
             cc += [("", address) for address in correspondence.tree_mail_to]
             cc += [person for person in story.culprit.signers if _is_address(person[1])]
         else:
             to += [("", address) for address in correspondence.tree_mail_to]
-    elif story.blame is Blame.SERIES:
+    elif story.blame in (Blame.SERIES, Blame.UNKNOWN):
         to += [("", address) for address in correspondence.series_mail_to]
     used = {correspondence.owner.lower(), correspondence.from_address.lower()}
     room = correspondence.max_recipients - 1

@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, assert_never
 from kwatch.domain.coverage.figures import Totals
 from kwatch.domain.source.commit import CommitInfo
 from kwatch.domain.source.series import Series
+from kwatch.domain.trial.seen import fingerprints_of
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import CleanBuilds, Grade
 from kwatch.domain.verdict.investigation import Verdict
 from kwatch.domain.verdict.lane import TagRun
+from kwatch.domain.verdict.problem import Facet
 from kwatch.domain.verdict.regression import Regression
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from kwatch.domain.finding import Finding
 
 
 class MailState(StrEnum):
@@ -75,12 +79,14 @@ class ReportKind(StrEnum):
 
     NEW: confirmed by a repeat and by the control. BISECTED: one commit was found.
     INCONCLUSIVE: the bisection ended with several commits, or with a contradiction.
+    REAPPEARED: it was fixed, and a later tag shows it again.
     """
 
     NEW = "new"
     BISECTED = "bisected"
     INCONCLUSIVE = "inconclusive"
     FIXED = "fixed"
+    REAPPEARED = "reappeared"
     RETRACTED = "retracted"
 
 
@@ -202,7 +208,8 @@ class Story:
     tree is not configured any more: the mail then goes to the operator only. ``verdict`` is that
     of the investigation, if one has ended. ``candidates`` are the commits that an inconclusive
     bisection left, ``suspects`` how many commits it started from. ``grade`` and ``doubts`` say how
-    sure the ``culprit`` is, ``clean`` how its clean builds ended. ``toolchain`` has one line a
+    sure the ``culprit`` is, ``clean`` how its clean builds ended. ``fixed`` is the tag without the
+    problem, ``again`` the later one that had it again. ``toolchain`` has one line a
     program, ``excerpt`` the lines of the console or the build log (empty: no output).
     ``coverage_before`` is of the last good tag, ``coverage_after`` of the tag in question.
     ``reproduce`` are shell lines to run in a clone with the ``attachments``. ``thread`` are the
@@ -226,6 +233,7 @@ class Story:
     suspects: int | None = None
     steps: tuple[BisectionStep, ...] = ()
     fixed: TagRun | None = None
+    again: TagRun | None = None
     series: Series | None = None
     configuration: Configuration | None = None
     toolchain: tuple[str, ...] = ()
@@ -237,6 +245,28 @@ class Story:
     status_url: str | None = None
     thread: tuple[ThreadMail, ...] = ()
     told: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> TagRun:
+        """The tag whose log is shown: the first bad one, or the one that shows it again."""
+        is_again = self.kind is ReportKind.REAPPEARED and self.again is not None
+        return self.again if self.again and is_again else self.regression.bad
+
+    @property
+    def finding(self) -> Finding:
+        """The problem as that tag has it."""
+        names, again = self.regression.problem.fingerprints, self.shown
+        is_first = again is self.regression.bad
+        seen = None if is_first else again.seen
+        found = (seen.finding, *seen.others) if seen else ()
+        return next(
+            (one for one in found if one and fingerprints_of(one) & names), self.regression.finding
+        )
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the kernel passes the test and reports something."""
+        return self.regression.facet is Facet.WARNING
 
     @property
     def is_verified(self) -> bool:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 WIDTH = 78
 CLOSING = {ReportKind.FIXED, ReportKind.RETRACTED}
 """The last mail of a thread repeats neither logs nor commands."""
+BRIEF = CLOSING | {ReportKind.REAPPEARED}
+"""These repeat neither build details nor commands."""
 
 # In the words of git bisect.
 _MARKS = {Mark.BAD: "bad", Mark.GOOD: "good", Mark.UNTESTABLE: "skip"}
@@ -103,12 +105,15 @@ def where(story: Story) -> str:
         ("last good", _tag(regression.good)),
         ("first bad", _tag(regression.bad)),
     ]
-    if story.fixed:
-        rows.append(("fixed in", _tag(story.fixed)))
-    else:
+    # In the order in which it happened.
+    times = [("fixed in", story.fixed), ("again in", story.again)]
+    if story.kind is ReportKind.FIXED:
+        times.reverse()
+    rows += [(name, _tag(run)) for name, run in times if run]
+    if story.kind is not ReportKind.FIXED and not story.is_warning:
         silent = "; nothing on the console" if is_silent(story) else ""
-        rows.append(("reached", f"{_REACHED[regression.milestone]}{silent}"))
-    shown = None if story.kind in CLOSING else story.configuration
+        rows.append(("reached", f"{_REACHED[_milestone(story)]}{silent}"))
+    shown = None if story.kind in BRIEF else story.configuration
     link = shown.where if shown else None
     place = f" (.config {'linked below' if '/' in link else 'attached'})" if link else ""
     rows.append(("config", f"{label(regression.variant_name)}{place}"))
@@ -121,12 +126,17 @@ def _tag(result: TagRun) -> str:
 
 def is_silent(story: Story) -> bool:
     """Whether the guest printed nothing at all."""
-    regression = story.regression
     return (
-        AREA[regression.finding.kind] is Area.BOOT
-        and regression.milestone is Milestone.LINKED
+        AREA[story.finding.kind] is Area.BOOT
+        and _milestone(story) is Milestone.LINKED
         and not _excerpt(story)
     )
+
+
+def _milestone(story: Story) -> Milestone:
+    seen = story.shown.seen
+    is_first = story.shown is story.regression.bad
+    return story.regression.milestone if is_first or seen is None else seen.milestone
 
 
 RUNS = {
@@ -153,7 +163,8 @@ def results(story: Story) -> str:
         rows += [f"{'':25}also: {one_line(title, WIDTH - 31)}" for title in others[:2]]
     if not rows:
         return ""
-    heading = f"Test results (failures/{RUNS[AREA[story.regression.finding.kind]]}):"
+    count = "warnings" if story.is_warning else "failures"
+    heading = f"Test results ({count}/{RUNS[AREA[story.regression.finding.kind]]}):"
     return "\n".join((heading, "", *listed(rows)))
 
 
@@ -168,7 +179,7 @@ def _test_name(proof: Proof) -> tuple[str, str]:
 
 def bisection(story: Story) -> str:
     """The commits that the bisection tested."""
-    if not story.steps or story.kind in CLOSING or story.kind is ReportKind.NEW:
+    if not story.steps or story.kind in BRIEF or story.kind is ReportKind.NEW:
         return ""
     count = len(story.steps)
     steps = "1 step" if count == 1 else f"{count} steps"
@@ -211,16 +222,15 @@ def _percent(value: float | None) -> str:
 
 
 def symptoms(story: Story) -> str:
-    """The log of the first bad tag, and the state of a guest that ended silently."""
+    """The log of the tag in question, and the state of a guest that ended silently."""
     if story.kind in CLOSING:
         return ""
-    regression = story.regression
-    source = _SOURCES.get(AREA[regression.finding.kind], "Console")
-    state = [log_line(text, _MAX_LOG_LINE) for text in regression.finding.evidence]
+    source = _SOURCES.get(AREA[story.finding.kind], "Console")
+    state = [log_line(text, _MAX_LOG_LINE) for text in story.finding.evidence]
     sections = []
     heading = "State of the guest when it was stopped:" if state else ""
     if log := _excerpt(story):
-        title = paragraph(f"{source} of {label(regression.bad.tag)}:")
+        title = paragraph(f"{source} of {label(story.shown.tag)}:")
         sections.append("\n".join((title, "", *_indented(log, 4))))
     elif is_silent(story):
         heading = f"No output on the console, earlycon included. {heading}".rstrip()
@@ -238,7 +248,7 @@ _SOURCES = {
 
 
 def _excerpt(story: Story) -> list[str]:
-    lines = story.excerpt or story.regression.finding.excerpt
+    lines = story.excerpt or story.finding.excerpt
     return [log_line(text, _MAX_LOG_LINE) for text in lines]
 
 
@@ -266,7 +276,7 @@ def _middle(lines: Sequence[str]) -> list[str]:
 
 def reproduction(story: Story) -> str:
     """Shell commands from a clone of the kernel to the failure."""
-    if story.kind in CLOSING or not story.reproduce:
+    if story.kind in BRIEF or not story.reproduce:
         return ""
     heading = "To reproduce, in a clone of the kernel:"
     if story.attachments:
@@ -299,7 +309,7 @@ def _folded(command: str) -> list[str]:
 
 def build_details(story: Story, correspondence: Correspondence) -> str:
     """Series, configuration and toolchain."""
-    if story.kind in CLOSING:
+    if story.kind in BRIEF:
         return f"Status: {one_line(story.status_url, 200)}" if story.status_url else ""
     rows = [*_series(story, correspondence), *_configuration(story)]
     for number, program in enumerate(story.toolchain[:_MAX_PROGRAMS]):

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kwatch.domain.coverage.figures import Count, Totals
-from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.coverage.figures import Count as Figure
+from kwatch.domain.coverage.figures import Totals
+from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.mail.story import (
     Attachment,
     BisectionStep,
-    CleanBuilds,
-    CommitInfo,
     Configuration,
     Correspondence,
-    Grade,
-    Mark,
     Proof,
     Release,
     ReportKind,
@@ -23,13 +20,18 @@ from kwatch.domain.mail.story import (
     ThreadMail,
 )
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.source.commit import CommitInfo
 from kwatch.domain.source.series import Series
-from kwatch.domain.trial.route import Outcome
+from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.grade import CleanBuilds, Count, Grade
 from kwatch.domain.verdict.investigation import Verdict
-from kwatch.domain.verdict.regression import Regression, RegressionState, TagResult
+from kwatch.domain.verdict.lane import Lane, TagRun
+from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.regression import Regression, RegressionState
+from tests.unit.domain.trials import PASSED, failed, trial
 
-GOOD, BAD, FIXED = "1" * 40, "2" * 40, "f" * 40
+GOOD, BAD, FIXED, AGAIN = "1" * 40, "2" * 40, "f" * 40, "e" * 40
 CULPRIT, PARENT = "3f2a1b4c5d6e7f80" + "0" * 24, "77aa00bb11cc22dd" + "0" * 24
 
 LAB = Correspondence(
@@ -72,20 +74,17 @@ PANIC = Finding(
 
 REGRESSION = Regression(
     id=17,
-    tree="linux-next",
-    variant="d" * 64,
-    variant_name="x86_64-mcdc",
+    lane=Lane(tree="linux-next", variant="x86_64-mcdc"),
+    facet=Facet.FAILURE,
     finding=HANG,
     milestone=Milestone.LINKED,
-    good=TagResult(
-        tag="next-20261116", commit=GOOD, outcome=Outcome.PASS, milestone=Milestone.COLLECTED
-    ),
-    bad=TagResult(
+    good=TagRun(revision=1, tag="next-20261116", number=1, trial=trial(GOOD), seen=PASSED),
+    bad=TagRun(
+        revision=2,
         tag="next-20261117",
-        commit=BAD,
-        outcome=Outcome.FAIL,
-        milestone=Milestone.LINKED,
-        finding=HANG,
+        number=2,
+        trial=trial(BAD),
+        seen=failed(HANG, Milestone.LINKED),
     ),
     state=RegressionState.CONFIRMED,
     opened_at=1794960000.0,
@@ -192,11 +191,11 @@ BISECTED = replace(
     verdict=Verdict.FOUND,
     culprit=COMMIT,
     grade=Grade.VERIFIED,
-    clean=CleanBuilds(failed=1, runs=1, parents_failed=0, parents_runs=1),
+    clean=CleanBuilds(culprit=Count(bad=5), parents=Count(good=6)),
     proof=ENDPOINTS + REBUILT,
     steps=(
         BisectionStep(commit="a1" * 20, subject="Merge branch 'master'", mark=Mark.BAD),
-        BisectionStep(commit="a2" * 20, subject="x86/mm: Sort the table", mark=Mark.SKIP),
+        BisectionStep(commit="a2" * 20, subject="x86/mm: Sort the table", mark=Mark.UNTESTABLE),
         BisectionStep(commit=CULPRIT, subject=COMMIT.subject, mark=Mark.BAD),
         BisectionStep(commit=PARENT, subject="x86/boot: Name the section", mark=Mark.GOOD),
     ),
@@ -224,24 +223,22 @@ MENDED = replace(
     kind=ReportKind.FIXED,
     at=1795089600.0,
     verdict=Verdict.FIXED,
-    fixed=TagResult(
-        tag="next-20261118", commit=FIXED, outcome=Outcome.PASS, milestone=Milestone.COLLECTED
-    ),
+    fixed=TagRun(revision=3, tag="next-20261118", number=3, trial=trial(FIXED), seen=PASSED),
     proof=(
-        proof("the new tag", FIXED, Mark.GOOD),
-        proof("the new tag", FIXED, Mark.GOOD),
+        proof("fixed tag", FIXED, Mark.GOOD),
+        proof("fixed tag", FIXED, Mark.GOOD),
     ),
     coverage_before=Totals(
-        lines=Count(covered=310_402, total=1_204_551),
-        functions=Count(covered=20_118, total=71_002),
-        branches=Count(covered=88_120, total=604_220),
-        mcdc=Count(covered=10_240, total=140_020),
+        lines=Figure(covered=310_402, total=1_204_551),
+        functions=Figure(covered=20_118, total=71_002),
+        branches=Figure(covered=88_120, total=604_220),
+        mcdc=Figure(covered=10_240, total=140_020),
     ),
     coverage_after=Totals(
-        lines=Count(covered=311_000, total=1_205_002),
-        functions=Count(covered=20_130, total=71_050),
-        branches=Count(covered=88_300, total=604_400),
-        mcdc=Count(covered=10_262, total=140_100),
+        lines=Figure(covered=311_000, total=1_205_002),
+        functions=Figure(covered=20_130, total=71_050),
+        branches=Figure(covered=88_300, total=604_400),
+        mcdc=Figure(covered=10_262, total=140_100),
     ),
     thread=(
         ROOT,
@@ -264,7 +261,7 @@ SERIES_FAULT = replace(
         REGRESSION,
         finding=PANIC,
         milestone=Milestone.KERNEL,
-        bad=replace(REGRESSION.bad, finding=PANIC, milestone=Milestone.KERNEL),
+        bad=replace(REGRESSION.bad, seen=failed(PANIC, Milestone.KERNEL)),
     ),
     proof=(
         *ENDPOINTS[:4],
@@ -294,6 +291,65 @@ RETRACTED = replace(
     proof=(proof("last good tag", GOOD, Mark.BAD),),
 )
 
+BACK = replace(
+    MENDED,
+    event=44,
+    kind=ReportKind.REAPPEARED,
+    at=1795176000.0,
+    verdict=None,
+    again=TagRun(
+        revision=4,
+        tag="next-20261119",
+        number=4,
+        trial=trial(AGAIN),
+        seen=failed(replace(HANG, evidence=HANG.evidence[:2]), Milestone.LINKED),
+    ),
+    coverage_before=None,
+    coverage_after=None,
+    proof=(
+        proof("fixed tag", FIXED, Mark.GOOD),
+        proof("tag with it again", AGAIN, Mark.BAD),
+    ),
+)
+
+LOCKDEP = Finding(
+    kind=FindingKind.LOCKDEP,
+    title="possible circular locking dependency detected in counters_open",
+    severity=Severity.WARNING,
+    excerpt=(
+        "[    2.113402] WARNING: possible circular locking dependency detected",
+        "[    2.113977] init/1 is trying to acquire lock:",
+    ),
+)
+WARNING = replace(
+    NEW,
+    regression=replace(
+        REGRESSION,
+        facet=Facet.WARNING,
+        finding=LOCKDEP,
+        milestone=Milestone.COLLECTED,
+        bad=replace(REGRESSION.bad, seen=replace(PASSED, others=(LOCKDEP,))),
+    ),
+)
+UNKNOWN = replace(
+    NEW,
+    blame=Blame.UNKNOWN,
+    proof=(
+        *ENDPOINTS[:4],
+        proof("first bad tag", BAD, Mark.UNTESTABLE, is_control=True, other=PANIC.title),
+    ),
+)
+CHANGED = replace(
+    NEW,
+    blame=Blame.TOOLCHAIN,
+    verdict=Verdict.CHANGED,
+    proof=(
+        *ENDPOINTS[:2],
+        proof("last good tag, as tested then", GOOD, Mark.GOOD),
+        proof("last good tag", GOOD, Mark.BAD),
+    ),
+)
+
 STORIES = {
     "new-tree": NEW,
     "new-series": SERIES_FAULT,
@@ -301,4 +357,8 @@ STORIES = {
     "inconclusive": INCONCLUSIVE,
     "fixed": MENDED,
     "retracted": RETRACTED,
+    "reappeared": BACK,
+    "warning": WARNING,
+    "unknown": UNKNOWN,
+    "changed": CHANGED,
 }

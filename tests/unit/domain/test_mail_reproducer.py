@@ -12,10 +12,19 @@ import pytest
 
 from kwatch.domain.finding import Area
 from kwatch.domain.mail.reproducer import MAX_BYTES, PLAIN_BYTES, Subject, make_line, reproducer
-from tests.integration.web_history import X86_64
+from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
+from tests.unit.domain.trials import BUILD, SERIES, TOOLCHAIN
 
+COVERED = replace(
+    BUILD,
+    kconfig=KconfigRecipe(
+        base="defconfig", fragments=(Fragment(name="cov", text="CONFIG_LLVM_COV_KERNEL=y\n"),)
+    ),
+)
 SUBJECT = Subject(
-    variant=X86_64,
+    recipe=BUILD,
+    commands=(),
+    series=replace(SERIES, origin="cover-v5@example.org"),
     area=Area.BOOT,
     url="https://git.example.org/next.git",
     tag="next-20261117",
@@ -46,9 +55,8 @@ def test_names_of_strangers_are_quoted() -> None:
 
 
 def test_the_toolchain_is_named_as_it_was_used() -> None:
-    toolchain = X86_64.toolchain
-    assert make_line("arm64", toolchain) == "make ARCH=arm64 LLVM=-22"
-    mold = replace(toolchain, linker="mold", compiler="/opt/clang")
+    assert make_line("arm64", TOOLCHAIN) == "make ARCH=arm64 LLVM=-22"
+    mold = replace(TOOLCHAIN, linker="mold", compiler="/opt/clang")
     assert make_line("x86_64", mold) == ("make LLVM=-22 CC=/opt/clang HOSTCC=/opt/clang LD=mold")
 
 
@@ -65,9 +73,9 @@ def test_a_large_file_is_attached_as_gzip_and_a_huge_one_is_not() -> None:
     assert gzip.decompress(found.attachments[0].content) == large
     assert "gunzip -c config.gz >.config" in found.lines
     huge = random.Random(1).randbytes(2 * MAX_BYTES)  # noqa: S311
-    found = reproducer(replace(SUBJECT, config=huge))
+    found = reproducer(replace(SUBJECT, recipe=COVERED, config=huge))
     assert [one.name for one in found.attachments] == ["fragment.config"]
-    assert "make LLVM=-22 x86_64_defconfig" in found.lines
+    assert "make LLVM=-22 defconfig" in found.lines
     assert "cat fragment.config >>.config" in found.lines
 
 
@@ -80,8 +88,7 @@ def test_a_series_is_taken_from_the_archive_where_b4_finds_it() -> None:
 
 
 def test_the_test_commands_run_in_the_guest() -> None:
-    profile = replace(X86_64.profile, commands=("exit 3\necho 'never'",))
-    lines = reproducer(replace(SUBJECT, variant=replace(X86_64, profile=profile))).lines
+    lines = reproducer(replace(SUBJECT, commands=("exit 3\necho 'never'",))).lines
     written = [
         line for one in lines if one.startswith("printf ") for line in shlex.split(one)[2:-1]
     ]

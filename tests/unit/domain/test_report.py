@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kwatch.domain.mail.grading import grade
 
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.mail.body import MAX_BODY
@@ -23,12 +22,8 @@ from kwatch.domain.mail.letter import MAX_SUBJECT, compose, dated
 from kwatch.domain.mail.story import (
     TRANSITIONS,
     Attachment,
-    CleanBuilds,
-    CommitInfo,
-    Grade,
     MailEvent,
     MailState,
-    Mark,
     Release,
     ReportKind,
     Story,
@@ -37,11 +32,17 @@ from kwatch.domain.mail.story import (
 )
 from kwatch.domain.mail.tables import _folded
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.source.commit import CommitInfo
 from kwatch.domain.text import ascii_line, log_line, one_line
+from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.investigation import Verdict
+from kwatch.domain.verdict.grade import CleanBuilds, Count, Grade, doubts_about
+from kwatch.domain.verdict.investigation import Answer, Verdict
+from kwatch.domain.verdict.problem import Facet
 from tests.unit.domain.stories import (
+    BACK,
     BISECTED,
+    CHANGED,
     COMMIT,
     CULPRIT,
     ENDPOINTS,
@@ -54,8 +55,11 @@ from tests.unit.domain.stories import (
     ROOT,
     SERIES_FAULT,
     STORIES,
+    UNKNOWN,
+    WARNING,
     proof,
 )
+from tests.unit.domain.trials import failed
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -190,6 +194,114 @@ def test_a_fault_of_the_series_stays_with_its_people(kind: ReportKind) -> None:
     assert "Closes:" not in text_of(letter)
 
 
+@pytest.mark.parametrize("kind", [*ReportKind])
+@pytest.mark.parametrize("verdict", [*Verdict, None])
+def test_an_unknown_fault_never_reaches_the_public(
+    kind: ReportKind, verdict: Verdict | None
+) -> None:
+    story = replace(BACK, kind=kind, blame=Blame.UNKNOWN, verdict=verdict, culprit=COMMIT, told=())
+    for grade in Grade:
+        letter = written(replace(story, grade=grade))
+        assert set(letter.recipients) <= {"author@example.org", "owner@example.org"}
+        assert "#regzbot" not in text_of(letter)
+        assert "Closes:" not in text_of(letter)
+    if kind is ReportKind.REAPPEARED:
+        # Whoever was told before.
+        letter = written(replace(story, told=BACK.told))
+        assert letter.recipients == ("author@example.org", "owner@example.org")
+
+
+def test_an_unknown_fault_is_told_to_the_people_of_the_series() -> None:
+    letter = written(UNKNOWN)
+    assert letter.recipients == ("author@example.org", "owner@example.org")
+    assert letter.subject.endswith("startup_counters")
+    text = " ".join(text_of(letter).split())
+    assert "We do not know whether the out-of-tree series that we apply is at fault" in text
+    # A control has no series, and nobody's address.
+    lab = replace(LAB, series_mail_to=())
+    letter = written(replace(UNKNOWN, series=None), lab)
+    assert letter.recipients == ("owner@example.org",)
+    assert "the authors of the series" not in text_of(letter)
+
+
+def test_a_warning_is_no_failure_to_boot() -> None:
+    for kind in ReportKind:
+        for blame in (*Blame, None):
+            for verdict in (*Verdict, None):
+                story = replace(
+                    BISECTED,
+                    kind=kind,
+                    blame=blame,
+                    verdict=verdict,
+                    regression=WARNING.regression,
+                    fixed=MENDED.fixed if kind is ReportKind.FIXED else None,
+                )
+                text = " ".join(text_of(written(story)).split())
+                assert "does not boot" not in text
+                assert "fails in the same way" not in text
+                assert "It had failed" not in text
+    assert text_of(written(WARNING)).startswith(
+        "linux-next prints a new warning on x86_64 since next-20261117; next-20261116\ndoes not.\n"
+    )
+    assert written(WARNING).subject.startswith("[kwatch] next-20261117: x86_64 warning: possible")
+    bisected = replace(BISECTED, regression=WARNING.regression)
+    assert "5 of 5 boots print it on this commit" in " ".join(text_of(written(bisected)).split())
+    fixed = replace(MENDED, regression=WARNING.regression)
+    assert text_of(written(fixed)).startswith(
+        "linux-next no longer prints this warning on x86_64 in next-20261118. It had\nprinted it"
+    )
+
+
+def test_what_is_back_is_told_in_its_thread() -> None:
+    letter = written(BACK)
+    mail = parsed(letter)
+    assert letter.recipients == BACK.told
+    assert mail["In-Reply-To"] == f"<{BACK.thread[-1].message_id}>"
+    assert mail["X-Kwatch-Tag"] == "next-20261119"
+    text = body_of(mail)
+    assert text.startswith("linux-next shows this again on x86_64 since next-20261119.")
+    assert "next-20261117 and was fixed in next-20261118" in " ".join(text.split())
+    # The state of the guest is that of the new tag.
+    assert "setup_arch" not in text
+    assert "Closes:" in text
+    assert "#regzbot" not in text
+    again = text_of(written(replace(MENDED, again=BACK.again, fixed=BACK.fixed)))
+    assert "It had failed again since next-20261119:" in " ".join(again.split())
+
+
+@pytest.mark.parametrize(
+    ("blame", "words", "people"),
+    [
+        (Blame.SERIES, "with the version of the out-of-tree series", ("author@example.org",)),
+        (Blame.TOOLCHAIN, "with the toolchain that we use since next-20261117", ()),
+        (Blame.CONFIG, "with our configuration since next-20261117", ()),
+        (Blame.UNKNOWN, "with our setup, which changed in several ways", ("author@example.org",)),
+    ],
+)
+def test_a_change_of_the_lab_is_no_regression_of_the_tree(
+    blame: Blame, words: str, people: tuple[str, ...]
+) -> None:
+    letter = written(replace(CHANGED, blame=blame))
+    assert letter.recipients == (*people, "owner@example.org")
+    text = " ".join(text_of(letter).split())
+    assert f"It comes {words}" in text
+    assert "next-20261116 boots" not in text
+    assert "bisecting" not in text
+    assert "#regzbot" not in text
+
+
+@pytest.mark.parametrize("facet", Facet)
+@pytest.mark.parametrize("verdict", Verdict)
+def test_a_retraction_says_why(facet: Facet, verdict: Verdict) -> None:
+    story = replace(
+        STORIES["retracted"], verdict=verdict, regression=replace(REGRESSION, facet=facet)
+    )
+    text = " ".join(text_of(written(story)).split())
+    assert "Sorry for the noise." in text
+    no_baseline = "next-20261116 could not be tested again, so it may not be a regression."
+    assert (no_baseline in text) is (verdict is Verdict.NO_BASELINE)
+
+
 @pytest.mark.parametrize("blame", [Blame.TOOLCHAIN, Blame.CONFIG, Blame.HOST, None])
 def test_any_other_fault_goes_to_the_owner(blame: Blame | None) -> None:
     assert written(replace(BISECTED, blame=blame)).recipients == ("owner@example.org",)
@@ -251,33 +363,26 @@ def test_a_name_is_shown_as_it_is_and_never_decoded() -> None:
     assert shown["signer2@example.org"] == names[2]
 
 
-def test_grades() -> None:
-    verified, doubts, clean = grade(COMMIT, BISECTED.proof, "x86_64")
-    assert (verified, doubts) == (Grade.VERIFIED, ())
-    assert clean == CleanBuilds(failed=1, runs=1, parents_failed=0, parents_runs=1)
-    other = proof("first bad commit", CULPRIT, Mark.GOOD, is_clean=True)
-    for proofs in (BISECTED.proof[:-1], (*BISECTED.proof, other)):
-        assert grade(COMMIT, proofs, "x86_64")[0] is Grade.LIKELY
-    for culprit in (
-        replace(COMMIT, files=("Documentation/arch/x86/boot.rst",)),
-        replace(COMMIT, files=("arch/arm64/kernel/head.S",)),
-        replace(COMMIT, parents=(*COMMIT.parents, "9" * 40)),
-    ):
-        assert grade(culprit, BISECTED.proof, "x86_64")[0] is Grade.LIKELY
+def test_a_commit_that_cannot_be_it_is_not_verified() -> None:
+    answer = Answer(verdict=Verdict.FOUND, grade=Grade.VERIFIED, commits=(CULPRIT,))
+    assert answer.doubted(doubts_about(COMMIT, "x86_64")) == answer
     mixed = replace(COMMIT, files=("arch/Kconfig", "arch/arm64/Kconfig"))
-    assert grade(mixed, BISECTED.proof, "x86_64")[0] is Grade.VERIFIED
-
-
-def test_a_clean_build_that_fails_otherwise_confirms_nothing() -> None:
-    otherwise = proof("first bad commit", CULPRIT, Mark.SKIP, is_clean=True, other="no space left")
-    found, doubts, clean = grade(COMMIT, (*ENDPOINTS, otherwise, BISECTED.proof[-1]), "x86_64")
-    assert found is Grade.LIKELY
-    assert doubts == ("a clean build of this commit does not fail in the same way",)
-    assert clean.failed == 0
+    assert answer.doubted(doubts_about(mixed, "x86_64")) == answer
+    foreign = "it changes nothing that is compiled for x86_64"
+    for culprit, doubt in (
+        (replace(COMMIT, files=("Documentation/arch/x86/boot.rst",)), foreign),
+        (replace(COMMIT, files=("arch/arm64/kernel/head.S",)), foreign),
+        (replace(COMMIT, parents=(*COMMIT.parents, "9" * 40)), "it is a merge"),
+    ):
+        found = answer.doubted(doubts_about(culprit, "x86_64"))
+        assert (found.grade, found.doubts) == (Grade.LIKELY, (doubt,))
+        story = replace(BISECTED, culprit=culprit, grade=found.grade, doubts=found.doubts)
+        assert "commit.author@example.org" not in written(story).recipients
+        assert doubt in " ".join(text_of(written(story)).split())
 
 
 def test_the_counts_of_clean_builds_are_printed_as_given() -> None:
-    clean = CleanBuilds(failed=4, runs=5, parents_failed=0, parents_runs=5)
+    clean = CleanBuilds(culprit=Count(bad=4, good=1), parents=Count(good=5))
     text = " ".join(text_of(written(replace(BISECTED, clean=clean))).split())
     assert (
         "Confirmed with clean builds: 4 of 5 boots fail on this commit, 0 of 5 on its parent."
@@ -299,7 +404,7 @@ def test_failures_are_counted_by_commit() -> None:
 
 
 def test_another_failure_is_shown_and_not_counted() -> None:
-    other = proof("first bad tag", "2" * 40, Mark.SKIP, other=PANIC.title)
+    other = proof("first bad tag", "2" * 40, Mark.UNTESTABLE, other=PANIC.title)
     text = text_of(written(replace(NEW, proof=(*ENDPOINTS[:4], other))))
     assert "      2/3  222222222222  first bad tag\n" in text
     assert "also: Kernel panic - not syncing" in text
@@ -331,6 +436,7 @@ def test_every_mail_begins_with_the_statement(
                 kind=report,
                 blame=blame,
                 regression=replace(REGRESSION, finding=finding),
+                again=BACK.again if report is ReportKind.REAPPEARED else None,
                 fixed=MENDED.fixed if report is ReportKind.FIXED else None,
             )
         )
@@ -505,7 +611,19 @@ def hostile_stories(draw: st.DrawFn) -> Story:
         attachments=draw(st.sampled_from([(), (Attachment(name="config", content=b"x\n"),)])),
         verdict=draw(st.sampled_from([*Verdict, None])),
         regression=replace(
-            REGRESSION, finding=finding, bad=replace(REGRESSION.bad, tag=tag, finding=finding)
+            REGRESSION,
+            facet=draw(st.sampled_from(Facet)),
+            finding=finding,
+            bad=replace(REGRESSION.bad, tag=tag, seen=failed(finding, Milestone.KERNEL)),
+        ),
+        again=draw(
+            st.none()
+            | st.builds(
+                replace,
+                st.just(BACK.again),
+                tag=HOSTILE,
+                seen=st.just(failed(finding, Milestone.LINKED)),
+            )
         ),
         culprit=commit,
         candidates=(commit,) * draw(st.integers(0, 40)),
