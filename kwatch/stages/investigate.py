@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Investigated
-from kwatch.domain.verdict.investigation import Ask, Question, evidence_for, plan
+from kwatch.domain.verdict.grade import Grade, doubts_about
+from kwatch.domain.verdict.investigation import Answer, Ask, Question, evidence_for, plan
 from kwatch.domain.verdict.lane import epoch_of
-from kwatch.store import investigations, regressions, trials
+from kwatch.store import investigations, recipes, regressions, trials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from kwatch.domain.lab.job import Job
     from kwatch.domain.trial.seen import Seen
     from kwatch.domain.trial.trial import Trial
-    from kwatch.domain.verdict.investigation import Answer
     from kwatch.domain.verdict.regression import Regression
     from kwatch.store.database import Database
     from kwatch.store.investigations import Investigation
@@ -40,6 +40,10 @@ async def run(job: Job, *, git: Git, database: Database) -> Investigated | None:
     settled = await database.read(trials.evidence, _commits(question))
     # Thousands of suspects take a while to halve: the loop goes on meanwhile.
     result = await asyncio.to_thread(_plan, question, settled)
+    if isinstance(result, Answer) and result.grade is Grade.VERIFIED:
+        (culprit,) = result.commits
+        arch = (await database.read(recipes.build, question.subject.build)).arch
+        result = result.doubted(doubts_about(await git.commit_info(culprit), arch))
     if isinstance(result, Ask):
         log.info(
             "regression %d: %s, %d trials%s", regression.id, result.phase, len(result.trials),
