@@ -154,12 +154,18 @@ def _known(tx: Transaction, lane: int, row: sqlite3.Row) -> Known:
     sighted = tx.execute(
         "SELECT revision FROM sighting WHERE regression = ? AND lane = ?", (found.id, lane)
     )
+    tried = tx.execute(
+        "SELECT fixed_trial FROM investigation WHERE regression_id = ? AND ended_at IS NOT NULL"
+        " AND fixed_trial IS NOT NULL",
+        (found.id,),
+    )
     return Known(
         id=found.id,
         problem=found.problem,
         state=found.state,
         sighted=frozenset(one["revision"] for one in sighted),
         first_bad=row["bad_revision"] if row["lane"] == lane else None,
+        tried=frozenset(one["fixed_trial"] for one in tried),
     )
 
 

@@ -34,7 +34,8 @@ class Known:
     """A regression with a finding of the lane's.
 
     ``sighted`` are the revisions of this lane in which it was seen already, ``first_bad`` the one
-    that it was opened for, where that is a tag of this lane.
+    that it was opened for, where that is a tag of this lane. ``tried`` are the trials (numbers) of
+    tags without it whose investigation has ended.
     """
 
     id: int
@@ -42,6 +43,7 @@ class Known:
     state: RegressionState
     sighted: frozenset[int]
     first_bad: int | None
+    tried: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gone:
-    """``run`` is the first tag after the last sighting that is free of it."""
+    """``run`` is the first tag after the last sighting that is free of it, and not tried yet."""
 
     regression: int
     run: TagRun
@@ -231,9 +233,11 @@ def _end(one: Known, line: Sequence[TagRun]) -> Gone | Masked | None:
     if last is None:
         return None
     after = [run for run in line[last + 1 :] if run.seen and run.seen.is_evidence]
-    for run in after:
-        if run.seen and one.problem.mark(run.seen) is Mark.GOOD:
-            return Gone(regression=one.id, run=run)
+    good = [run for run in after if run.seen and one.problem.mark(run.seen) is Mark.GOOD]
+    if good:
+        return next(
+            (Gone(regression=one.id, run=run) for run in good if run.number not in one.tried), None
+        )
     if after:
         return Masked(regression=one.id, run=after[-1])
     return None

@@ -5,7 +5,6 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.integration.store.bench_lab import Lab, reopened
 
 from kwatch.domain.lab.job import (
     FIRST_DELAY,
@@ -23,6 +22,7 @@ from kwatch.domain.lab.job import (
 from kwatch.errors import LeaseLostError
 from kwatch.store import queue
 from kwatch.store.database import transaction
+from tests.integration.store.world import World, reopened
 
 if TYPE_CHECKING:
     import sqlite3
@@ -34,10 +34,10 @@ HANDLE = Handle(host="lab-1", run_id="r1", slot=0)
 
 
 @pytest.fixture
-def tx(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    lab = Lab.create(tmp_path)
-    yield lab.connection
-    lab.connection.close()
+def tx() -> Iterator[sqlite3.Connection]:
+    world = World()
+    yield world.connection
+    world.connection.close()
 
 
 def claimed(tx: sqlite3.Connection, now: float = 0.0) -> Job:
@@ -256,15 +256,16 @@ def test_a_lease_is_renewed(tx: sqlite3.Connection) -> None:
 
 
 def test_two_connections_never_claim_the_same(tmp_path: Path) -> None:
-    lab = Lab.create(tmp_path)
-    rival = reopened(lab.path)
+    world = World.on_disk(tmp_path)
+    assert world.path is not None
+    rival = reopened(world.path)
     for number in range(50):
-        queue.enqueue(lab.connection, JobKind.BUILD, str(number), now=0.0)
+        queue.enqueue(world.connection, JobKind.BUILD, str(number), now=0.0)
     found: list[int] = []
-    for connection in itertools.islice(itertools.cycle([lab.connection, rival]), 50):
+    for connection in itertools.islice(itertools.cycle([world.connection, rival]), 50):
         with transaction(connection):
             found.append(claimed(connection, 1.0).id)
     assert len(set(found)) == 50
     assert queue.claim(rival, KINDS, now=1.0) is None
-    for connection in (lab.connection, rival):
+    for connection in (world.connection, rival):
         connection.close()

@@ -10,20 +10,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.integration.store.bench_lab import Lab as Store
 
 from kwatch.domain.lab.fairness import Start, Turns
 from kwatch.domain.lab.job import RESOURCE, Handle, Job, JobKind, Party, Purpose, Resource
-from kwatch.domain.milestone import Milestone
-from kwatch.domain.trial.route import Outcome
-from kwatch.domain.trial.trial import Trial
+from kwatch.domain.source.revision import Revision
 from kwatch.domain.verdict.investigation import Goal
-from kwatch.domain.verdict.regression import Regression, RegressionState, TagResult, judge_key
+from kwatch.domain.verdict.judge import Opened
+from kwatch.domain.verdict.lane import Lane
+from kwatch.domain.verdict.problem import Facet
 from kwatch.engine.worker import Worker
-from kwatch.store import history, problems, queue, record
+from kwatch.store import (
+    investigations,
+    lanes,
+    motion,
+    queue,
+    recipes,
+    regressions,
+    revisions,
+    trials,
+)
 from kwatch.store.database import Database, transaction
-from tests.unit.domain import trials
-from tests.unit.domain.trials import VARIANT
+from tests.integration.store.world import World
+from tests.unit.domain.trials import BOOT, BUILD, HANG, VARIANT, trial
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,10 +47,10 @@ class Desk:
         self.now = 0.0
         self.turns = Turns(slots={Resource.GIT: slots})
         self.investigations: dict[str, str] = {}
-        history.put_variant(connection, VARIANT)
+        recipes.put(connection, BUILD, BOOT)
 
     def tag(self, tree: str, commit: str) -> None:
-        self._want(commit, JobKind.JUDGE, judge_key(tree, VARIANT.digest))
+        self._want(commit, JobKind.JUDGE, str(self._lane(tree)))
 
     def search(self, tree: str, commit: str) -> None:
         if tree not in self.investigations:
@@ -51,26 +59,26 @@ class Desk:
 
     def _want(self, commit: str, kind: JobKind, key: str) -> None:
         self.now += 1
-        trial = Trial(commit=commit, variant=VARIANT.digest)
-        record.want(self.tx, trial, kind, key, now=self.now)
+        motion.want(self.tx, trial(commit), kind, key, now=self.now)
+
+    def _lane(self, tree: str) -> int:
+        return lanes.number(self.tx, Lane(tree=tree, variant=VARIANT.name))
 
     def _investigation(self, tree: str) -> str:
-        result = TagResult(
-            tag="t", commit=tree, outcome=Outcome.FAIL, milestone=Milestone.KERNEL,
-            finding=trials.HANG,
-        )  # fmt: skip
-        number = problems.open_regression(
+        revision = revisions.add(
+            self.tx, Revision(tree=tree, tag="t", commit=f"tag of {tree}", seen_at=0.0)
+        )
+        number = trials.put(self.tx, trial(f"tag of {tree}"), now=0.0)
+        run = lanes.run(self.tx, revision, number)
+        opened = regressions.open_regression(
             self.tx,
-            Regression(
-                id=0, tree=tree, variant=VARIANT.digest, variant_name="v", finding=trials.HANG,
-                milestone=Milestone.KERNEL, good=result, bad=result,
-                state=RegressionState.SUSPECTED, opened_at=0.0,
-            ),
+            self._lane(tree),
+            Opened(facet=Facet.FAILURE, finding=HANG, good=run, bad=run),
             now=0.0,
-        )  # fmt: skip
+        )
         # Numbers of investigations and of regressions are not the same.
-        opened = problems.open_investigation(self.tx, number, Goal.CAUSE, fixed=None, now=0.0)
-        return str(opened)
+        found = investigations.open_investigation(self.tx, opened, Goal.CAUSE, fixed=None, now=0.0)
+        return str(found)
 
     def claim(self) -> Job:
         self.now += 1
@@ -97,10 +105,10 @@ def search(tree: str) -> Party:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    lab = Store.create(tmp_path)
-    yield Desk(lab.connection)
-    lab.connection.close()
+def desk() -> Iterator[Desk]:
+    world = World()
+    yield Desk(world.connection)
+    world.connection.close()
 
 
 def test_a_new_tag_goes_before_the_next_step_of_a_bisection(desk: Desk) -> None:
@@ -130,6 +138,12 @@ def test_what_a_tag_wants_as_well_is_no_search(desk: Desk) -> None:
     assert [desk.work() for _ in range(2)] == [tag("mainline"), search("next")]
 
 
+def test_a_search_does_not_take_over_what_is_a_tags(desk: Desk) -> None:
+    desk.tag("mainline", "a")
+    desk.search("next", "a")
+    assert desk.work() == tag("mainline")
+
+
 def test_those_that_run_are_counted(desk: Desk) -> None:
     desk.turns = Turns(slots={Resource.GIT: 4})
     for commit in "abcdef":
@@ -154,7 +168,8 @@ def test_an_interrupted_command_goes_first_whosever_it_is(desk: Desk) -> None:
 def test_what_nobody_wants_any_more_is_no_obstacle(desk: Desk) -> None:
     desk.search("next", "a")
     desk.tx.execute("DELETE FROM want")
-    assert desk.work() == Party(tree="", purpose=Purpose.TAG)
+    # On behalf of the one that it was queued for.
+    assert desk.work() == search("next")
 
 
 def test_an_investigation_finds_its_tree_by_its_own_number(desk: Desk) -> None:
@@ -162,7 +177,7 @@ def test_an_investigation_finds_its_tree_by_its_own_number(desk: Desk) -> None:
         desk.search(tree, f"of-{tree}")
     # The second of a regression: numbers are no longer the same.
     desk.tx.execute("UPDATE investigation SET ended_at = 1.0 WHERE regression_id = 1")
-    later = problems.open_investigation(desk.tx, 1, Goal.CAUSE, fixed=None, now=2.0)
+    later = investigations.open_investigation(desk.tx, 1, Goal.CAUSE, fixed=None, now=2.0)
     desk.investigations["next"] = str(later)
     desk.search("next", "again")
     assert [desk.work().tree for _ in range(4)] == ["next", "mainline", "stable", "next"]

@@ -11,6 +11,7 @@ import hashlib
 import sqlite3
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import (
@@ -51,7 +52,7 @@ from kwatch.store import (
     steps,
     trials,
 )
-from kwatch.store.database import migrate, transaction
+from kwatch.store.database import connect, migrate, transaction
 from tests.unit.domain import trials as samples
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ MAILS = {
     RegressionEvent.BISECTED: ReportKind.BISECTED,
     RegressionEvent.INCONCLUSIVE: ReportKind.INCONCLUSIVE,
     RegressionEvent.FIXED: ReportKind.FIXED,
+    RegressionEvent.REAPPEARED: ReportKind.REAPPEARED,
 }
 
 
@@ -125,8 +127,6 @@ def _database() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.row_factory = sqlite3.Row
     if not _EMPTY:
-        from pathlib import Path
-
         migrate(connection, Path(":memory:"))
         _EMPTY.append(connection.serialize())
     else:
@@ -135,10 +135,21 @@ def _database() -> sqlite3.Connection:
     return connection
 
 
+def reopened(path: Path) -> sqlite3.Connection:
+    """A connection as the daemon's, but for the disk: a test survives no power cut."""
+    connection = connect(path, read_only=False)
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection
+
+
 @dataclass(slots=True, kw_only=True)
 class World:
-    """One lab, its clock, a history of commits and the tags on it."""
+    """One lab, its clock, a history of commits and the tags on it.
 
+    The database is in memory, or at ``path``: see :meth:`on_disk`.
+    """
+
+    path: Path | None = None
     connection: sqlite3.Connection = field(default_factory=_database)
     now: float = 1_000_000.0
     bugs: list[Bug] = field(default_factory=list)
@@ -150,6 +161,14 @@ class World:
     seed: int = 0
     tags: dict[str, str] = field(default_factory=dict)
     _known: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @classmethod
+    def on_disk(cls, folder: Path) -> World:
+        """A lab with an empty history in a file, which others can open too."""
+        path = folder / "kwatch.db"
+        connection = reopened(path)
+        _database().backup(connection)
+        return cls(path=path, connection=connection)
 
     # The truth
 
@@ -203,15 +222,15 @@ class World:
 
     # What happens outside
 
-    def tag(self, tag: str, commit: str | None = None) -> None:
+    def tag(self, tag: str, commit: str | None = None, *, tree: str = TREE) -> None:
         """Upstream tags a commit (the newest one), or moves a tag; the tree is polled."""
         self.tags[tag] = commit or self.commits[-1]
-        revision = Revision(tree=TREE, tag=tag, commit=self.tags[tag], seen_at=self.now)
+        revision = Revision(tree=tree, tag=tag, commit=self.tags[tag], seen_at=self.now)
         with transaction(self.connection):
-            queue.enqueue(self.connection, JobKind.WATCH, TREE, now=self.now)
+            queue.enqueue(self.connection, JobKind.WATCH, tree, now=self.now)
         job = self.claim([JobKind.WATCH])
         assert job is not None
-        self.record(job, Watched(tree=TREE, revisions=(revision,)))
+        self.record(job, Watched(tree=tree, revisions=(revision,)))
 
     def suspects(self, bad: str, good: str) -> Mapping[str, Sequence[str]]:
         """What ``git rev-list --parents --topo-order bad ^good`` would say."""
@@ -282,6 +301,9 @@ class World:
 
     def restart(self) -> int:
         """Die and start again; how many jobs ran."""
+        if self.path is not None:
+            self.connection.close()
+            self.connection = reopened(self.path)
         with transaction(self.connection):
             return queue.recover(self.connection, now=self.now)
 
@@ -325,7 +347,7 @@ class World:
         build = recipe_of(self.recipe)
         plans = [
             Plan(
-                lane=Lane(tree=TREE, variant=name),
+                lane=Lane(tree=revision.tree, variant=name),
                 trial=Trial(
                     source=with_series(revision.commit, series),
                     build=build.digest,
