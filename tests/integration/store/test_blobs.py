@@ -15,8 +15,15 @@ import pytest_asyncio
 import zstandard
 
 from kwatch.domain.lab.job import JobKind
+from kwatch.domain.source.revision import Revision
+from kwatch.domain.verdict.investigation import Goal, Phase
+from kwatch.domain.verdict.judge import Opened
+from kwatch.domain.verdict.lane import Lane
+from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.regression import RegressionEvent
 from kwatch.errors import DiskFullError, InfraError
-from kwatch.store import history
+from kwatch.store import investigations, lanes, recipes, regressions, revisions, steps
+from kwatch.store import trials as trial_store
 from kwatch.store.blobs import CHUNK, KEEP_SECONDS, Blobs
 from kwatch.store.database import Database, connect
 from tests.unit.domain import trials
@@ -24,6 +31,8 @@ from tests.unit.domain import trials
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from kwatch.store.database import Transaction
 
 KIB = 1024
 
@@ -95,12 +104,12 @@ async def test_images_go_before_logs_and_the_oldest_first(
         digests[name] = await blobs.put(noise(number, 2 * KIB - 64))
         clock.now += 1
     await database.write(
-        history.put_artifacts,
+        steps.put_artifacts,
         JobKind.BUILD,
         "k",
         {name: digests[name] for name in ("log", "image", "vmlinux")},
     )
-    await database.write(history.put_artifacts, JobKind.BOOT, "k", {"console": digests["console"]})
+    await database.write(steps.put_artifacts, JobKind.BOOT, "k", {"console": digests["console"]})
     # Reading is using: the image was read after the vmlinux.
     await blobs.read(digests["image"])
     order = []
@@ -134,10 +143,10 @@ async def test_a_build_knows_when_its_image_is_gone(
 ) -> None:
     artifacts = {"image": await blobs.put(noise(1)), "log": await blobs.put(noise(2))}
     result = trials.build("k", artifacts=artifacts)
-    await database.write(history.put_build, result, now=clock.now)
+    await database.write(steps.put_build, result, "recipe", now=clock.now)
 
     async def is_available() -> bool:
-        found = await database.read(history.build, "k")
+        found = await database.read(steps.build, result.row)
         assert found is not None
         return found.available
 
@@ -148,6 +157,61 @@ async def test_a_build_knows_when_its_image_is_gone(
     assert artifacts["log"] in await known(database)
     assert await blobs.put(noise(1)) == artifacts["image"]
     assert await is_available()
+
+
+def an_open_regression(tx: Transaction, blobs: dict[str, dict[str, str]]) -> int:
+    """A regression; ``blobs`` are those of its tags, of a sighting, and of a bisection step."""
+    recipes.put(tx, trials.BUILD, trials.BOOT)
+    lane = lanes.number(tx, Lane(tree="next", variant="x86_64"))
+    runs = {}
+    for number, name in enumerate(("good", "bad", "sighting", "step")):
+        found = trial_store.put(tx, trials.trial(name), now=0.0)
+        kept = blobs[name]
+        built = trials.build(
+            name, artifacts={key: kept[key] for key in ("image", "log", "config") if key in kept}
+        )
+        booted = trials.boot(f"boot {name}", built.row, artifacts={"console": kept["console"]})
+        steps.put_build(tx, built, "recipe", now=0.0)
+        steps.put_boot(tx, booted, "recipe", now=0.0)
+        tx.execute(
+            "UPDATE trial SET build_row = ?, boot_key = ?, outcome = 'fail' WHERE id = ?",
+            (built.row, booted.key, found),
+        )
+        revision = Revision(tree="next", tag=f"next-{number}", commit=name, seen_at=0.0)
+        runs[name] = lanes.run(tx, revisions.add(tx, revision), found)
+    opened = Opened(facet=Facet.FAILURE, finding=trials.HANG, good=runs["good"], bad=runs["bad"])
+    regression = regressions.open_regression(tx, lane, opened, now=0.0)
+    regressions.sight(tx, regression, lane, runs["sighting"], now=0.0)
+    search = investigations.open_investigation(tx, regression, Goal.CAUSE, fixed=None, now=0.0)
+    assert search is not None
+    investigations.note_step(tx, search, runs["step"].number, Phase.BISECT, now=0.0)
+    return regression
+
+
+async def test_evidence_of_open_regressions_survives_the_budget(
+    blobs: Blobs, database: Database, clock: Clock
+) -> None:
+    kept: dict[str, dict[str, str]] = {}
+    for number, name in enumerate(("good", "bad", "sighting", "step")):
+        kept[name] = {
+            what: await blobs.put(noise(10 * number + place, 600))
+            for place, what in enumerate(("image", "log", "config", "console"))
+        }
+    regression = await database.write(an_open_regression, kept)
+    evidence = {digest for one in kept.values() for what, digest in one.items() if what != "image"}
+    images = {one["image"] for one in kept.values()}
+    for number in range(100, 102):
+        clock.now += KEEP_SECONDS + 1
+        await blobs.put(noise(number, 10 * KIB))
+    assert evidence <= await known(database)
+    # A kernel can be built again.
+    assert not images & await known(database)
+    for event in (RegressionEvent.CONFIRMED, RegressionEvent.FIXED):
+        await database.write(regressions.advance, regression, event, {}, now=clock.now)
+    for number in range(200, 202):
+        clock.now += KEEP_SECONDS + 1
+        await blobs.put(noise(number, 10 * KIB))
+    assert not evidence & await known(database)
 
 
 def written_before(blobs: Blobs, content: bytes) -> str:

@@ -316,14 +316,14 @@ def test_recipients_that_are_put_off_are_tried_again_alone(world: World) -> None
 
 def kept_build(world: World, *builds: dict[str, str], blobs: tuple[str, ...]) -> bool:
     """Whether the build that was made with these artifacts, one after the other, can be booted."""
+    made = [samples.build("k", artifacts=artifacts) for artifacts in builds]
     with transaction(world.connection):
-        for artifacts in builds:
-            made = samples.build("k", artifacts=artifacts)
-            steps.put_build(world.connection, made, "recipe", now=1.0)
+        for one in made:
+            steps.put_build(world.connection, one, "recipe", now=1.0)
         world.connection.executemany(
             "INSERT INTO blob VALUES (?, 1, 1, 0, 0)", [(digest,) for digest in blobs]
         )
-    found = steps.build(world.connection, made.row)
+    found = steps.build(world.connection, made[-1].row)
     assert found is not None
     return found.available
 

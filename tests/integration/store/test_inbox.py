@@ -16,7 +16,7 @@ from kwatch.domain.source.inbox import WithFresh, find
 from kwatch.domain.source.message import MailKind
 from kwatch.domain.source.posting import PostingMail, SeriesRule, assemble, follows, header_of
 from kwatch.store import inbox
-from kwatch.store.migrations import SPINE
+from kwatch.store.migrations import SCHEMA
 from tests.unit.domain.test_posting import the_real_case
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ TITLES = ("coverage: all of it", "x86: one", "x86: two", "mm: three", "")
 def stored() -> Iterator[sqlite3.Connection]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as tx:
         tx.row_factory = sqlite3.Row
-        for statement in SPINE.split(";\n\n"):
+        for statement in SCHEMA.split(";\n\n"):
             tx.execute(statement)
         yield tx
 

@@ -12,7 +12,7 @@ import pytest
 from kwatch import app
 from kwatch.domain.source.posting import SeriesRule
 from kwatch.domain.source.series import series_digest
-from kwatch.store import versions
+from kwatch.store import series as series_store
 from kwatch.store.database import Database
 from tests.unit.domain.mailed import Mailed
 from tests.unit.domain.trials import SERIES
@@ -39,15 +39,15 @@ async def started_with(database: Database, file: Path, content: bytes) -> bytes:
     watched = SimpleNamespace(rule=SeriesRule(name="mcdc"), files=(file,))
     settings: Any = SimpleNamespace(series=(watched,))
     await app._series_from_files(settings, database)
-    current = await database.read(versions.current, "mcdc")
+    current = await database.read(series_store.current, "mcdc")
     assert current is not None
-    return await database.read(versions.mbox, current.digest)
+    return await database.read(series_store.mbox, current.digest)
 
 
 async def test_patches_from_files_can_be_put_back(database: Database, tmp_path: Path) -> None:
     for content in (A, B, A, A, B, A):
         assert await started_with(database, tmp_path / "patch", content) == content
-    assert len(await database.read(versions.newest_first)) == 2
+    assert len(await database.read(series_store.newest_first)) == 2
 
 
 async def test_a_clock_that_was_set_back_makes_no_difference(
@@ -64,10 +64,10 @@ async def test_the_same_patches_from_a_trusted_sender_are_accepted(database: Dat
     digest = series_digest(A)
     held = replace(SERIES, digest=digest, accepted_by=None, origin="held@example.org")
     trusted = replace(held, accepted_by="the list of trusted senders", origin="own@example.org")
-    assert await database.write(versions.put, held, b"held")
-    assert not await database.write(versions.put, held, b"again")
-    assert await database.write(versions.put, trusted, b"trusted")
-    assert not await database.write(versions.put, held, b"held")
-    assert not await database.write(versions.put, trusted, b"again")
-    assert await database.read(versions.current, SERIES.name) == trusted
-    assert await database.read(versions.mbox, digest) == b"trusted"
+    assert await database.write(series_store.put, held, b"held")
+    assert not await database.write(series_store.put, held, b"again")
+    assert await database.write(series_store.put, trusted, b"trusted")
+    assert not await database.write(series_store.put, held, b"held")
+    assert not await database.write(series_store.put, trusted, b"again")
+    assert await database.read(series_store.current, SERIES.name) == trusted
+    assert await database.read(series_store.mbox, digest) == b"trusted"
