@@ -15,19 +15,20 @@ import pytest
 import pytest_asyncio
 
 from kwatch.adapters.host.runs import OnCancel, cancellation_of_job
-from kwatch.domain.facts import Facts, Judged, Planned, Watched
+from kwatch.domain.facts import Facts, Judged, Plan, Planned, Watched
 from kwatch.domain.lab.job import GIVE_UP_AFTER, LEASE_SECONDS, Job, JobKind, Resource
+from kwatch.domain.source.revision import Revision
 from kwatch.domain.trial.route import Outcome
-from kwatch.domain.trial.trial import Trial
-from kwatch.domain.verdict.regression import judge_key
+from kwatch.domain.verdict.lane import Lane
 from kwatch.engine import worker as module
 from kwatch.engine.worker import Stage, Worker
 from kwatch.errors import DiskFullError, InfraError
-from kwatch.store import cursors, history, queue, record
+from kwatch.store import cursors, lanes, motion, queue, recipes, revisions
 from kwatch.store import database as database_module
+from kwatch.store import trials as trial_store
 from kwatch.store.database import Database, Transaction, connect
 from tests.unit.domain import trials
-from tests.unit.domain.trials import VARIANT
+from tests.unit.domain.trials import BOOT, BUILD, LANE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from kwatch.domain.lab.fairness import Turns
 
 SLOTS = dict.fromkeys(Resource, 2)
-TRIAL = Trial(commit="a" * 40, variant=VARIANT.digest)
+TRIAL = trials.trial("a" * 40)
 
 
 @pytest_asyncio.fixture
@@ -48,7 +49,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 def nothing(job: Job) -> Judged:
     """A fact that changes nothing."""
-    return Judged(tree="t", variant="v", variant_name="n", judgements=())
+    return Judged(lane=1, judgements=())
 
 
 def worker_of(
@@ -105,14 +106,15 @@ async def want_checkout(database: Database) -> None:
     """A trial that waits for its checkout, wanted by a judge that never comes."""
 
     def want(tx: Transaction) -> None:
-        history.put_variant(tx, VARIANT)
-        record.want(tx, TRIAL, JobKind.JUDGE, judge_key("linux-next", VARIANT.digest), now=0.0)
+        recipes.put(tx, BUILD, BOOT)
+        lane = lanes.number(tx, Lane(tree="linux-next", variant="x86_64"))
+        motion.want(tx, TRIAL, JobKind.JUDGE, str(lane), now=0.0)
 
     await database.write(want)
 
 
 async def outcome(database: Database) -> Outcome | None:
-    found = await database.read(history.find_observation, TRIAL)
+    found = await database.read(trial_store.find, TRIAL)
     assert found is not None
     return found.outcome
 
@@ -157,7 +159,9 @@ async def test_what_a_stage_finds_wakes_the_next_at_once(database: Database) -> 
 
     async def plan(job: Job) -> Facts:
         order.append(job.kind)
-        return Planned(tree="t", tag="v1", commit=TRIAL.commit, trials=((TRIAL, VARIANT),))
+        return Planned(
+            revision=int(job.key), plans=(Plan(lane=LANE, trial=TRIAL, build=BUILD, boot=BOOT),)
+        )
 
     async def checkout(job: Job) -> Facts:
         order.append(job.kind)
@@ -167,7 +171,8 @@ async def test_what_a_stage_finds_wakes_the_next_at_once(database: Database) -> 
         order.append(job.kind)
         return nothing(job)
 
-    await ask(database, JobKind.PLAN, "1")
+    revision = Revision(tree=LANE.tree, tag="next-1", commit=TRIAL.commit, seen_at=0.0)
+    await ask(database, JobKind.PLAN, str(await database.write(revisions.add, revision)))
     stages: dict[JobKind, Stage] = {
         JobKind.PLAN: plan,
         JobKind.CHECKOUT: checkout,

@@ -8,29 +8,34 @@ import os
 import re
 import subprocess
 import textwrap
-from dataclasses import replace
 from email import message_from_bytes, policy
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from kwatch.domain.recipe.variant import Variant
-from kwatch.domain.trial.observation import BootResult, BuildResult, Outcome, Trial
 
 from kwatch.adapters.git import Git
-from kwatch.domain.boot.watch import BootProfile
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.mail.story import Correspondence, Release
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.recipe.boot import BootRecipe
+from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
-from kwatch.domain.source.revision import Tree
+from kwatch.domain.source.revision import Revision, Tree
 from kwatch.domain.source.series import Series, series_digest
+from kwatch.domain.source.source import with_series
+from kwatch.domain.trial.steps import BootResult, BuildResult
+from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.regression import Regression, RegressionEvent, RegressionState, TagResult
+from kwatch.domain.verdict.judge import Opened
+from kwatch.domain.verdict.lane import Lane, TagRun
+from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.regression import RegressionEvent
 from kwatch.stages import report
-from kwatch.store import history, problems, versions
+from kwatch.store import lanes, recipes, regressions, revisions, steps, trials
+from kwatch.store import series as series_store
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
 from tests.integration.stages.jobs import NOW, claimed
@@ -51,23 +56,21 @@ LLD = "/usr/lib/llvm-22/bin/ld.lld"
 GOOD, BAD = "next-20261116", "next-20261117"
 PATCHES = [path for path in KERNEL.series if not path.name.startswith("0000")]
 MBOX = b"".join(path.read_bytes() for path in PATCHES)
-VARIANT = Variant(
-    name="toy",
+SERIES = Series(
+    name="llvm-cov", digest=series_digest(MBOX), title="coverage", origin="files",
+    patches=len(PATCHES), accepted_by="test", posted_at=NOW,
+)  # fmt: skip
+BUILD = BuildRecipe(
     arch="x86_64",
-    series=Series(
-        name="llvm-cov", digest=series_digest(MBOX), title="coverage", origin="files",
-        patches=len(PATCHES), accepted_by="test", posted_at=NOW,
-    ),
     # What LLVM= means anyway, and what it does not.
     toolchain=Toolchain(
-        name="llvm", llvm_suffix="-22", compiler="clang-22", linker_objects=LLD,
-        linker=LLD,
+        name="llvm", llvm_suffix="-22", compiler="clang-22", linker_objects=LLD, linker=LLD
     ),
     kconfig=KconfigRecipe(
         base="tinyconfig", fragments=(Fragment(name="lab/lab.config", text=KERNEL.fragment),)
     ),
-    profile=BootProfile(name="toy", memory_mib=128, commands=("echo it works", "false")),
-)  # fmt: skip
+)
+BOOT = BootRecipe(memory_mib=128, commands=("echo it works", "false"))
 LAB = Correspondence(
     from_name="kwatch", from_address="kwatch@example.org", message_id_domain="example.org",
     owner="operator@example.org", release=Release.AUTOMATIC,
@@ -112,45 +115,39 @@ def _regression(
     blame: Blame,
     artifacts: Mapping[str, str],
 ) -> int:
-    assert VARIANT.series
-    history.put_variant(tx, VARIANT)
-    versions.put(tx, VARIANT.series, MBOX)
-    history.put_build(
-        tx,
-        BuildResult(
-            key="b" * 64, milestone=Milestone.LINKED, finding=None, config_digest=None, dropped=(),
-            artifacts=artifacts, host="h", environment="clang 22", took=1.0,
-        ),
-        now=NOW,
+    recipes.put(tx, BUILD, BOOT)
+    series_store.put(tx, SERIES, MBOX)
+    built = BuildResult(
+        key="b" * 64, milestone=Milestone.LINKED, finding=None, config_digest=None, dropped=(),
+        artifacts=artifacts, host="h", environment="clang 22", environment_digest="e", took=1.0,
     )  # fmt: skip
-    history.put_boot(
-        tx,
-        BootResult(
-            key="c" * 64, build_key="b" * 64, end="panic", milestone=Milestone.KERNEL,
-            finding=finding, artifacts={}, host="h", accelerator="tcg", took=1.0,
-        ),
-        now=NOW,
+    steps.put_build(tx, built, BUILD.digest, now=NOW)
+    booted = BootResult(
+        key="c" * 64, build=built.row, end="panic", milestone=Milestone.KERNEL,
+        finding=finding, artifacts={}, host="h", accelerator="tcg", took=1.0,
     )  # fmt: skip
-    seen = history.observe(tx, Trial(commit=ids[BAD], variant=VARIANT.digest), now=NOW)
+    steps.put_boot(tx, booted, BOOT.digest, now=NOW)
+    good = _run(tx, GOOD, ids[GOOD])
+    bad = _run(tx, BAD, ids[BAD])
     tx.execute(
-        "UPDATE observation SET outcome = 'fail', build_key = ?, boot_key = ? WHERE id = ?",
-        ("b" * 64, "c" * 64, seen),
+        "UPDATE trial SET outcome = 'fail', milestone = ?, build_row = ?, boot_key = ?"
+        " WHERE id = ?",
+        (Milestone.KERNEL, built.row, booted.key, bad.number),
     )
-    good = TagResult(
-        tag=GOOD, commit=ids[GOOD], outcome=Outcome.PASS, milestone=Milestone.COLLECTED
-    )
-    bad = replace(good, tag=BAD, commit=ids[BAD], outcome=Outcome.FAIL, finding=finding)
-    number = problems.open_regression(
+    number = regressions.open_regression(
         tx,
-        Regression(
-            id=0, tree="next", variant=VARIANT.digest, variant_name="toy", finding=finding,
-            milestone=Milestone.KERNEL, good=good, bad=bad, state=RegressionState.SUSPECTED,
-            opened_at=NOW,
-        ),
+        lanes.number(tx, Lane(tree="next", variant="toy")),
+        Opened(facet=Facet.FAILURE, finding=finding, good=good, bad=_run(tx, BAD, ids[BAD])),
         now=NOW,
-    )  # fmt: skip
-    problems.advance(tx, number, RegressionEvent.CONFIRM, {"blame": blame}, now=NOW)
+    )
+    regressions.advance(tx, number, RegressionEvent.CONFIRMED, {"blame": blame}, now=NOW)
     return number
+
+
+def _run(tx: Transaction, tag: str, commit: str) -> TagRun:
+    trial = Trial(source=with_series(commit, SERIES.digest), build=BUILD.digest, boot=BOOT.digest)
+    revision = revisions.add(tx, Revision(tree="next", tag=tag, commit=commit, seen_at=NOW))
+    return lanes.run(tx, revision, trials.put(tx, trial, now=NOW))
 
 
 @pytest_asyncio.fixture
