@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,24 +14,42 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.integration.store.bench_lab import Lab, Trouble, Truth, reopened
 
 from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.mail.story import DeliveryState
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.grade import Grade
 from kwatch.domain.verdict.investigation import Verdict
 from kwatch.domain.verdict.regression import RegressionState
 from kwatch.errors import LeaseLostError
-from kwatch.store import problems, queue, record
+from kwatch.store import effects, investigations, lanes, motion, queue, regressions
 from kwatch.store.database import transaction
+from tests.integration.store.world import NEEDS_SERIES, Bug, Kind, World, reopened
 
 if TYPE_CHECKING:
     from kwatch.domain.facts import Facts
 
-TRUTHS = st.builds(Truth, trouble=st.sampled_from(Trouble), blame=st.sampled_from(
-    [Blame.TREE, Blame.SERIES]))  # fmt: skip
-# Whole stretches of history: upstream is healthy most of the time.
-STRETCHES = st.lists(st.one_of(st.just(Truth()), TRUTHS), min_size=1, max_size=4)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A day of commits, of which the last ``bad`` have a bug; 0: of which none has one."""
+
+    commits: int
+    bad: int
+    name: str
+    kind: Kind
+    axis: Blame
+
+
+# Upstream is healthy most of the time.
+STRETCHES = st.builds(
+    Stretch,
+    commits=st.integers(1, 4),
+    bad=st.sampled_from([0, 0, 1, 2, 4]),
+    name=st.sampled_from("ab"),
+    kind=st.sampled_from(Kind),
+    axis=st.sampled_from([Blame.TREE, Blame.SERIES]),
+)
 
 
 class KilledError(Exception):
@@ -42,7 +62,7 @@ class StateMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="kwatch-machine-"))
-        self.lab = Lab.create(self.folder)
+        self.lab = World.on_disk(self.folder)
         self.running: list[Job] = []
         self.stale: list[Job] = []
         self.found: dict[int, Facts | None] = {}
@@ -54,17 +74,56 @@ class StateMachine(RuleBasedStateMachine):
     def _take(self, data: st.DataObject) -> Job:
         return self.running.pop(data.draw(st.integers(0, len(self.running) - 1), label="job"))
 
-    @initialize(truth=TRUTHS)
-    def a_good_day_and_a_bad_one(self, truth: Truth) -> None:
-        self.lab.grow([Truth()])
-        while job := self.lab.claim():
-            self.lab.record(job, self.lab.work(job))
-        self.lab.grow([Truth(), Truth(), truth, truth, truth])
+    def _grow(self, stretch: Stretch) -> None:
+        if stretch.bad:
+            self.lab.bugs.append(
+                Bug(
+                    name=stretch.name,
+                    kind=stretch.kind,
+                    axis=stretch.axis,
+                    since=len(self.lab.commits) + max(stretch.commits - stretch.bad, 0),
+                    until=len(self.lab.commits) + stretch.commits + stretch.bad % 2,
+                )
+            )
+        for _ in range(stretch.commits):
+            self.lab.add_commit()
+        self.lab.tag(f"next-{len(self.lab.tags) + 1}")
 
-    @precondition(lambda self: self.lab.tags < 5)
-    @rule(truths=STRETCHES)
-    def upstream_tags(self, truths: list[Truth]) -> None:
-        self.lab.grow(truths)
+    @initialize(stretch=STRETCHES)
+    def a_good_day_and_a_bad_one(self, stretch: Stretch) -> None:
+        self.lab.add_commit()
+        self.lab.tag("next-1")
+        self.lab.run()
+        self._grow(replace(stretch, commits=5, bad=3))
+
+    @precondition(lambda self: len(self.lab.tags) < 5)
+    @rule(stretch=STRETCHES)
+    def upstream_tags(self, stretch: Stretch) -> None:
+        self._grow(stretch)
+
+    @precondition(lambda self: len(self.lab.tags) < 5)
+    @rule()
+    def a_tag_moves(self) -> None:
+        self.lab.tag(f"next-{len(self.lab.tags)}", self.lab.add_commit())
+
+    @precondition(lambda self: max(self.lab.series, self.lab.recipe, self.lab.environment) < 3)
+    @rule(what=st.sampled_from(["series", "recipe", "environment"]))
+    def the_setup_changes(self, what: str) -> None:
+        setattr(self.lab, what, getattr(self.lab, what) + 1)
+
+    @rule(tries=st.one_of(st.none(), st.integers(1, 3)))
+    def what_the_lab_failed_at_is_tried_again(self, tries: int | None) -> None:
+        self.lab.recover(tries)
+
+    @rule(data=st.data())
+    def an_operator_tests_a_tag_again(self, data: st.DataObject) -> None:
+        tx = self.lab.connection
+        revisions = [row["revision"] for row in self.lab.rows("SELECT revision FROM planned")]
+        if revisions:
+            revision = data.draw(st.sampled_from(sorted(set(revisions))), label="revision")
+            with transaction(tx):
+                for lane, trial in lanes.planned(tx, revision):
+                    motion.retest(tx, lane, revision, trial, now=self.lab.now)
 
     @rule()
     def claim(self) -> None:
@@ -75,6 +134,7 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule()
     def two_workers_claim(self) -> None:
+        assert self.lab.path is not None
         rival = reopened(self.lab.path)
         try:
             with transaction(rival):
@@ -89,10 +149,10 @@ class StateMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(
         data=st.data(),
-        lie=st.one_of(st.none(), st.none(), st.sampled_from(Trouble)),
+        lie=st.one_of(st.none(), st.none(), st.sampled_from(Kind)),
         delivery=st.sampled_from(DeliveryState),
     )
-    def finish(self, data: st.DataObject, lie: Trouble | None, delivery: DeliveryState) -> None:
+    def finish(self, data: st.DataObject, lie: Kind | None, delivery: DeliveryState) -> None:
         job = self._take(data)
         if job.id not in self.found:
             self.found[job.id] = self.lab.work(job, lie=lie, delivery=delivery)
@@ -100,8 +160,8 @@ class StateMachine(RuleBasedStateMachine):
         self.stale.append(job)
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), lie=st.one_of(st.none(), st.sampled_from(Trouble)))
-    def work(self, data: st.DataObject, lie: Trouble | None) -> None:
+    @rule(data=st.data(), lie=st.one_of(st.none(), st.sampled_from(Kind)))
+    def work(self, data: st.DataObject, lie: Kind | None) -> None:
         """The stage is through; by the time its facts are recorded, the world may be another."""
         job = data.draw(st.sampled_from(self.running))
         self.found[job.id] = self.lab.work(job, lie=lie)
@@ -177,12 +237,12 @@ class StateMachine(RuleBasedStateMachine):
 
     def _die_while_recording(self, job: Job, facts: Facts) -> None:
         with transaction(self.lab.connection):
-            record.record(self.lab.connection, job, facts, now=self.lab.now)
+            effects.record(self.lab.connection, job, facts, now=self.lab.now)
             raise KilledError
 
     @precondition(lambda self: self.stale)
-    @rule(data=st.data(), lie=st.sampled_from(Trouble))
-    def a_dead_worker_comes_back(self, data: st.DataObject, lie: Trouble) -> None:
+    @rule(data=st.data(), lie=st.sampled_from(Kind))
+    def a_dead_worker_comes_back(self, data: st.DataObject, lie: Kind) -> None:
         job = data.draw(st.sampled_from(self.stale))
         facts = None if job.kind is JobKind.SEND else self.lab.work(job, lie=lie)
         before = self.lab.dump()
@@ -210,54 +270,66 @@ TestStateMachine.settings = settings(
 
 
 @given(
-    trouble=st.sampled_from([one for one in Trouble if one is not Trouble.NONE]),
-    blame=st.sampled_from([Blame.TREE, Blame.SERIES]),
+    kind=st.sampled_from(Kind),
+    axis=st.sampled_from([Blame.TREE, Blame.SERIES]),
     days=st.lists(st.lists(st.booleans(), min_size=1, max_size=6), min_size=1, max_size=4),
     nights=st.lists(st.integers(0, 40), max_size=4),
 )
 @settings(max_examples=30, deadline=None)
 def test_every_regression_comes_to_an_end(
-    trouble: Trouble, blame: Blame, days: list[list[bool]], nights: list[int]
+    kind: Kind, axis: Blame, days: list[list[bool]], nights: list[int]
 ) -> None:
     """One problem that comes and goes over some days, and restarts in between."""
-    with tempfile.TemporaryDirectory() as folder:
-        lab = Lab.create(Path(folder))
-        lab.grow([Truth()])
-        limit = 0
-        for day in days:
-            lab.grow([Truth(trouble=trouble, blame=blame) if is_bad else Truth() for is_bad in day])
-            limit += 120 + 30 * len(day)
-            for step in range(limit):
-                if step in nights:
-                    lab.claim()
-                    lab.restart()
-                job = lab.claim()
-                if job is None:
-                    break
-                lab.record(job, lab.work(job))
-                lab.check()
-            else:
-                pytest.fail("there is always something left to do")
-        regressions = problems.regressions(lab.connection)
-        assert bool(regressions) == any(day[-1] for day in days)
-        for regression in regressions:
-            assert regression.state in {RegressionState.BISECTED, RegressionState.FIXED}
-            check_culprit(lab, regression.id, trouble)
-        assert not queue.alive(lab.connection)
-        assert not problems.open_investigations(lab.connection)
-        assert {row["state"] for row in lab.rows("SELECT state FROM mail")} <= {"sent"}
-        lab.connection.close()
+    world = World(bugs=bugs_of([False, *chain.from_iterable(days)], kind, axis))
+    world.add_commit()
+    world.tag("next-1")
+    for day in days:
+        for _ in day:
+            world.add_commit()
+        world.tag(f"next-{len(world.tags) + 1}")
+        for step in range(500 + 100 * len(day)):
+            if step in nights:
+                world.claim()
+                world.restart()
+            job = world.claim()
+            if job is None:
+                break
+            world.record(job, world.work(job))
+            world.check()
+        else:
+            pytest.fail("there is always something left to do")
+    found = regressions.newest_first(world.connection)
+    assert len(found) == any(day[-1] for day in days)
+    for regression in found:
+        is_there = days[-1][-1]
+        assert regression.state is (
+            RegressionState.CONFIRMED if is_there else RegressionState.FIXED
+        )
+        check_culprit(world, regression.id)
+    assert not queue.alive(world.connection)
+    assert not world.rows("SELECT id FROM investigation WHERE ended_at IS NULL")
+    assert {row["state"] for row in world.rows("SELECT state FROM mail")} <= {"sent"}
+    world.connection.close()
 
 
-def check_culprit(lab: Lab, number: int, trouble: Trouble) -> None:
+def bugs_of(commits: list[bool], kind: Kind, axis: Blame) -> list[Bug]:
+    """One bug that is in the commits (by their numbers) that are True."""
+    found, number = [], 0
+    for is_bad, group in groupby(commits):
+        end = number + len(list(group))
+        if is_bad:
+            found.append(Bug(name="it", kind=kind, axis=axis, since=number, until=end))
+        number = end
+    return found
+
+
+def check_culprit(world: World, number: int) -> None:
     """The one to blame has the problem, and its parent has not."""
-    cause = problems.investigations(lab.connection, number)[0]
+    cause = investigations.of_regression(world.connection, number)[0]
     assert cause.answer is not None
-    assert cause.answer.verdict is Verdict.FOUND
+    assert (cause.answer.verdict, cause.answer.grade) == (Verdict.FOUND, Grade.VERIFIED)
     (culprit,) = cause.answer.commits
-    parent = lab.commits[lab.commits.index(culprit) - 1]
-    assert lab.truth[culprit].trouble is trouble
-    assert lab.truth[parent].trouble is Trouble.NONE
-    is_series = lab.truth[culprit].blame is Blame.SERIES or trouble in {
-        Trouble.APPLY, Trouble.COVERAGE}  # fmt: skip
+    assert world.commits.index(culprit) in {bug.since for bug in world.bugs}
+    (bug, *_) = world.bugs
+    is_series = bug.axis is Blame.SERIES or bug.kind in NEEDS_SERIES
     assert cause.answer.blame is (Blame.SERIES if is_series else Blame.TREE)
