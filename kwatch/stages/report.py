@@ -38,15 +38,7 @@ from kwatch.domain.verdict.investigation import Phase, Verdict
 from kwatch.domain.verdict.lane import Epoch, TagRun, epoch_of
 from kwatch.domain.verdict.regression import Regression, RegressionEvent
 from kwatch.errors import InfraError
-from kwatch.store import (
-    coverage,
-    investigations,
-    mail,
-    recipes,
-    regressions,
-    steps,
-    trials,
-)
+from kwatch.store import coverage, investigations, mail, recipes, regressions, steps, trials
 from kwatch.store import series as series_store
 from kwatch.store.investigations import Investigation, InvestigationStep
 from kwatch.store.regressions import StoredEvent
@@ -214,7 +206,9 @@ def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Proof, ...]:
     regression, order = case.regression, list(labels)
     good, bad = regression.good, regression.bad
     earlier = {good.trial} if _epoch(good) != _epoch(bad) else set[Trial]()
-    runs = [(run.trial, run.seen) for run in (regression.good, regression.bad)]
+    fixes = (one.fixed for one in case.investigations if one.fixed)
+    tags = (good, bad, *fixes, *case.again.values())
+    runs = [(run.trial, run.seen) for run in tags]
     runs += [(step.trial.trial, step.seen) for step in case.steps]
     shown = {
         trial: seen
@@ -264,9 +258,6 @@ def _blame(case: _Case, answer: Answer | None) -> Blame | None:
     return None
 
 
-# What is made of it
-
-
 async def _story(
     case: _Case,
     event: StoredEvent,
@@ -309,7 +300,7 @@ async def _story(
         candidates=() if culprit else tuple(infos),
         proof=proof,
         suspects=len(suspects) or None,
-        steps=() if is_new else await _steps(case, git),
+        steps=() if is_new or kind in BRIEF else await _steps(case, git),
         fixed=fixed,
         again=again,
         series=case.series,
@@ -354,10 +345,7 @@ def _ends(case: _Case, event: StoredEvent, kind: ReportKind) -> tuple[TagRun | N
 
 
 def _labels(
-    regression: Regression,
-    culprit: CommitInfo | None,
-    fixed: TagRun | None,
-    again: TagRun | None,
+    regression: Regression, culprit: CommitInfo | None, fixed: TagRun | None, again: TagRun | None
 ) -> Mapping[str, str]:
     """The commits whose tests are shown, and what they are called."""
     labels = {regression.good.commit: "last good tag", regression.bad.commit: "first bad tag"}
