@@ -284,3 +284,32 @@ async def test_nobody_but_the_people_of_the_series_hears_of_an_unknown_fault(des
         await desk.tag()
     assert desk.mails[-1].kind is ReportKind.FIXED
     assert to(desk.mails[-1]) == {PEOPLE, OWNER}
+
+
+async def test_what_is_hidden_or_began_earlier_is_on_record_only(desk: Desk) -> None:
+    desk.world.bugs += [
+        Bug(name="a", kind=Kind.HANG, since=1),
+        Bug(name="b", kind=Kind.COMPILE, since=3),
+    ]
+    desk.commit()
+    await desk.tag()
+    desk.failing = lambda job: job.kind is JobKind.BOOT
+    desk.commit()
+    await desk.tag()
+    desk.failing = lambda _: False
+    desk.commit()
+    await desk.tag()
+    (hang,) = regressions.newest_first(desk.world.connection)
+    assert hang.bad.tag == "next-3"
+    desk.world.recover()
+    await desk.settle()
+    desk.commit()
+    await desk.tag()
+    _, hang = regressions.newest_first(desk.world.connection)
+    assert (hang.good.tag, hang.bad.tag) == ("next-1", "next-2")
+    events = regressions.timeline(desk.world.connection, hang.id)
+    kinds = [one.kind for one in events]
+    assert kinds == ["opened", "confirmed", "bisected", "earlier", "masked"]
+    assert all(one.reported_at for one in events)
+    thread = mail.thread(desk.world.connection, f"regression:{hang.id}")
+    assert [one.kind for one in thread] == ["new", "bisected"]
