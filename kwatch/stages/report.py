@@ -338,7 +338,7 @@ def _ends(case: _Case, event: StoredEvent, kind: ReportKind) -> tuple[TagRun | N
         by_number = {one.id: one.fixed for one in case.investigations}
         for one in case.events:
             if one.kind is RegressionEvent.FIXED and one.id <= event.id:
-                fixed = by_number.get(one.detail["investigation"])
+                fixed = by_number.get(one.detail.get("investigation", 0))
             if one.id <= event.id:
                 again = case.again.get(one.id, again)
     return fixed, again

@@ -395,7 +395,7 @@ def test_a_retest_of_a_result_is_one_more_sample_that_counts(world: World) -> No
     world.bugs.append(Bug(name="b", kind=Kind.COMPILE, since=1, axis=Blame.SERIES))
     grow(world, 1)
     before = newest(world, "plain")
-    assert "1 trials" in order_a_retest(world, "plain")
+    assert ": 1 trial" in order_a_retest(world, "plain")
     world.check()
     settle(world)
     after = newest(world, "plain")
