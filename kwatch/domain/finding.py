@@ -130,4 +130,4 @@ _NUMBER = re.compile(r"\d+")
 def fingerprint(kind: FindingKind, title: str) -> str:
     """Hash of what stays the same when addresses, offsets, lines and counts change."""
     stable = _NUMBER.sub("N", _ADDRESS.sub("ADDRESS", _OFFSET.sub("", title)))
-    return hashlib.sha256(f"{kind.value}\0{stable}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{kind.value}\0{stable}".encode(errors="replace")).hexdigest()[:16]
