@@ -20,9 +20,11 @@ Plain = "str | int | None | Sequence[Plain] | Mapping[str, Plain]"
 
 def digest(kind: str, schema: int, fields: Mapping[str, object]) -> str:
     """SHA-256 (hex) over the canonical JSON of ``fields``: strings, integers, None, and lists of
-    these. Anything else raises TypeError.
+    these. Anything else raises TypeError, as does a field of the name ``kind`` or ``schema``.
     """
     _check(fields)
+    if not fields.keys().isdisjoint({"kind", "schema"}):
+        raise TypeError("kind and schema name no fields of a digest")
     canonical = json.dumps(
         {"kind": kind, "schema": schema, **fields}, sort_keys=True, separators=(",", ":")
     )
