@@ -206,15 +206,19 @@ def _widened(question: Question, evidence: Mapping[Trial, Seen]) -> Problem:
     problem = question.problem
     if problem.facet is not Facet.FAILURE or problem.milestone < Milestone.LINKED:
         return problem
-    names, known = set(problem.fingerprints), set[str]()
+    shown, known = [], set[str]()
     for trial, seen in evidence.items():
         if seen.outcome is not Outcome.FAIL or seen.milestone < Milestone.LINKED:
             continue
         if trial.again() == question.subject.again():
-            names |= seen.causes
+            shown.append(seen.causes)
         elif trial.commit == question.good:
             known |= seen.causes
-    return replace(problem, fingerprints=frozenset(names - known) | problem.fingerprints)
+    return replace(
+        problem,
+        fingerprints=frozenset().union(*shown) - known | problem.fingerprints,
+        is_erratic=any(not one & problem.fingerprints and one - known for one in shown),
+    )
 
 
 def _plan_fix(case: _Case) -> Ask | Answer:

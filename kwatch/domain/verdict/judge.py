@@ -110,19 +110,27 @@ Judgement = Opened | Sighted | Earlier | Gone | Reappeared | Masked | NoBaseline
 def judge(runs: Sequence[TagRun], known: Sequence[Known]) -> tuple[Judgement, ...]:
     """Everything that the tags of one lane say that is not on record yet."""
     by_tag = {run.tag: run for run in runs}
+    revisions = {run.revision for run in runs}
     found: list[Judgement] = []
+    opened: set[str] = set()
     for base, own in branches(list(by_tag)):
         before = [by_tag[tag] for tag in base]
         line = [by_tag[tag] for tag in own]
-        found += _judge_branch(before, line, known)
+        found += _judge_branch(before, line, known, opened)
+        # A fix in a stable branch is none of the main line.
+        elsewhere = revisions - {run.revision for run in line}
+        ends = (_end(one, line) for one in known if one.first_bad not in elsewhere)
+        found += [end for end in ends if end is not None]
     return tuple(found)
 
 
 def _judge_branch(
-    base: Sequence[TagRun], line: Sequence[TagRun], known: Sequence[Known]
+    base: Sequence[TagRun], line: Sequence[TagRun], known: Sequence[Known], opened: set[str]
 ) -> Iterator[Judgement]:
-    """``base`` are tags of another branch that the first of ``line`` descends from."""
-    opened: set[str] = set()
+    """``base`` are tags of another branch that the first of ``line`` descends from.
+
+    ``opened`` collects the fingerprints of what is opened: other tags are sighted at the next call.
+    """
     for at, run in enumerate(line):
         for problem, finding in _problems(run):
             names = problem.fingerprints
@@ -131,9 +139,14 @@ def _judge_branch(
                 for one in known
                 if one.problem.facet is problem.facet and one.problem.fingerprints & names
             ]
-            if any(run.revision in one.sighted for one in matches) or names & opened:
-                continue
             valid = [one for one in matches if one.state is not RegressionState.INVALID]
+            if any(run.revision in one.sighted for one in matches):
+                # A good tag before it may have settled since.
+                news = (_earlier(one, base, line, at) for one in valid)
+                yield from (one for one in news if one is not None)
+                continue
+            if names & opened:
+                continue
             if valid:
                 yield _again(valid[-1], base, line, at)
                 continue
@@ -141,13 +154,10 @@ def _judge_branch(
             doubtful = frozenset[int]().union(*(one.sighted for one in matches))
             before = [old for old in (*base, *line[:at]) if old.revision not in doubtful]
             verdict = _first(problem, finding, before, run)
-            if verdict is not None:
+            if isinstance(verdict, Opened):
                 opened |= names
+            if verdict is not None:
                 yield verdict
-    for one in known:
-        end = _end(one, line)
-        if end is not None:
-            yield end
 
 
 def _problems(run: TagRun) -> Iterator[tuple[Problem, Finding]]:
@@ -186,11 +196,15 @@ def _again(
     )
     if one.state is RegressionState.FIXED and is_after_good:
         return Reappeared(regression=one.id, run=run)
-    if one.first_bad in {later.revision for later in line[at + 1 :]}:
-        good = _last_good(one.problem, (*base, *line[:at]))
-        if good is not None:
-            return Earlier(regression=one.id, good=good, bad=run)
-    return Sighted(regression=one.id, run=run)
+    return _earlier(one, base, line, at) or Sighted(regression=one.id, run=run)
+
+
+def _earlier(one: Known, base: Sequence[TagRun], line: Sequence[TagRun], at: int) -> Earlier | None:
+    """Whether a regression began with ``line[at]``, before the tag that is on record for it."""
+    if one.first_bad not in {later.revision for later in line[at + 1 :]}:
+        return None
+    good = _last_good(one.problem, (*base, *line[:at]))
+    return None if good is None else Earlier(regression=one.id, good=good, bad=line[at])
 
 
 def _last_sighted(one: Known, line: Sequence[TagRun]) -> int | None:
@@ -207,16 +221,17 @@ def _first(
     problem: Problem, finding: Finding, before: Sequence[TagRun], run: TagRun
 ) -> Opened | NoBaseline | None:
     """Whether a problem began with this tag; None while an earlier tag may still say otherwise."""
+    is_first = True
     for old in reversed(before):
         if old.seen is None:
             return None
         mark = problem.mark(old.seen)
         if mark is Mark.GOOD:
             return Opened(facet=problem.facet, finding=finding, good=old, bad=run)
-        if mark is Mark.BAD:
-            # On record as retracted, or without a baseline itself.
-            return None
-    return NoBaseline(bad=run) if problem.facet is Facet.FAILURE else None
+        # One that has it and opened nothing: it has no baseline itself, or a warning of a boot
+        # that failed.
+        is_first &= mark is not Mark.BAD
+    return NoBaseline(bad=run) if is_first and problem.facet is Facet.FAILURE else None
 
 
 def _last_good(problem: Problem, before: Sequence[TagRun]) -> TagRun | None:

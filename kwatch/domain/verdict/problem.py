@@ -28,13 +28,14 @@ class Facet(StrEnum):
 class Problem:
     """What to look for. ``milestone`` is how far a trial gets that has it.
 
-    More than one of ``fingerprints`` means that the same kernel was seen to fail in different ways:
-    then every failure at or after the boot of the kernel counts.
+    ``fingerprints`` are all names of it. ``is_erratic``: the same kernel was seen to fail in
+    different ways, so every failure at or after the boot of the kernel counts.
     """
 
     facet: Facet
     fingerprints: frozenset[str]
     milestone: Milestone
+    is_erratic: bool = False
 
     @property
     def until(self) -> Milestone:
@@ -69,6 +70,6 @@ class Problem:
             return Mark.BAD if self.fingerprints & seen.fingerprints else Mark.UNTESTABLE
         if self.fingerprints & seen.causes:
             return Mark.BAD
-        if len(self.fingerprints) > 1 and min(seen.milestone, self.milestone) >= Milestone.LINKED:
+        if self.is_erratic and min(seen.milestone, self.milestone) >= Milestone.LINKED:
             return Mark.BAD
         return Mark.GOOD if seen.milestone > self.milestone else Mark.UNTESTABLE

@@ -1,0 +1,567 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kwatch.domain.finding import Finding, FindingKind, Severity
+from kwatch.domain.milestone import Milestone
+from kwatch.domain.trial.route import Outcome
+from kwatch.domain.trial.seen import Seen, fingerprints_of
+from kwatch.domain.verdict.judge import (
+    Earlier,
+    Gone,
+    Judgement,
+    Known,
+    Masked,
+    NoBaseline,
+    Opened,
+    Reappeared,
+    Sighted,
+    judge,
+)
+from kwatch.domain.verdict.lane import TagRun
+from kwatch.domain.verdict.problem import Facet, Problem
+from kwatch.domain.verdict.regression import (
+    OPEN_STATES,
+    TRANSITIONS,
+    RegressionEvent,
+    RegressionState,
+)
+from tests.unit.domain import trials
+from tests.unit.domain.trials import COMPILE, HANG, LAB_FAILED, PANIC, PASSED, failed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SPLAT = Finding(kind=FindingKind.LOCKDEP, title="possible deadlock in f", severity=Severity.WARNING)
+UBSAN = Finding(kind=FindingKind.UBSAN, title="array-index-out-of-bounds in g")
+FAIL = failed(HANG, Milestone.LINKED)
+PANICS = failed(PANIC, Milestone.INIT)
+BROKEN = failed(COMPILE, Milestone.CONFIG)
+REFUSED = Seen(outcome=Outcome.REFUSED, milestone=Milestone.NOTHING)
+SETTINGS = settings(max_examples=100, deadline=None)
+
+
+def warned(*findings: Finding) -> Seen:
+    return replace(PASSED, others=findings)
+
+
+def run(number: int, seen: Seen | None, tag: str = "") -> TagRun:
+    """The tag of this number of a lane; its revision has it too."""
+    return TagRun(
+        revision=number,
+        tag=tag or f"next-2026{number:04}",
+        number=1000 + number,
+        trial=trials.trial(f"{number:040x}"),
+        seen=seen,
+    )
+
+
+def lane(*seen: Seen | None) -> list[TagRun]:
+    return [run(number, one) for number, one in enumerate(seen)]
+
+
+def known(
+    state: RegressionState = RegressionState.CONFIRMED,
+    *,
+    sighted: Iterable[int] = (1,),
+    first_bad: int | None = 1,
+    finding: Finding = HANG,
+    milestone: Milestone = Milestone.LINKED,
+    facet: Facet = Facet.FAILURE,
+) -> Known:
+    return Known(
+        id=7,
+        problem=Problem(facet=facet, fingerprints=fingerprints_of(finding), milestone=milestone),
+        state=state,
+        sighted=frozenset(sighted),
+        first_bad=first_bad,
+    )
+
+
+def opened(good: TagRun, bad: TagRun, finding: Finding = HANG) -> Opened:
+    return Opened(facet=Facet.FAILURE, finding=finding, good=good, bad=bad)
+
+
+@pytest.mark.parametrize(
+    "seen", [(), (LAB_FAILED,), (REFUSED,), (PASSED,), (PASSED, LAB_FAILED), (PASSED, None)]
+)
+def test_nothing_is_said_where_nothing_got_worse(seen: tuple[Seen | None, ...]) -> None:
+    assert judge(lane(*seen), []) == ()
+
+
+def test_the_last_good_tag_is_held_against_the_bad_one() -> None:
+    runs = lane(PASSED, PASSED, FAIL)
+    assert judge(runs, []) == (opened(runs[1], runs[2]),)
+
+
+@pytest.mark.parametrize("nothing", [LAB_FAILED, REFUSED])
+def test_infra_says_nothing(nothing: Seen) -> None:
+    runs = lane(PASSED, nothing, FAIL, nothing)
+    assert judge(runs, []) == (opened(runs[0], runs[2]),)
+
+
+def test_without_anything_that_ever_passed_there_is_no_baseline() -> None:
+    runs = lane(FAIL, LAB_FAILED, FAIL)
+    assert judge(runs, []) == (NoBaseline(bad=runs[0]),)
+
+
+def test_a_tag_without_a_baseline_does_not_hide_what_comes_back_after_a_good_one() -> None:
+    runs = lane(FAIL, PASSED, FAIL)
+    assert judge(runs, []) == (NoBaseline(bad=runs[0]), opened(runs[1], runs[2]))
+
+
+def test_the_tags_may_come_in_any_order() -> None:
+    runs = lane(PASSED, PASSED, FAIL)
+    assert judge(runs[::-1], []) == (opened(runs[1], runs[2]),)
+
+
+@pytest.mark.parametrize("state", OPEN_STATES)
+def test_a_known_problem_is_opened_once(state: RegressionState) -> None:
+    runs = lane(PASSED, FAIL, FAIL)
+    assert judge(runs, [known(state, sighted=(1, 2))]) == ()
+    assert judge(runs, [known(state)]) == (Sighted(regression=7, run=runs[2]),)
+
+
+def test_another_problem_on_top_is_another_regression() -> None:
+    runs = lane(PASSED, FAIL, PANICS)
+    found = judge(runs, [known()])
+    assert [one for one in found if isinstance(one, Opened)] == [
+        # The tag that hangs early does not show whether user space would have panicked.
+        opened(runs[0], runs[2], PANIC)
+    ]
+
+
+def test_a_failure_that_got_further_is_a_baseline() -> None:
+    runs = lane(PASSED, PANICS, FAIL)
+    assert judge(runs, []) == (opened(runs[0], runs[1], PANIC), opened(runs[1], runs[2]))
+
+
+def test_the_first_bad_tag_of_several_that_settle_at_once_is_the_first() -> None:
+    runs = lane(PASSED, FAIL, FAIL, FAIL)
+    assert judge(runs, []) == (opened(runs[0], runs[1]),)
+
+
+def test_a_bad_tag_is_found_though_a_newer_one_passed_before() -> None:
+    runs = lane(PASSED, FAIL, PASSED)
+    assert judge(runs, []) == (opened(runs[0], runs[1]),)
+
+
+@pytest.mark.parametrize("pending", [1, 2])
+def test_an_earlier_tag_that_is_not_settled_holds_an_opening_back(pending: int) -> None:
+    seen: list[Seen | None] = [PASSED, FAIL, FAIL, FAIL]
+    seen[pending] = None
+    after = [one for one in judge(lane(*seen), []) if isinstance(one, Opened)]
+    assert [one.bad.revision for one in after] == ([] if pending == 1 else [1])
+
+
+def test_a_tag_that_is_not_settled_before_the_good_one_holds_nothing_back() -> None:
+    runs = lane(PASSED, None, PASSED, FAIL)
+    assert judge(runs, []) == (opened(runs[2], runs[3]),)
+
+
+@pytest.mark.parametrize("state", OPEN_STATES)
+def test_a_bad_tag_before_the_first_one_settles_late(state: RegressionState) -> None:
+    runs = lane(PASSED, FAIL, FAIL)
+    late = known(state, sighted=(2,), first_bad=2)
+    assert judge(runs, [late]) == (Earlier(regression=7, good=runs[0], bad=runs[1]),)
+
+
+def test_a_late_tag_with_nothing_good_before_it_is_a_sighting() -> None:
+    runs = lane(FAIL, PASSED, FAIL)
+    assert judge(runs, [known(sighted=(2,), first_bad=2)]) == (Sighted(regression=7, run=runs[0]),)
+
+
+def test_a_regression_of_another_lane_is_sighted_in_this_one() -> None:
+    runs = lane(PASSED, FAIL, FAIL)
+    elsewhere = known(sighted=(), first_bad=None)
+    assert judge(runs, [elsewhere]) == (
+        Sighted(regression=7, run=runs[1]),
+        Sighted(regression=7, run=runs[2]),
+    )
+
+
+def test_the_end_of_a_regression_is_looked_for_in_its_own_lane_only() -> None:
+    runs = lane(PASSED, FAIL, PASSED)
+    assert judge(runs, [known(first_bad=None)]) == ()
+
+
+def test_a_tag_that_passes_asks_of_each_open_regression_whether_it_is_fixed() -> None:
+    runs = lane(PASSED, FAIL, PANICS, PASSED)
+    other = replace(known(sighted=(2,), first_bad=2, finding=PANIC), id=9)
+    other = replace(other, problem=replace(other.problem, milestone=Milestone.INIT))
+    assert judge(runs, [known(), other]) == (
+        Gone(regression=7, run=runs[2]),
+        Gone(regression=9, run=runs[3]),
+    )
+
+
+def test_the_first_tag_without_the_problem_is_the_one_that_may_be_fixed() -> None:
+    runs = lane(PASSED, FAIL, LAB_FAILED, None, PASSED, PASSED)
+    assert judge(runs, [known()]) == (Gone(regression=7, run=runs[4]),)
+
+
+@pytest.mark.parametrize(
+    "state", [s for s in RegressionState if s is not RegressionState.CONFIRMED]
+)
+def test_what_is_not_confirmed_cannot_be_fixed(state: RegressionState) -> None:
+    assert judge(lane(PASSED, FAIL, PASSED), [known(state)]) == ()
+
+
+def test_another_failure_before_the_place_masks_the_problem() -> None:
+    runs = lane(PASSED, FAIL, BROKEN, LAB_FAILED)
+    broken = replace(known(sighted=(2,), first_bad=2, finding=COMPILE), id=9)
+    found = judge(runs, [known(), broken])
+    assert found == (Masked(regression=7, run=runs[2]),)
+
+
+def test_a_problem_that_was_fixed_shows_again() -> None:
+    runs = lane(PASSED, FAIL, PASSED, FAIL)
+    fixed = known(RegressionState.FIXED)
+    assert judge(runs, [fixed]) == (Reappeared(regression=7, run=runs[3]),)
+    assert judge(runs[:3], [fixed]) == ()
+
+
+def test_a_tag_that_settles_late_after_a_fix_is_no_return() -> None:
+    runs = lane(PASSED, FAIL, FAIL, PASSED)
+    assert judge(runs, [known(RegressionState.FIXED)]) == (Sighted(regression=7, run=runs[2]),)
+
+
+def test_a_failure_that_was_taken_back_is_judged_afresh_at_the_next_tag() -> None:
+    runs = lane(PASSED, FAIL, FAIL)
+    invalid = known(RegressionState.INVALID)
+    assert judge(runs[:2], [invalid]) == ()
+    assert judge(runs, [invalid]) == (opened(runs[0], runs[2]),)
+
+
+@pytest.mark.parametrize("finding", [SPLAT, UBSAN])
+def test_what_a_good_boot_reports_for_the_first_time_is_a_regression(finding: Finding) -> None:
+    runs = lane(PASSED, warned(finding), warned(finding))
+    assert judge(runs, []) == (
+        Opened(facet=Facet.WARNING, finding=finding, good=runs[0], bad=runs[1]),
+    )
+
+
+def test_each_warning_of_a_boot_is_a_regression_of_its_own() -> None:
+    runs = lane(PASSED, warned(SPLAT, UBSAN, SPLAT))
+    assert judge(runs, []) == tuple(
+        Opened(facet=Facet.WARNING, finding=one, good=runs[0], bad=runs[1])
+        for one in (SPLAT, UBSAN)
+    )
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        Finding(kind=FindingKind.COMPILE, title="f.c: unused", severity=Severity.WARNING),
+        Finding(kind=FindingKind.LINK, title="section mismatch", severity=Severity.WARNING),
+        Finding(kind=FindingKind.KCONFIG, title="unmet dependencies", severity=Severity.WARNING),
+        replace(SPLAT, severity=Severity.INFO),
+    ],
+    ids=["compiler", "linker", "kconfig", "info"],
+)
+def test_what_a_build_warns_of_or_is_for_the_record_is_no_regression(finding: Finding) -> None:
+    assert judge(lane(PASSED, warned(finding)), []) == ()
+
+
+def test_what_a_failing_tag_reports_besides_is_no_regression() -> None:
+    runs = lane(PASSED, replace(FAIL, others=(SPLAT,)))
+    assert judge(runs, []) == (opened(runs[0], runs[1]),)
+
+
+def test_a_warning_without_a_baseline_is_no_news() -> None:
+    assert judge(lane(warned(SPLAT), warned(SPLAT)), []) == ()
+    assert judge(lane(FAIL, warned(SPLAT)), [])[1:] == ()
+
+
+def test_a_tag_that_fails_does_not_show_whether_a_warning_is_gone() -> None:
+    warning = known(finding=SPLAT, facet=Facet.WARNING, milestone=Milestone.COLLECTED)
+    hang = replace(known(sighted=(2,), first_bad=2), id=9)
+    runs = lane(PASSED, warned(SPLAT), FAIL)
+    assert judge(runs, [warning, hang]) == (Masked(regression=7, run=runs[2]),)
+    after = [*runs, run(3, PASSED)]
+    assert judge(after, [warning, replace(hang, state=RegressionState.FIXED)]) == (
+        Gone(regression=7, run=after[3]),
+    )
+
+
+def test_a_warning_and_a_failure_of_one_name_are_two_problems() -> None:
+    fatal = failed(UBSAN, Milestone.INIT)
+    runs = lane(PASSED, warned(UBSAN), fatal)
+    warning = known(finding=UBSAN, facet=Facet.WARNING, milestone=Milestone.COLLECTED)
+    assert [one for one in judge(runs, [warning]) if isinstance(one, Opened)] == [
+        opened(runs[1], runs[2], UBSAN)
+    ]
+
+
+def test_a_hang_is_told_from_another_failure_though_it_has_other_names() -> None:
+    stall = replace(HANG, alternatives=("rcu detected stall in f",))
+    runs = lane(PASSED, failed(PANIC, Milestone.LINKED), failed(stall, Milestone.LINKED))
+    found = [one for one in judge(runs, []) if isinstance(one, Opened)]
+    assert [(one.finding, one.good) for one in found] == [(PANIC, runs[0]), (stall, runs[0])]
+
+
+def test_a_hang_that_comes_under_its_other_name_is_the_same() -> None:
+    stall = replace(HANG, alternatives=("rcu detected stall in f",))
+    under_its_other_name = Finding(kind=HANG.kind, title="rcu detected stall in f")
+    runs = lane(PASSED, FAIL, failed(under_its_other_name, Milestone.LINKED))
+    assert judge(runs, [known(finding=stall)]) == (Sighted(regression=7, run=runs[2]),)
+
+
+def branchy(**seen: Seen | None) -> list[TagRun]:
+    """Tags by name (``v6_12_1`` for v6.12.1), numbered in the order in which they were made."""
+    return [
+        run(number, one, tag.replace("_", ".").replace(".rc", "-rc"))
+        for number, (tag, one) in enumerate(seen.items())
+    ]
+
+
+def test_a_stable_tag_is_not_held_against_another_branch() -> None:
+    runs = branchy(v6_6=PASSED, v6_12=PASSED, v6_12_5=FAIL, v6_6_66=PASSED, v6_12_6=FAIL)
+    assert judge(runs, []) == (opened(runs[1], runs[2]),)
+    runs = branchy(v6_12_4=PASSED, v6_6_66=FAIL)
+    assert judge(runs, []) == (NoBaseline(bad=runs[1]),)
+
+
+def test_a_stable_branch_begins_from_the_release_of_the_main_line() -> None:
+    runs = branchy(v6_12_rc7=PASSED, v6_12=None, v6_13_rc1=FAIL, v6_12_1=FAIL)
+    assert judge(runs, []) == ()
+    runs[1] = replace(runs[1], seen=LAB_FAILED)
+    assert judge(runs, [])[0] == opened(runs[0], runs[2])
+
+
+def test_a_problem_that_two_branches_show_at_once_is_one_regression() -> None:
+    runs = branchy(v6_12=PASSED, v6_13_rc1=FAIL, v6_12_1=FAIL)
+    assert judge(runs, []) == (opened(runs[0], runs[1]),)
+    assert judge(runs, [known()]) == (Sighted(regression=7, run=runs[2]),)
+
+
+def test_tags_of_two_names_are_two_histories() -> None:
+    runs = [run(0, PASSED, "next-20261117"), run(1, PANICS, "v6.18"), run(2, FAIL, "next-20261118")]
+    assert set(judge(runs, [])) == {NoBaseline(bad=runs[1]), opened(runs[0], runs[2])}
+
+
+def test_a_fix_in_a_stable_branch_is_none_of_the_main_line() -> None:
+    runs = branchy(v6_12=PASSED, v6_13_rc1=FAIL, v6_12_1=FAIL, v6_12_2=PASSED, v6_13_rc2=FAIL)
+    assert judge(runs, [known(sighted=(1, 2, 4))]) == ()
+
+
+@dataclass(slots=True)
+class Record:
+    """Regressions as the store keeps them: judgements are applied at once."""
+
+    confirms: bool = False
+    regressions: list[Known] = field(default_factory=list)
+    tags: dict[int, str] = field(default_factory=dict)
+
+    def judge(self, runs: Sequence[TagRun]) -> None:
+        self.tags = {one.revision: one.tag for one in runs}
+        for _ in range(20):
+            judgements = judge(runs, self.regressions)
+            before = list(self.regressions)
+            for judgement in judgements:
+                self.apply(judgement)
+            if self.regressions == before:
+                return
+        raise AssertionError("judging has no end")
+
+    def apply(self, judgement: Judgement) -> None:
+        match judgement:
+            case Opened():
+                assert judgement.bad.seen is not None
+                self.regressions.append(
+                    Known(
+                        id=len(self.regressions),
+                        problem=Problem(
+                            facet=judgement.facet,
+                            fingerprints=fingerprints_of(judgement.finding),
+                            milestone=judgement.bad.seen.milestone,
+                        ),
+                        state=RegressionState.SUSPECTED,
+                        sighted=frozenset({judgement.bad.revision}),
+                        first_bad=judgement.bad.revision,
+                    )
+                )
+                if self.confirms:
+                    self.happens(len(self.regressions) - 1, RegressionEvent.CONFIRMED)
+            case Sighted():
+                self.sight(judgement.regression, judgement.run)
+            case Earlier():
+                self.sight(judgement.regression, judgement.bad)
+                self.replace(judgement.regression, first_bad=judgement.bad.revision)
+            case Reappeared():
+                self.sight(judgement.regression, judgement.run)
+                self.happens(judgement.regression, RegressionEvent.REAPPEARED)
+            case Gone():
+                self.happens(judgement.regression, RegressionEvent.FIXED)
+            case Masked() | NoBaseline():
+                pass
+
+    def sight(self, number: int, run: TagRun) -> None:
+        self.replace(number, sighted=self.regressions[number].sighted | {run.revision})
+
+    def happens(self, number: int, event: RegressionEvent) -> None:
+        state = self.regressions[number].state
+        self.replace(number, state=TRANSITIONS.get((state, event), state))
+
+    def replace(self, number: int, **changes: object) -> None:
+        self.regressions[number] = replace(self.regressions[number], **changes)  # type: ignore[arg-type]
+
+    def contents(self) -> set[tuple[Facet, frozenset[str], frozenset[str]]]:
+        """The regressions, each with the tags it was seen in."""
+        found = {
+            (
+                one.problem.facet,
+                one.problem.fingerprints,
+                frozenset(self.tags[number] for number in one.sighted),
+            )
+            for one in self.regressions
+        }
+        assert len(found) == len(self.regressions), "a problem was opened twice"
+        return found
+
+    def first(self) -> set[tuple[Facet, frozenset[str], int | None]]:
+        """The tag that each regression began with."""
+        return {
+            (one.problem.facet, one.problem.fingerprints, one.first_bad) for one in self.regressions
+        }
+
+
+SEEN = st.sampled_from(
+    [
+        PASSED,
+        FAIL,
+        PANICS,
+        BROKEN,
+        warned(SPLAT),
+        warned(SPLAT, UBSAN),
+        replace(FAIL, others=(SPLAT,)),
+        LAB_FAILED,
+    ]
+)
+TAGS = ["v6.11", "v6.12-rc1", "v6.12", "v6.13-rc1", "v6.13-rc2", "v6.12.1", "v6.12.2"]
+
+
+@st.composite
+def settlings(draw: st.DrawFn, tags: Sequence[str]) -> tuple[list[TagRun], list[list[int]]]:
+    """Tags with what they show in the end, and in which order and groups they settle."""
+    count = draw(st.integers(1, len(tags)))
+    runs = [run(number, draw(SEEN), tags[number]) for number in range(count)]
+    order = draw(st.permutations(range(count)))
+    groups: list[list[int]] = [[]]
+    for number in order:
+        groups[-1].append(number)
+        if draw(st.booleans()):
+            groups.append([])
+    return runs, groups
+
+
+def judged(
+    runs: Sequence[TagRun],
+    groups: Iterable[Iterable[int]],
+    *,
+    confirms: bool = False,
+    lab_fails: frozenset[int] = frozenset(),
+) -> Record:
+    """Judge after each group of tags that settles; ``lab_fails`` at first at some of them."""
+    record = Record(confirms=confirms)
+    now = [replace(one, seen=None) for one in runs]
+    for group in groups:
+        for number in group:
+            seen = LAB_FAILED if number in lab_fails else runs[number].seen
+            now[number] = replace(now[number], seen=seen)
+        record.judge(now)
+    for number in sorted(lab_fails):
+        now[number] = replace(now[number], seen=runs[number].seen)
+        record.judge(now)
+    return record
+
+
+IN_ONE_LINE = [f"next-2026010{number}" for number in range(1, 8)]
+
+
+@given(settlings(IN_ONE_LINE), st.booleans())
+@SETTINGS
+def test_the_order_in_which_tags_settle_changes_nothing(
+    case: tuple[list[TagRun], list[list[int]]], confirms: bool
+) -> None:
+    runs, groups = case
+    at_once = judged(runs, [range(len(runs))], confirms=confirms)
+    late = judged(runs, groups, confirms=confirms)
+    assert late.contents() == at_once.contents()
+    assert late.first() == at_once.first()
+
+
+@given(settlings(TAGS), st.booleans())
+@SETTINGS
+def test_the_order_changes_nothing_where_a_branch_begins_either(
+    case: tuple[list[TagRun], list[list[int]]], confirms: bool
+) -> None:
+    runs, groups = case
+    at_once = judged(runs, [range(len(runs))], confirms=confirms)
+    assert judged(runs, groups, confirms=confirms).contents() == at_once.contents()
+
+
+@given(settlings(IN_ONE_LINE), st.data())
+@SETTINGS
+def test_a_tag_that_the_lab_failed_at_first_is_judged_like_any_other(
+    case: tuple[list[TagRun], list[list[int]]], data: st.DataObject
+) -> None:
+    runs, groups = case
+    fails = data.draw(st.frozensets(st.sampled_from(range(len(runs)))))
+    at_once = judged(runs, [range(len(runs))])
+    late = judged(runs, groups, lab_fails=fails)
+    assert late.contents() == at_once.contents()
+    assert late.first() == at_once.first()
+
+
+@given(st.lists(SEEN, max_size=8))
+def test_infra_never_changes_a_judgement(seen: list[Seen]) -> None:
+    runs = lane(*seen)
+    evidence = [one for one in runs if one.seen and one.seen.is_evidence]
+    assert judge(runs, []) == judge(evidence, [])
+
+
+@given(st.lists(SEEN, max_size=8))
+def test_a_regression_lies_between_a_tag_without_it_and_a_later_one_with_it(
+    seen: list[Seen],
+) -> None:
+    runs = lane(*seen)
+    for judgement in judge(runs, []):
+        if isinstance(judgement, Opened):
+            good, bad = judgement.good.seen, judgement.bad.seen
+            assert good is not None
+            assert bad is not None
+            assert judgement.finding.fingerprint not in good.fingerprints
+            assert judgement.finding.fingerprint in bad.fingerprints
+            assert runs.index(judgement.good) < runs.index(judgement.bad)
+
+
+@given(st.lists(SEEN, min_size=1, max_size=8))
+def test_every_news_of_a_lane_with_a_good_beginning_is_on_record_in_the_end(
+    seen: list[Seen],
+) -> None:
+    runs = lane(PASSED, *seen)
+    record = judged(runs, [range(len(runs))])
+    shown = {
+        (one.finding.fingerprint, one_run.tag)
+        for one_run in runs
+        if (one := one_run.seen) and one.finding
+    } | {
+        (other.fingerprint, one_run.tag)
+        for one_run in runs
+        if one_run.seen and one_run.seen.outcome is Outcome.PASS
+        for other in one_run.seen.others
+    }
+    on_record = {
+        (name, record.tags[number])
+        for one in record.regressions
+        for name in one.problem.fingerprints
+        for number in one.sighted
+    }
+    assert on_record == shown
