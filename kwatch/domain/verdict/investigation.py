@@ -154,6 +154,14 @@ class _Case:
         """All samples of what ``trial`` tries."""
         return self.counts.get(trial.again(), Count())
 
+    def clean(self, trial: Trial) -> Count:
+        """The samples of what ``trial`` tries that were built from nothing."""
+        found = Count()
+        for other, seen in self.evidence.items():
+            if other.sample.rebuild and other.again() == trial.again():
+                found = found.plus(self.problem.mark(seen))
+        return found
+
     @property
     def shown(self) -> Count:
         """All samples of kernels that have the problem: how often it shows."""
@@ -230,7 +238,8 @@ def _plan_fix(case: _Case) -> Ask | Answer:
     tries = [_another(case.problem, subject, number) for number in range(1, needed + 1)]
     marks = {trial: case.mark(trial) for trial in tries}
     if Mark.BAD in marks.values():
-        return Answer(verdict=Verdict.NOT_FIXED, proof=tuple(tries))
+        bad = tuple(trial for trial, mark in marks.items() if mark is Mark.BAD)
+        return Answer(verdict=Verdict.NOT_FIXED, proof=bad)
     missing = tuple(trial for trial, mark in marks.items() if mark is None)
     if missing:
         return Ask(phase=Phase.CONFIRM, trials=missing)
@@ -367,11 +376,12 @@ def _verify(case: _Case, blame: Blame, culprit: str, proof: tuple[Trial, ...]) -
     if missing:
         return Ask(phase=Phase.VERIFY, trials=missing, remaining=1, confirmed=blame)
     marks = {commit: case.mark(trial) for commit, trial in sides.items()}
-    is_contradicted = marks[culprit] is Mark.GOOD or Mark.BAD in (marks[one] for one in parents)
+    bad_parents = [one for one in parents if case.count(sides[one]).bad]
+    is_contradicted = marks[culprit] is Mark.GOOD or bool(bad_parents)
     more = () if is_contradicted else _more_samples(case, culprit, parents)
     if more:
         return Ask(phase=Phase.VERIFY, trials=more, remaining=1, confirmed=blame)
-    counts = {commit: case.count(trial) for commit, trial in sides.items()}
+    counts = {commit: case.clean(trial) for commit, trial in sides.items()}
     clean = CleanBuilds(
         culprit=counts[culprit],
         parents=Count(
