@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.source.source import with_series
-from kwatch.domain.verdict.investigation import evidence_for, plan
+from kwatch.domain.verdict.case import evidence_for
+from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.judge import judge
 from kwatch.stages import report
 from kwatch.stages.investigate import question_of

@@ -18,9 +18,9 @@ from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
 from kwatch.domain.trial.steps import BootResult, BuildResult, CheckoutResult, Collection
 from kwatch.domain.trial.trial import Trial
-from kwatch.domain.verdict.investigation import Answer, Ask
 from kwatch.domain.verdict.judge import Judgement
 from kwatch.domain.verdict.lane import Lane
+from kwatch.domain.verdict.question import Answer, Ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Investigated
+from kwatch.domain.verdict.case import evidence_for
 from kwatch.domain.verdict.grade import Grade, doubts_about
-from kwatch.domain.verdict.investigation import Answer, Ask, Question, evidence_for, plan
+from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.lane import epoch_of
+from kwatch.domain.verdict.question import Answer, Ask, Question
 from kwatch.store import investigations, recipes, regressions, trials
 
 if TYPE_CHECKING:

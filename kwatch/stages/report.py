@@ -34,8 +34,8 @@ from kwatch.domain.trial.steps import BuildResult
 from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.investigation import Phase, Verdict
 from kwatch.domain.verdict.lane import Epoch, TagRun, epoch_of
+from kwatch.domain.verdict.question import Phase, Verdict
 from kwatch.domain.verdict.regression import Regression, RegressionEvent
 from kwatch.errors import InfraError
 from kwatch.store import coverage, investigations, mail, recipes, regressions, steps, trials
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from kwatch.domain.mail.story import Correspondence, Letter
     from kwatch.domain.source.commit import CommitInfo
     from kwatch.domain.source.revision import Tree
-    from kwatch.domain.verdict.investigation import Answer
+    from kwatch.domain.verdict.question import Answer
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, assert_never
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.consequence import EVENTS
-from kwatch.domain.verdict.investigation import Answer, Ask, Goal, Verdict
 from kwatch.domain.verdict.judge import (
     Earlier,
     Gone,
@@ -18,6 +17,7 @@ from kwatch.domain.verdict.judge import (
     Reappeared,
     Sighted,
 )
+from kwatch.domain.verdict.question import Answer, Ask, Goal, Verdict
 from kwatch.domain.verdict.regression import RegressionEvent
 from kwatch.store import investigations, lanes, motion, queue, regressions, trials
 

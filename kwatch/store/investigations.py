@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.trial.seen import Seen
-from kwatch.domain.verdict.investigation import Answer, Goal, Phase
 from kwatch.domain.verdict.lane import TagRun
+from kwatch.domain.verdict.question import Answer, Goal, Phase
 from kwatch.store import lanes, trials
 from kwatch.store.codec import decode_optional, encode
 from kwatch.store.trials import StoredTrial

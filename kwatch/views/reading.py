@@ -18,7 +18,7 @@ from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.steps import BootResult, BuildResult, CheckoutResult
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import Grade
-from kwatch.domain.verdict.investigation import Goal
+from kwatch.domain.verdict.question import Goal
 from kwatch.domain.verdict.regression import CLOSED_STATES, OPEN_STATES, Regression, RegressionEvent
 from kwatch.store import cursors, hosts, investigations, queue, regressions, steps
 from kwatch.store import series as series_store

@@ -39,10 +39,10 @@ from kwatch.domain.trial.variant import Variant
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import CleanBuilds, Grade
 from kwatch.domain.verdict.grade import Count as Samples
-from kwatch.domain.verdict.investigation import Answer, Ask, Phase, Verdict
 from kwatch.domain.verdict.judge import Gone, Judgement, Opened, Sighted
 from kwatch.domain.verdict.lane import Lane, TagRun
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Answer, Ask, Phase, Verdict
 from kwatch.store import (
     cursors,
     effects,

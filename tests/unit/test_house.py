@@ -24,6 +24,7 @@ LONGEST_MODULE = 400
 LONGER: dict[str, str] = {
     "kwatch/remote/elf.py": "one format, and all that is asked of a file in it",
     "kwatch/adapters/lore.py": "the one reader of an archive, from the manifest to the mail",
+    "kwatch/store/migrations.py": "one table of statements, in the order they were made",
     "kwatch/remote/supervisor.py": "one file by design: it is uploaded to hosts as it is",
 }
 VAGUE = re.compile(r"(^|_)(util|utils|common|helper|helpers|misc)($|_)", re.IGNORECASE)

@@ -22,8 +22,8 @@ from kwatch.domain.mail.tables import (
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.text import one_line
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.investigation import Verdict
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

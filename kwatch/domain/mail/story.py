@@ -18,9 +18,9 @@ from kwatch.domain.trial.seen import fingerprints_of
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import CleanBuilds, Grade
-from kwatch.domain.verdict.investigation import Verdict
 from kwatch.domain.verdict.lane import TagRun
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Verdict
 from kwatch.domain.verdict.regression import Regression
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kwatch.domain.verdict.investigation import Goal, Verdict
+from kwatch.domain.verdict.question import Goal, Verdict
 from kwatch.domain.verdict.regression import RegressionEvent
 
 if TYPE_CHECKING:

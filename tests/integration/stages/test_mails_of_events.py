@@ -17,8 +17,8 @@ from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.mail.story import Correspondence, Release, ReportKind
 from kwatch.domain.source.revision import Tree
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.case import GIVE_UP
 from kwatch.domain.verdict.grade import Grade
-from kwatch.domain.verdict.investigation import GIVE_UP
 from kwatch.stages import investigate, report
 from kwatch.store import investigations, mail, regressions, series, steps
 from kwatch.store.blobs import Blobs

@@ -25,10 +25,10 @@ from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Revision, Tree
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.investigation import Answer, Goal, Phase, Verdict
 from kwatch.domain.verdict.judge import Opened
 from kwatch.domain.verdict.lane import Lane
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Answer, Goal, Phase, Verdict
 from kwatch.domain.verdict.regression import RegressionEvent
 from kwatch.errors import InfraError
 from kwatch.stages import report, send

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from kwatch.domain.lab.job import WHOLE, Job, JobKind
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.trial.route import Outcome
-from kwatch.domain.verdict.investigation import Goal, Phase
 from kwatch.domain.verdict.judge import Opened
 from kwatch.domain.verdict.lane import Lane
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Goal, Phase
 from kwatch.stages import tidy as stage
 from kwatch.store import investigations, lanes, regressions, revisions, steps, trials
 from tests.unit.domain import trials as samples

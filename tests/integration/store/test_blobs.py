@@ -16,10 +16,10 @@ import zstandard
 
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.source.revision import Revision
-from kwatch.domain.verdict.investigation import Goal, Phase
 from kwatch.domain.verdict.judge import Opened
 from kwatch.domain.verdict.lane import Lane
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Goal, Phase
 from kwatch.domain.verdict.regression import RegressionEvent
 from kwatch.errors import DiskFullError, InfraError
 from kwatch.store import investigations, lanes, recipes, regressions, revisions, steps

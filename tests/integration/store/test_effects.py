@@ -12,8 +12,9 @@ from kwatch.domain.lab.job import GIVE_UP_AFTER, WHOLE, Job, JobKind
 from kwatch.domain.mail.story import DeliveryState
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.investigation import GIVE_UP, Goal, Verdict
+from kwatch.domain.verdict.case import GIVE_UP
 from kwatch.domain.verdict.lane import Lane
+from kwatch.domain.verdict.question import Goal, Verdict
 from kwatch.domain.verdict.regression import RegressionEvent, RegressionState
 from kwatch.store import (
     commands,

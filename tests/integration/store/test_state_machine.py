@@ -19,7 +19,7 @@ from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.mail.story import DeliveryState
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import Grade
-from kwatch.domain.verdict.investigation import Verdict
+from kwatch.domain.verdict.question import Verdict
 from kwatch.domain.verdict.regression import RegressionState
 from kwatch.errors import LeaseLostError
 from kwatch.store import effects, investigations, lanes, motion, queue, regressions

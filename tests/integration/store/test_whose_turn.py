@@ -14,10 +14,10 @@ import pytest
 from kwatch.domain.lab.fairness import Start, Turns
 from kwatch.domain.lab.job import RESOURCE, Handle, Job, JobKind, Party, Purpose, Resource
 from kwatch.domain.source.revision import Revision
-from kwatch.domain.verdict.investigation import Goal
 from kwatch.domain.verdict.judge import Opened
 from kwatch.domain.verdict.lane import Lane
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Goal
 from kwatch.engine.worker import Worker
 from kwatch.store import (
     investigations,

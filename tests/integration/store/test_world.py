@@ -17,7 +17,7 @@ from kwatch.domain.source.tag_order import branches
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import Grade
-from kwatch.domain.verdict.investigation import Goal
+from kwatch.domain.verdict.question import Goal
 from kwatch.domain.verdict.regression import RegressionEvent, RegressionState
 from kwatch.store import investigations, lanes, regressions
 from tests.integration.store.world import NEEDS_SERIES, Bug, Kind, World

@@ -34,7 +34,8 @@ from kwatch.domain.source.source import with_series
 from kwatch.domain.trial.steps import build_key
 from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.investigation import evidence_for, plan
+from kwatch.domain.verdict.case import evidence_for
+from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.judge import judge
 from kwatch.domain.verdict.lane import Lane
 from kwatch.domain.verdict.regression import RegressionEvent

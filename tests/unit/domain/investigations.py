@@ -16,18 +16,11 @@ from kwatch.domain.trial.seen import Seen, fingerprints_of
 from kwatch.domain.trial.trial import Sample, Trial
 from kwatch.domain.verdict.bisect.commits import ancestors
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.investigation import (
-    GIVE_UP,
-    Answer,
-    Ask,
-    Goal,
-    Phase,
-    Question,
-    evidence_for,
-    plan,
-)
+from kwatch.domain.verdict.case import GIVE_UP, evidence_for
+from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.lane import epoch_of
 from kwatch.domain.verdict.problem import Facet, Problem
+from kwatch.domain.verdict.question import Answer, Ask, Goal, Phase, Question
 from tests.unit.domain import trials
 from tests.unit.domain.histories import History, histories
 from tests.unit.domain.trials import (

@@ -25,9 +25,9 @@ from kwatch.domain.source.series import Series
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import CleanBuilds, Count, Grade
-from kwatch.domain.verdict.investigation import Verdict
 from kwatch.domain.verdict.lane import Lane, TagRun
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Verdict
 from kwatch.domain.verdict.regression import Regression, RegressionState
 from tests.unit.domain.trials import PASSED, failed, trial
 

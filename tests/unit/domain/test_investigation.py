@@ -12,17 +12,11 @@ from hypothesis import strategies as st
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.case import GIVE_UP, evidence_for
 from kwatch.domain.verdict.grade import Grade
-from kwatch.domain.verdict.investigation import (
-    CONFIRMATIONS,
-    GIVE_UP,
-    Ask,
-    Phase,
-    Verdict,
-    evidence_for,
-    plan,
-)
+from kwatch.domain.verdict.investigation import CONFIRMATIONS, plan
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Ask, Phase, Verdict
 from tests.unit.domain import trials
 from tests.unit.domain.histories import next_histories
 from tests.unit.domain.investigations import GOOD_TAG, World, chain, investigate, worlds

@@ -8,12 +8,8 @@ import pytest
 
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.verdict.investigation import (
-    GIVE_UP,
-    Answer,
-    Goal,
-    Verdict,
-)
+from kwatch.domain.verdict.case import GIVE_UP
+from kwatch.domain.verdict.question import Answer, Goal, Verdict
 from tests.unit.domain.investigations import World, chain, investigate
 from tests.unit.domain.trials import APPLY, COMPILE, HANG, LAB_FAILED, PASSED, failed
 

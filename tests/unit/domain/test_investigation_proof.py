@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.trial.route import Outcome
+from kwatch.domain.verdict.case import GIVE_UP
 from kwatch.domain.verdict.grade import Grade
-from kwatch.domain.verdict.investigation import (
-    CONFIRMATIONS,
-    GIVE_UP,
-    Phase,
-    Verdict,
-)
+from kwatch.domain.verdict.investigation import CONFIRMATIONS
+from kwatch.domain.verdict.question import Phase, Verdict
 from tests.unit.domain.histories import next_histories
 from tests.unit.domain.investigations import World, chain, investigate, worlds
 from tests.unit.domain.trials import APPLY, COMPILE, HANG, LAB_FAILED, PANIC, PASSED, failed

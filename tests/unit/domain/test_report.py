@@ -37,8 +37,8 @@ from kwatch.domain.text import ascii_line, log_line, one_line
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import CleanBuilds, Count, Grade, doubts_about
-from kwatch.domain.verdict.investigation import Answer, Verdict
 from kwatch.domain.verdict.problem import Facet
+from kwatch.domain.verdict.question import Answer, Verdict
 from tests.unit.domain.stories import (
     BACK,
     BISECTED,
