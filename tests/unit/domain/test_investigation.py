@@ -189,7 +189,7 @@ def test_another_failure_at_the_confirmation_is_the_same_problem(place: Mileston
     world = chain(8, culprit="c4")
     others = (failed(PANIC, place), failed(OOPS, Milestone.KERNEL))
     world.lies.update({world.trial("c7", repeat=n): others[0] for n in range(1, 4)})
-    world.lies[world.trial("c5")] = others[1]
+    world.lies.update({world.trial("c5", repeat=n): others[1] for n in range(10)})
     run = investigate(world)
     assert (run.answer.verdict, run.answer.commits) == (Verdict.FOUND, ("c4",))
     assert run.answer.blame is Blame.TREE
