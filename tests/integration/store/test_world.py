@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     from kwatch.domain.verdict.lane import TagRun
     from kwatch.domain.verdict.regression import Regression
+
+# A thousand worlds each: some minutes on two cores.
+pytestmark = pytest.mark.timeout(1200)
 
 SOUND = (RegressionState.CONFIRMED, RegressionState.FIXED)
 
@@ -219,7 +223,7 @@ def regressions_sighted(world: World, number: int, lane: int) -> set[int]:
 
 EVENTS = st.sets(st.integers(1, 200), max_size=4)
 LIVES = settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=1000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 
