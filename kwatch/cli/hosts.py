@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest.accelerator import Accelerators
-from kwatch.adapters.guest.proof import Acceptance
+from kwatch.adapters.guest.proof import AcceleratorProof
 from kwatch.adapters.host.fitness import inspect, try_guests
 from kwatch.adapters.host.host import Host
 from kwatch.cli.client import order
@@ -92,7 +92,7 @@ async def proofs(
     with tempfile.TemporaryDirectory(prefix="kwatch-prove-") as scratch:
         async with Host(spec) as host:
             for accelerator in sorted(spec.accelerators):
-                acceptance = Acceptance(
+                proof = AcceleratorProof(
                     host,
                     Accelerator(accelerator),
                     profile=BootProfile(
@@ -103,7 +103,7 @@ async def proofs(
                 )
                 attempts = []
                 try:
-                    async for attempt in acceptance.run(image):
+                    async for attempt in proof.run(image):
                         say(f"{accelerator}: {_line(attempt)}")
                         attempts.append(attempt)
                 except InfraError as error:

@@ -19,9 +19,9 @@ from kwatch.domain.mail.reproducer import INITRAMFS, Reproducer, Subject, reprod
 from kwatch.domain.mail.story import (
     BisectionStep,
     Configuration,
-    Proof,
     ReportKind,
     Story,
+    Tested,
     ThreadMail,
 )
 from kwatch.domain.mail.tables import BRIEF
@@ -201,7 +201,7 @@ async def _with_config(case: _Case, blobs: Blobs, status_url: str | None) -> _Ca
         return case
 
 
-def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Proof, ...]:
+def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Tested, ...]:
     """All tests of the commits in ``labels`` that say something about a kernel."""
     regression, order = case.regression, list(labels)
     good, bad = regression.good, regression.bad
@@ -216,7 +216,7 @@ def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Proof, ...]:
         if seen is not None and seen.is_evidence and trial.commit in labels
     }
     return tuple(
-        Proof(
+        Tested(
             what=labels[trial.commit] + (EARLIER if trial in earlier else ""),
             commit=trial.commit,
             is_control=trial.is_control and not regression.bad.trial.is_control,

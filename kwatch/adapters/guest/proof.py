@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.guest.initramfs import build_initramfs
 from kwatch.adapters.guest.recording import Recording
 from kwatch.adapters.guest.session import Session
-from kwatch.domain.lab.proof import CASES, Attempt, Case, Damage
+from kwatch.domain.lab.proof import CASES, Attempt, Damage, GuestCase
 from kwatch.domain.recipe.arch import ARCHES
 from kwatch.errors import InfraError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COMMAND_TIMEOUT = timedelta(seconds=120)
 
 
-class Acceptance:
+class AcceleratorProof:
     """The attempts of one accelerator of a host. ``profile`` is what guests there are to have."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Acceptance:
             for _ in range(case.times):
                 yield await self._try(case, half if case.damage is Damage.HALVED else whole)
 
-    async def _try(self, case: Case, image: str) -> Attempt:
+    async def _try(self, case: GuestCase, image: str) -> Attempt:
         profile = case.profile(self._profile)
         archive = await asyncio.to_thread(
             build_initramfs,

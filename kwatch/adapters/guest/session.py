@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kwatch.adapters.host.host import Host
     from kwatch.adapters.kernel.image import Image
     from kwatch.domain.boot.care import BootProfile
-    from kwatch.domain.boot.phase import Phase
+    from kwatch.domain.boot.phase import BootPhase
     from kwatch.domain.recipe.boot import Accelerator
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Session:
         accelerator: Accelerator,
         heard: Recording,
         image: Callable[[], Awaitable[Image]] | None,
-        usual: Mapping[Phase, float],
+        usual: Mapping[BootPhase, float],
         cancellation: Cancellation | None = None,
     ) -> None:
         self._host = host

@@ -20,7 +20,7 @@ SHORTEST_IDLE = 60.0
 IDLE_FACTOR = 5.0
 
 
-class Phase(StrEnum):
+class BootPhase(StrEnum):
     """Each begins where the one before it ended; the names are those of the deadlines."""
 
     KERNEL = "kernel"
@@ -32,17 +32,17 @@ class Phase(StrEnum):
 
 # A phase ends with its milestone. What a guest waits for that gets no further, in words.
 _ENDS = {
-    Phase.KERNEL: Milestone.KERNEL,
-    Phase.INIT: Milestone.INIT,
-    Phase.TESTS: Milestone.TESTED,
-    Phase.COLLECT: Milestone.COLLECTED,
+    BootPhase.KERNEL: Milestone.KERNEL,
+    BootPhase.INIT: Milestone.INIT,
+    BootPhase.TESTS: Milestone.TESTED,
+    BootPhase.COLLECT: Milestone.COLLECTED,
 }
 _GOALS = {
-    Phase.KERNEL: "to print the kernel's first line",
-    Phase.INIT: "to reach user space",
-    Phase.TESTS: "to end the tests",
-    Phase.COLLECT: "to hand over the coverage",
-    Phase.POWER_OFF: "to power off",
+    BootPhase.KERNEL: "to print the kernel's first line",
+    BootPhase.INIT: "to reach user space",
+    BootPhase.TESTS: "to end the tests",
+    BootPhase.COLLECT: "to hand over the coverage",
+    BootPhase.POWER_OFF: "to power off",
 }
 
 
@@ -63,18 +63,18 @@ class Deadlines:
     total: float = 1200.0
     tcg_factor: float = 4.0
 
-    def of(self, phase: Phase) -> float:
+    def of(self, phase: BootPhase) -> float:
         """Seconds for one phase."""
         seconds: float = getattr(self, phase)
         return seconds
 
 
-def after(milestone: Milestone) -> Phase:
+def after(milestone: Milestone) -> BootPhase:
     """The phase that runs once a milestone is reached; the guest's own word ends the last."""
-    return next((phase for phase, end in _ENDS.items() if milestone < end), Phase.COLLECT)
+    return next((phase for phase, end in _ENDS.items() if milestone < end), BootPhase.COLLECT)
 
 
-def goal(phase: Phase) -> str:
+def goal(phase: BootPhase) -> str:
     """What a guest in this phase is to do, as in: it took too long ..."""
     return _GOALS[phase]
 
@@ -95,11 +95,11 @@ def durations(reached: Iterable[tuple[Milestone, float]]) -> Mapping[str, float]
     return found
 
 
-def usual(boots: Iterable[Mapping[str, float]]) -> Mapping[Phase, float]:
+def usual(boots: Iterable[Mapping[str, float]]) -> Mapping[BootPhase, float]:
     """The 99th percentile of each phase's seconds, of those that enough boots tell of."""
-    seen: dict[Phase, list[float]] = {}
+    seen: dict[BootPhase, list[float]] = {}
     for boot in boots:
-        for phase in Phase:
+        for phase in BootPhase:
             if phase.value in boot:
                 seen.setdefault(phase, []).append(boot[phase.value])
     return {
@@ -109,6 +109,6 @@ def usual(boots: Iterable[Mapping[str, float]]) -> Mapping[Phase, float]:
     }
 
 
-def longest_idle(phase: Phase, known: Mapping[Phase, float]) -> float | None:
+def longest_idle(phase: BootPhase, known: Mapping[BootPhase, float]) -> float | None:
     """After how many seconds of idling without a word a guest is given up; None: who knows."""
     return max(SHORTEST_IDLE, IDLE_FACTOR * known[phase]) if phase in known else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.boot.channel import BlobDone, ChannelEvent, Done, Hello, Integrity, Tested
 from kwatch.domain.boot.ending import BootEnd, BootVerdict, Reached
-from kwatch.domain.boot.phase import Phase, after, goal, longest_idle
+from kwatch.domain.boot.phase import BootPhase, after, goal, longest_idle
 from kwatch.domain.boot.vcpu import Liveness, VcpuHistory, VcpuSample, is_idle
 from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.log.progress import Progress
@@ -97,7 +97,7 @@ class Watch:
         profile: BootProfile,
         accelerator: Accelerator,
         now: float,
-        usual: Mapping[Phase, float] = MappingProxyType({}),
+        usual: Mapping[BootPhase, float] = MappingProxyType({}),
     ) -> None:
         self._profile = profile
         self._usual = usual
@@ -236,8 +236,8 @@ class Watch:
             and now >= max(self._next_sample, self._heard + QUIET)
         )
 
-    def _phase(self) -> Phase:
-        return Phase.POWER_OFF if self._done_at is not None else after(self._milestone)
+    def _phase(self) -> BootPhase:
+        return BootPhase.POWER_OFF if self._done_at is not None else after(self._milestone)
 
     def _phase_end(self) -> float:
         """When the running phase is too long."""

@@ -31,7 +31,7 @@ class Damage(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class GuestCase:
     """One way in which a guest ends. ``name`` completes "a guest that ..."."""
 
     name: str
@@ -52,35 +52,35 @@ class Case:
 
 
 _DEAD = frozenset({BootEnd.HANG, BootEnd.RESET, BootEnd.PANIC, BootEnd.STALL})
-HEALTHY = Case(name="is well", ends=frozenset({BootEnd.DONE}), commands=("true",), times=10)
+HEALTHY = GuestCase(name="is well", ends=frozenset({BootEnd.DONE}), commands=("true",), times=10)
 CASES = (
     HEALTHY,
-    Case(
+    GuestCase(
         name=f"sleeps for {SLEEP} seconds",
         ends=frozenset({BootEnd.DONE}),
         commands=(f"sleep {SLEEP}",),
     ),
-    Case(
+    GuestCase(
         name=f"computes for {SLEEP} seconds",
         ends=frozenset({BootEnd.DONE}),
         commands=(f"timeout {SLEEP} sh -c 'while :; do :; done'; true",),
     ),
-    Case(
+    GuestCase(
         name="finds no init",
         ends=frozenset({BootEnd.PANIC}),
         cmdline="rdinit=/nowhere init=/nowhere",
     ),
-    Case(name="resets", ends=frozenset({BootEnd.RESET}), commands=("busybox reboot -f",)),
-    Case(
+    GuestCase(name="resets", ends=frozenset({BootEnd.RESET}), commands=("busybox reboot -f",)),
+    GuestCase(
         name="halts its processors", ends=frozenset({BootEnd.HANG}), commands=("busybox halt -f",)
     ),
-    Case(
+    GuestCase(
         name="floods its console",
         ends=frozenset({BootEnd.OUTPUT_LIMIT}),
         commands=("yes >/dev/console",),
         console_limit=CONSOLE_LIMIT,
     ),
-    Case(name="has half a kernel", ends=_DEAD, damage=Damage.HALVED),
+    GuestCase(name="has half a kernel", ends=_DEAD, damage=Damage.HALVED),
 )
 
 
@@ -88,7 +88,7 @@ CASES = (
 class Attempt:
     """One boot of a case; seconds from power-on to the guest's first word and to the verdict."""
 
-    case: Case
+    case: GuestCase
     end: BootEnd
     reason: str
     boot_seconds: float | None

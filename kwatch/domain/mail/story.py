@@ -145,7 +145,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class Tested:
     """One test that the report rests on.
 
     ``what`` names its commit: ``first bad tag``, ``parent``. ``is_control``: without the series.
@@ -229,7 +229,7 @@ class Story:
     doubts: tuple[str, ...] = ()
     clean: CleanBuilds | None = None
     candidates: tuple[CommitInfo, ...] = ()
-    proof: tuple[Proof, ...] = ()
+    proof: tuple[Tested, ...] = ()
     suspects: int | None = None
     steps: tuple[BisectionStep, ...] = ()
     fixed: TagRun | None = None

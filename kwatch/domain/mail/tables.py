@@ -23,7 +23,7 @@ from kwatch.domain.verdict.bisect.commits import Mark
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kwatch.domain.mail.story import Correspondence, Proof, Story
+    from kwatch.domain.mail.story import Correspondence, Story, Tested
     from kwatch.domain.source.commit import CommitInfo
     from kwatch.domain.verdict.lane import TagRun
 
@@ -168,7 +168,7 @@ def results(story: Story) -> str:
     return "\n".join((heading, "", *listed(rows)))
 
 
-def _test_name(proof: Proof) -> tuple[str, str]:
+def _test_name(proof: Tested) -> tuple[str, str]:
     what = [one_line(proof.what, 40)]
     if proof.is_control:
         what.append("without the series")

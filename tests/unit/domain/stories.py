@@ -13,10 +13,10 @@ from kwatch.domain.mail.story import (
     BisectionStep,
     Configuration,
     Correspondence,
-    Proof,
     Release,
     ReportKind,
     Story,
+    Tested,
     ThreadMail,
 )
 from kwatch.domain.milestone import Milestone
@@ -112,8 +112,8 @@ def proof(
     is_control: bool = False,
     is_clean: bool = False,
     other: str | None = None,
-) -> Proof:
-    return Proof(
+) -> Tested:
+    return Tested(
         what=what, commit=commit, is_control=is_control, is_clean=is_clean, mark=mark, other=other
     )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kwatch.domain.boot import channel as protocol
 from kwatch.domain.boot.care import BootCare, BootProfile
 from kwatch.domain.boot.ending import BootEnd, BootVerdict
-from kwatch.domain.boot.phase import Phase
+from kwatch.domain.boot.phase import BootPhase
 from kwatch.domain.boot.vcpu import VcpuSample
 from kwatch.domain.boot.watch import Continue, Decision, End, QmpEvent, Sample, Watch
 from kwatch.domain.milestone import Milestone
@@ -279,7 +279,7 @@ def test_the_deadlines_of_each_phase_and_of_all() -> None:
 
 
 def test_an_idle_guest_is_given_up_when_it_is_known_what_is_usual() -> None:
-    usual = {Phase.INIT: 2.0, Phase.TESTS: 40.0}
+    usual = {BootPhase.INIT: 2.0, BootPhase.TESTS: 40.0}
     watched = Watch(PROFILE, Accelerator.TCG, 0.0, usual)
     watched.receive_console(BOOT, 1.0)
     found, at = until_end(watched, [[IDLE]], start=1.0)
@@ -294,7 +294,7 @@ def test_an_idle_guest_is_given_up_when_it_is_known_what_is_usual() -> None:
 
 
 def test_a_busy_guest_is_not_idle() -> None:
-    watched = Watch(PROFILE, Accelerator.KVM, 0.0, {Phase.INIT: 2.0})
+    watched = Watch(PROFILE, Accelerator.KVM, 0.0, {BootPhase.INIT: 2.0})
     watched.receive_console(BOOT, 1.0)
     busy = sample(rip=0xFFFFFFFF81100000, interrupts=True)
     found, at = until_end(watched, [[IDLE], [busy]], start=1.0)

@@ -5,12 +5,20 @@ from __future__ import annotations
 
 import pytest
 
-from kwatch.domain.boot.phase import Deadlines, Phase, after, durations, goal, longest_idle, usual
+from kwatch.domain.boot.phase import (
+    BootPhase,
+    Deadlines,
+    after,
+    durations,
+    goal,
+    longest_idle,
+    usual,
+)
 from kwatch.domain.milestone import Milestone
 
 
 def test_every_phase_has_a_deadline_and_a_goal() -> None:
-    for phase in Phase:
+    for phase in BootPhase:
         assert Deadlines().of(phase) > 0
         assert goal(phase).startswith("to ")
 
@@ -18,14 +26,14 @@ def test_every_phase_has_a_deadline_and_a_goal() -> None:
 @pytest.mark.parametrize(
     ("milestone", "phase"),
     [
-        (Milestone.LINKED, Phase.KERNEL),
-        (Milestone.KERNEL, Phase.INIT),
-        (Milestone.INIT, Phase.TESTS),
-        (Milestone.TESTED, Phase.COLLECT),
-        (Milestone.COLLECTED, Phase.COLLECT),
+        (Milestone.LINKED, BootPhase.KERNEL),
+        (Milestone.KERNEL, BootPhase.INIT),
+        (Milestone.INIT, BootPhase.TESTS),
+        (Milestone.TESTED, BootPhase.COLLECT),
+        (Milestone.COLLECTED, BootPhase.COLLECT),
     ],
 )
-def test_a_milestone_begins_a_phase(milestone: Milestone, phase: Phase) -> None:
+def test_a_milestone_begins_a_phase(milestone: Milestone, phase: BootPhase) -> None:
     assert after(milestone) is phase
 
 
@@ -42,12 +50,12 @@ def test_what_was_jumped_over_ends_nothing() -> None:
 
 def test_what_is_usual_takes_some_boots() -> None:
     boots = [{"init": float(number)} for number in range(1, 101)]
-    assert usual(boots) == {Phase.INIT: 99.0}
+    assert usual(boots) == {BootPhase.INIT: 99.0}
     assert usual(boots[:4]) == {}
     assert usual([{"dancing": 1.0}] * 9) == {}
 
 
 def test_an_idle_guest_gets_a_minute_at_least() -> None:
-    assert longest_idle(Phase.INIT, {}) is None
-    assert longest_idle(Phase.INIT, {Phase.INIT: 2.0}) == 60.0
-    assert longest_idle(Phase.TESTS, {Phase.TESTS: 100.0}) == 500.0
+    assert longest_idle(BootPhase.INIT, {}) is None
+    assert longest_idle(BootPhase.INIT, {BootPhase.INIT: 2.0}) == 60.0
+    assert longest_idle(BootPhase.TESTS, {BootPhase.TESTS: 100.0}) == 500.0

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.boot.ending import BootEnd
-from kwatch.domain.lab.proof import CASES, HEALTHY, Attempt, Case, figures
+from kwatch.domain.lab.proof import CASES, HEALTHY, Attempt, GuestCase, figures
 from kwatch.domain.recipe.boot import BootRecipe
 
 
-def attempt(case: Case, end: BootEnd, took: float, boot_seconds: float | None = None) -> Attempt:
+def attempt(
+    case: GuestCase, end: BootEnd, took: float, boot_seconds: float | None = None
+) -> Attempt:
     return Attempt(case=case, end=end, reason="", boot_seconds=boot_seconds, took=took)
 
 
