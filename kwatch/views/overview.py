@@ -134,9 +134,13 @@ _IS_PLANNED = (
 
 def trees(tx: Transaction) -> tuple[str, ...]:
     """Every tree that was ever polled or has a tag."""
+    # From one tree to the next in the index: there are a hundred tags to each.
     rows = tx.execute(
-        "SELECT tree FROM revision UNION SELECT substr(source, 6) FROM cursor"
-        " WHERE source LIKE 'tree:%' ORDER BY 1"
+        "WITH RECURSIVE tagged(tree) AS (SELECT min(tree) FROM revision UNION ALL"
+        " SELECT (SELECT min(tree) FROM revision WHERE tree > tagged.tree) FROM tagged"
+        " WHERE tree IS NOT NULL)"
+        " SELECT tree FROM tagged WHERE tree IS NOT NULL UNION SELECT substr(source, 6)"
+        " FROM cursor WHERE source LIKE 'tree:%' ORDER BY 1"
     )
     return tuple(row["tree"] for row in rows)
 
