@@ -247,7 +247,7 @@ async def test_a_host_that_is_drained_gets_no_work_until_it_is_resumed(tree: Toy
     await settle(box, tag, timeout=150)
     assert "infra" not in {seen[0] for seen in outcomes(box).values()}
     status, output = await box.command("hosts", "resume", "kvm9")
-    assert (status, output) == (1, "no host is called 'kvm9'; there are kvm1\n")
+    assert (status, output) == (1, "no host is called 'kvm9'; hosts: kvm1\n")
 
 
 # --- mail -----------------------------------------------------------------------------------------
