@@ -279,7 +279,7 @@ async def _present(git: Git, commits: Sequence[str]) -> list[str]:
         "--batch-check=%(objecttype) %(objectname)",
         stdin="".join(f"{commit}\n" for commit in commits).encode(),
     )
-    # What is not there is told as "ID missing".
+    # What is not there is listed as "ID missing".
     rows = (line.split() for line in listed.text().splitlines())
     return [row[1] for row in rows if row[0] == "commit"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The steps of a trial: immutable results, keyed by their inputs, shared by whoever needs them."""
+"""The steps of a trial: immutable results, keyed by their inputs, shared between trials."""
 
 from __future__ import annotations
 
