@@ -14,6 +14,7 @@ import hashlib
 import json
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,8 @@ from kwatch.domain.source.source import with_series
 from kwatch.domain.verdict.case import evidence_for
 from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.judge import judge
-from kwatch.stages import report
 from kwatch.stages.investigate import question_of
+from kwatch.stages.report.gathering import load_case
 from kwatch.store import baselines, investigations, lanes, recipes, regressions, tidy, trials
 from kwatch.store.codec import encode
 from kwatch.store.database import connect, migrate
@@ -87,14 +88,16 @@ def _queries(tx: sqlite3.Connection) -> dict[str, Callable[[], object]]:
         commits = [f"{number:040x}" for number in range(300)]
         suspects = {commit: (f"{n + 1:040x}",) for n, commit in enumerate(commits)}
         suspects = {found.bad.commit: (commits[0],), **suspects}
-        question = question_of(found, investigations.of_regression(tx, 1)[0], suspects)
+        question = replace(
+            question_of(tx, investigations.of_regression(tx, 1)[0]), suspects=suspects
+        )
         settled = trials.evidence(tx, [found.good.commit, *suspects])
         return plan(question, evidence_for(question, settled))
 
     return {
         "judge a lane": judged,
         "step of an investigation": investigated,
-        "report: read the case": lambda: report._case(tx, 1),  # noqa: SLF001
+        "report: read the case": lambda: load_case(tx, 1, ()),
         "baselines: profile": lambda: baselines.profile(
             tx, samples.BUILD.digest, samples.BOOT.digest
         ),
@@ -202,9 +205,13 @@ def _make_regression(  # noqa: PLR0917
 ) -> None:  # fmt: skip
     state = "confirmed" if day > TRIALS // (TREES * VARIANTS) - 110 else "fixed"
     tx.execute(
-        "INSERT INTO regression VALUES (?, ?, 'failure', ?, 50, ?, ?, ?, ?, ?, ?, ?)",
-        (number, lane, f"{number:016x}", encode(finding), revision - TREES,
-         trial - TREES * VARIANTS, revision, trial, state, 86400.0 * day),
+        "INSERT INTO regression VALUES (?, ?, 'next-', 'failure', ?, 50, ?, ?, ?)",
+        (number, lane, f"{number:016x}", encode(finding), state, 86400.0 * day),
+    )
+    tx.execute(
+        "INSERT INTO presence VALUES (?, ?, 'next-', ?, ?, ?, ?, ?)",
+        (number, lane, revision - TREES, trial - TREES * VARIANTS, revision, trial,
+         None if state == "confirmed" else revision),
     )  # fmt: skip
     tx.execute("INSERT INTO sighting VALUES (?, ?, ?, ?, 0)", (number, lane, revision, trial))
     tx.execute(
@@ -212,8 +219,8 @@ def _make_regression(  # noqa: PLR0917
         (number, json.dumps({"tag": f"next-{day}"})),
     )
     tx.execute(
-        "INSERT INTO investigation (regression_id, goal, phase, opened_at) VALUES (?, 'cause',"
-        " 'bisect', 0)", (number,),
+        "INSERT INTO investigation (regression_id, goal, lane, phase, opened_at)"
+        " VALUES (?, 'cause', ?, 'bisect', 0)", (number, lane),
     )  # fmt: skip
 
 

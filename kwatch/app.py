@@ -42,13 +42,13 @@ from kwatch.stages import (
     judge,
     listen,
     plan,
-    report,
     reread,
     retry,
     send,
     tidy,
     watch,
 )
+from kwatch.stages.report import stage as report
 from kwatch.state import StateDirectory
 from kwatch.store import lock, motion, queue
 from kwatch.store import series as series_store

@@ -9,6 +9,7 @@ from kwatch.cli.layout import document, moment, record, section, table
 from kwatch.cli.tables import SHORT, Listing, finding, outbox, reached, result, seen_in, variant
 from kwatch.domain.text import printable
 from kwatch.errors import ConfigError, KwatchError
+from kwatch.views import outbox as outbox_view
 from kwatch.views import overview
 from kwatch.views import reading as stories
 from kwatch.web import documents
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from kwatch.store.database import Transaction
     from kwatch.store.regressions import StoredEvent
     from kwatch.views.overview import TrialLine
-    from kwatch.views.reading import BootStory, RegressionStory, RevisionStory
+    from kwatch.views.reading import BootStory, PresenceLine, RegressionStory, RevisionStory
 
 SHORTEST_KEY = 6
 # The newest tags with a regression that are listed.
@@ -39,11 +40,13 @@ def regression(tx: Transaction, number: str) -> Listing:
     if story is None:
         raise NotFoundError(f"there is no regression {number}: see 'kwatch status'")
     known = story.line.regression
+    places = table(("TREE", "VARIANT", "SINCE", "GONE IN"), map(_place, story.line.present))
     events = table(("TIME", "EVENT", "DETAILS"), map(_event, story.timeline))
     return Listing(
         text=document(
             section(f"Regression {known.id}: {known.state}", record(_facts(story))),
             _excerpt(known.finding),
+            section("Present in", places),
             section("Timeline", events),
             section("Mails", outbox([letter.line for letter in story.letters])),
         ),
@@ -75,6 +78,11 @@ def _facts(story: RegressionStory) -> list[tuple[str, object]]:
 
 def _tag(value: TagRun) -> str:
     return f"{value.tag} ({value.commit[:SHORT]})"
+
+
+def _place(line: PresenceLine) -> Sequence[object]:
+    one = line.presence
+    return (one.line.lane.tree, one.line.lane.variant, one.bad.tag, line.gone)
 
 
 def _event(event: StoredEvent) -> Sequence[object]:
@@ -214,7 +222,7 @@ def boot_key(tx: Transaction, name: str) -> str:
 
 def mail(tx: Transaction, number: str) -> Listing:
     """One mail as it is sent."""
-    raw = overview.mail_text(tx, _number(number, "mail"))
+    raw = outbox_view.text(tx, _number(number, "mail"))
     letter = stories.letter(tx, int(number))
     if raw is None or letter is None:
         raise NotFoundError(f"there is no mail {number}: see 'kwatch report list'")

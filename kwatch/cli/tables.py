@@ -11,7 +11,8 @@ from kwatch.domain.lab.job import JobKind
 from kwatch.domain.mail.story import DeliveryState, MailState
 from kwatch.store import hosts as hosts_store
 from kwatch.store import series as series_store
-from kwatch.views import counts, overview
+from kwatch.views import counts
+from kwatch.views import outbox as outbox_view
 from kwatch.views import reading as stories
 from kwatch.web import documents
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from kwatch.domain.source.series import Series
     from kwatch.store.database import Transaction
     from kwatch.store.hosts import SeenHost
-    from kwatch.views.overview import MailLine, TagLine, TrialLine
+    from kwatch.views.outbox import MailLine
+    from kwatch.views.overview import TagLine, TrialLine
     from kwatch.views.reading import Front, JobLine, RegressionLine
 
 MAILS = 50
@@ -256,7 +258,7 @@ def _posting(one: Series) -> Sequence[object]:
 
 def mails(tx: Transaction) -> Listing:
     """The newest mails of the outbox."""
-    found = overview.mails(tx, limit=MAILS)
+    found = outbox_view.mails(tx, limit=MAILS)
     return Listing(
         text=outbox(found) or "no mail was written yet",
         document=[documents.mail(one) for one in found],

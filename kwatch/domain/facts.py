@@ -102,11 +102,10 @@ class Investigated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """The mails that a regression's events are worth."""
+    """The mails that the notices of a thread are worth; ``silent`` are those that get none."""
 
-    regression: int
     letters: tuple[Letter, ...]
-    silent_events: tuple[int, ...]
+    silent: tuple[int, ...]
     release: Release
 
 

@@ -14,17 +14,16 @@ from kwatch.domain.verdict.grade import Grade, doubts_about
 from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.lane import epoch_of
 from kwatch.domain.verdict.question import Answer, Ask, Question
-from kwatch.store import investigations, recipes, regressions, trials
+from kwatch.store import investigations, presences, recipes, regressions, trials
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from kwatch.adapters.git import Git
     from kwatch.domain.lab.job import Job
     from kwatch.domain.trial.seen import Seen
     from kwatch.domain.trial.trial import Trial
-    from kwatch.domain.verdict.regression import Regression
-    from kwatch.store.database import Database
+    from kwatch.store.database import Database, Transaction
     from kwatch.store.investigations import Investigation
 
 log = logging.getLogger(__name__)
@@ -36,9 +35,9 @@ async def run(job: Job, *, git: Git, database: Database) -> Investigated | None:
     investigation = await database.read(investigations.load, number)
     if investigation.ended_at is not None:
         return None
-    regression = await database.read(regressions.load, investigation.regression)
-    suspects = await git.suspects(regression.bad.commit, [regression.good.commit])
-    question = question_of(regression, investigation, suspects)
+    question = await database.read(question_of, investigation)
+    suspects = await git.suspects(question.bad, [question.good])
+    question = replace(question, suspects=suspects)
     settled = await database.read(trials.evidence, _commits(question))
     # Thousands of suspects take a while to halve: the loop goes on meanwhile.
     result = await asyncio.to_thread(_plan, question, settled)
@@ -48,21 +47,28 @@ async def run(job: Job, *, git: Git, database: Database) -> Investigated | None:
         result = result.doubted(doubts_about(await git.commit_info(culprit), arch))
     if isinstance(result, Ask):
         log.info(
-            "regression %d: %s, %d trials%s", regression.id, result.phase, len(result.trials),
+            "%s: %s, %d trials%s", _subject(investigation), result.phase, len(result.trials),
             f", {result.remaining} suspects" if result.remaining else "",
         )  # fmt: skip
     else:
-        log.info("regression %d: %s", regression.id, result.verdict)
+        log.info("%s: %s", _subject(investigation), result.verdict)
     return Investigated(investigation=number, result=result)
 
 
-def question_of(
-    regression: Regression,
-    investigation: Investigation,
-    suspects: Mapping[str, Sequence[str]],
-) -> Question:
-    """A regression as its investigation sees it."""
+def question_of(tx: Transaction, investigation: Investigation) -> Question:
+    """What an investigation is to find out, without the suspects.
+
+    The question of a regression is made of what is on record now: an earlier tag may have turned
+    out bad meanwhile. Whether it is fixed is asked of the line whose tag passes.
+    """
+    if investigation.question is not None:
+        return investigation.question
+    assert investigation.regression is not None  # noqa: S101 - by a constraint of the table
+    regression = regressions.load(tx, investigation.regression)
     problem, good, bad = regression.problem, regression.good, regression.bad
+    lane, fixed = investigation.lane, investigation.fixed
+    if fixed is not None and lane is not None:
+        bad = presences.load(tx, regression.id, lane, fixed.branch).bad
     environment = bad.seen.environment if bad.seen else ""
     subject = replace(
         bad.trial,
@@ -75,9 +81,15 @@ def question_of(
         subject=subject,
         good=good.commit,
         epoch=epoch_of(good.trial, good.seen.environment if good.seen else "", until=problem.until),
-        suspects=suspects,
-        fixed=investigation.fixed.commit if investigation.fixed else None,
+        suspects={},
+        fixed=fixed.commit if fixed else None,
     )
+
+
+def _subject(investigation: Investigation) -> str:
+    if investigation.regression is None:
+        return f"question {investigation.id}"
+    return f"regression {investigation.regression}"
 
 
 def _plan(question: Question, settled: Mapping[Trial, Seen]) -> Ask | Answer:

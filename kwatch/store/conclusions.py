@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.lab.job import JobKind
+from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.consequence import EVENTS
 from kwatch.domain.verdict.judge import (
@@ -16,15 +17,26 @@ from kwatch.domain.verdict.judge import (
     Opened,
     Reappeared,
     Sighted,
+    Spread,
 )
+from kwatch.domain.verdict.lane import Line
 from kwatch.domain.verdict.question import Answer, Ask, Goal, Verdict
-from kwatch.domain.verdict.regression import RegressionEvent
-from kwatch.store import investigations, lanes, motion, queue, regressions, trials
+from kwatch.domain.verdict.regression import RegressionEvent, RegressionState, ended
+from kwatch.store import (
+    investigations,
+    lanes,
+    motion,
+    notices,
+    presences,
+    queue,
+    regressions,
+    trials,
+)
 
 if TYPE_CHECKING:
     from kwatch.domain.facts import Investigated, Judged
     from kwatch.domain.verdict.judge import Judgement
-    from kwatch.domain.verdict.lane import Lane, TagRun
+    from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.database import Transaction
     from kwatch.store.investigations import Investigation
 
@@ -44,21 +56,22 @@ def _judgement(tx: Transaction, lane: int, judgement: Judgement, *, now: float) 
             number = regressions.open_regression(tx, lane, judgement, now=now)
             # Later tags that have it as well are sighted next.
             queue.enqueue(tx, JobKind.JUDGE, str(lane), now=now)
-            return investigations.open_investigation(tx, number, Goal.CAUSE, fixed=None, now=now)
+            return investigations.open_investigation(
+                tx, number, Goal.CAUSE, lane=lane, fixed=None, now=now
+            )
         case Sighted():
             regressions.sight(tx, judgement.regression, lane, judgement.run, now=now)
+        case Spread():
+            _spread(tx, lane, judgement, now=now)
         case Earlier():
-            regressions.sight(tx, judgement.regression, lane, judgement.bad, now=now)
-            regressions.move_first_bad(tx, judgement.regression, judgement.good, judgement.bad)
-            _happened(tx, judgement.regression, RegressionEvent.EARLIER, judgement.bad, now=now)
+            _earlier(tx, lane, judgement, now=now)
         case Reappeared():
-            regressions.sight(tx, judgement.regression, lane, judgement.run, now=now)
-            _happened(tx, judgement.regression, RegressionEvent.REAPPEARED, judgement.run, now=now)
+            _reappeared(tx, lane, judgement, now=now)
         case Masked():
-            _masked(tx, judgement, now=now)
+            _masked(tx, lane, judgement, now=now)
         case Gone():
             return investigations.open_investigation(
-                tx, judgement.regression, Goal.FIX, fixed=judgement.run, now=now
+                tx, judgement.regression, Goal.FIX, lane=lane, fixed=judgement.run, now=now
             )
         case NoBaseline():
             pass
@@ -67,20 +80,61 @@ def _judgement(tx: Transaction, lane: int, judgement: Judgement, *, now: float) 
     return None
 
 
+def _spread(tx: Transaction, lane: int, judgement: Spread, *, now: float) -> None:
+    number, bad = judgement.regression, judgement.bad
+    line = Line(lane=lanes.load(tx, lane), branch=bad.branch)
+    is_news = ended(line, presences.of_regression(tx, number))[1]
+    regressions.sight(tx, number, lane, bad, now=now)
+    if presences.put(tx, number, lane, good=judgement.good, bad=bad):
+        _happened(tx, lane, number, RegressionEvent.SPREAD, bad, now=now, news=is_news)
+    # Later tags of the line are sighted next.
+    queue.enqueue(tx, JobKind.JUDGE, str(lane), now=now)
+
+
+def _earlier(tx: Transaction, lane: int, judgement: Earlier, *, now: float) -> None:
+    number, bad = judgement.regression, judgement.bad
+    before = presences.load(tx, number, lane, bad.branch).bad
+    regressions.sight(tx, number, lane, bad, now=now)
+    presences.move_first_bad(tx, number, lane, good=judgement.good, bad=bad)
+    if bad.revision != before.revision:
+        _happened(tx, lane, number, RegressionEvent.EARLIER, bad, now=now)
+
+
+def _reappeared(tx: Transaction, lane: int, judgement: Reappeared, *, now: float) -> None:
+    number, run = judgement.regression, judgement.run
+    line = Line(lane=lanes.load(tx, lane), branch=run.branch)
+    is_news = ended(line, presences.of_regression(tx, number))[1]
+    regressions.sight(tx, number, lane, run, now=now)
+    # Of several tags that show it again, the first one counts.
+    if presences.resume(tx, number, lane, run):
+        _happened(tx, lane, number, RegressionEvent.REAPPEARED, run, now=now, news=is_news)
+
+
 def _happened(
-    tx: Transaction, number: int, event: RegressionEvent, run: TagRun, *, now: float
+    tx: Transaction,
+    lane: int,
+    number: int,
+    event: RegressionEvent,
+    run: TagRun,
+    *,
+    now: float,
+    **detail: object,
 ) -> None:
-    if regressions.advance(tx, number, event, {"tag": run.tag}, now=now):
-        queue.enqueue(tx, JobKind.REPORT, str(number), now=now)
+    """Let an event happen in a tag of a lane, and have it reported."""
+    place = lanes.load(tx, lane)
+    about = {"tag": run.tag, "tree": place.tree, "variant": place.variant, **detail}
+    if regressions.advance(tx, number, event, about, now=now):
+        notices.wake(tx, of_regression(number), now=now)
 
 
-def _masked(tx: Transaction, judgement: Masked, *, now: float) -> None:
-    """Once a tag."""
+def _masked(tx: Transaction, lane: int, judgement: Masked, *, now: float) -> None:
+    """Once a tag of a lane."""
+    place, tag = lanes.load(tx, lane), judgement.run.tag
+    known = {"tag": tag, "tree": place.tree, "variant": place.variant}
     for event in regressions.timeline(tx, judgement.regression):
-        is_same = event.detail.get("tag") == judgement.run.tag
-        if event.kind is RegressionEvent.MASKED and is_same:
+        if event.kind is RegressionEvent.MASKED and known.items() <= event.detail.items():
             return
-    _happened(tx, judgement.regression, RegressionEvent.MASKED, judgement.run, now=now)
+    _happened(tx, lane, judgement.regression, RegressionEvent.MASKED, judgement.run, now=now)
 
 
 def investigated(tx: Transaction, facts: Investigated, *, now: float) -> None:
@@ -99,34 +153,51 @@ def investigated(tx: Transaction, facts: Investigated, *, now: float) -> None:
         case _:
             assert_never(facts.result)
     number = investigation.regression
+    if number is None:
+        return
+    confirmed = {"blame": blame, "investigation": investigation.id}
     if blame is not None and regressions.advance(
-        tx,
-        number,
-        RegressionEvent.CONFIRMED,
-        {"blame": blame, "investigation": investigation.id},
-        now=now,
+        tx, number, RegressionEvent.CONFIRMED, confirmed, now=now
     ):
         # A tag that passed meanwhile was not compared with what was only suspected then.
-        _judge_home(tx, number, now=now)
+        _judge_again(tx, number, now=now)
     if isinstance(facts.result, Answer):
-        _answered(tx, investigation, facts.result, now=now)
-    queue.enqueue(tx, JobKind.REPORT, str(number), now=now)
+        _answered(tx, investigation, number, facts.result, now=now)
+    notices.wake(tx, of_regression(number), now=now)
 
 
-def _answered(tx: Transaction, investigation: Investigation, answer: Answer, *, now: float) -> None:
-    number = investigation.regression
+def _answered(
+    tx: Transaction, investigation: Investigation, number: int, answer: Answer, *, now: float
+) -> None:
+    lane, fixed = investigation.lane, investigation.fixed
     event = EVENTS.get((investigation.goal, answer.verdict))
-    if event is not None:
+    if lane is not None and fixed is not None:
+        if event is RegressionEvent.FIXED:
+            _gone(tx, investigation.id, number, lane, fixed, now=now)
+        elif answer.verdict is Verdict.NOT_FIXED:
+            regressions.sight(tx, number, lane, fixed, now=now)
+    elif event is not None:
         regressions.advance(tx, number, event, {"investigation": investigation.id}, now=now)
-    if answer.verdict is Verdict.NOT_FIXED and investigation.fixed:
-        home = lanes.number(tx, regressions.load(tx, number).lane)
-        regressions.sight(tx, number, home, investigation.fixed, now=now)
-    _judge_home(tx, number, now=now)
+    _judge_again(tx, number, now=now)
 
 
-def _judge_home(tx: Transaction, number: int, *, now: float) -> None:
-    lane: Lane = regressions.load(tx, number).lane
-    queue.enqueue(tx, JobKind.JUDGE, str(lanes.number(tx, lane)), now=now)
+def _gone(
+    tx: Transaction, investigation: int, number: int, lane: int, fixed: TagRun, *, now: float
+) -> None:
+    """A line is free of a regression, which is fixed if it was the last one."""
+    if regressions.load(tx, number).state is not RegressionState.CONFIRMED:
+        return
+    presences.end(tx, number, lane, fixed)
+    line = Line(lane=lanes.load(tx, lane), branch=fixed.branch)
+    event, is_news = ended(line, presences.of_regression(tx, number))
+    _happened(tx, lane, number, event, fixed, now=now, news=is_news, investigation=investigation)
+
+
+def _judge_again(tx: Transaction, number: int, *, now: float) -> None:
+    """Judge all lanes that have a regression."""
+    lines = {presence.line.lane for presence in presences.of_regression(tx, number)}
+    for lane in lines:
+        queue.enqueue(tx, JobKind.JUDGE, str(lanes.number(tx, lane)), now=now)
 
 
 def _want_only(tx: Transaction, investigation: Investigation, ask: Ask, *, now: float) -> None:

@@ -37,6 +37,7 @@ from kwatch.store import (
     lanes,
     mail,
     motion,
+    notices,
     queue,
     recipes,
     regressions,
@@ -148,11 +149,11 @@ def _planned(tx: Transaction, facts: Planned, *, now: float) -> None:
 
 
 def _written(tx: Transaction, facts: Written, *, now: float) -> None:
-    for event in facts.silent_events:
-        regressions.mark_reported(tx, event, now=now)
+    for notice in facts.silent:
+        notices.handled(tx, notice, now=now)
     for letter in facts.letters:
         number = mail.put_letter(tx, letter, facts.release, now=now)
-        regressions.mark_reported(tx, letter.event, now=now)
+        notices.handled(tx, letter.notice, now=now)
         if number is not None:
             queue.enqueue(tx, JobKind.SEND, str(number), now=now)
 

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.trial.seen import Seen
 from kwatch.domain.verdict.lane import TagRun
-from kwatch.domain.verdict.question import Answer, Goal, Phase
-from kwatch.store import lanes, trials
+from kwatch.domain.verdict.question import Answer, Goal, Phase, Question
+from kwatch.store import lanes, queue, trials
 from kwatch.store.codec import decode_optional, encode
 from kwatch.store.trials import StoredTrial
 
@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Investigation:
-    """An investigation as it stands; ``answer`` is None while it goes on."""
+    """An investigation as it stands; ``answer`` is None while it goes on.
+
+    Either ``regression`` is what it is about, with the lane (number) whose tag is in question, or
+    ``question``, without suspects, is what somebody wants to know.
+    """
 
     id: int
-    regression: int
+    regression: int | None
+    question: Question | None
     goal: Goal
+    lane: int | None
     fixed: TagRun | None
     phase: Phase
     remaining: int | None
@@ -49,26 +55,38 @@ class InvestigationStep:
 
 
 def open_investigation(
-    tx: Transaction, regression: int, goal: Goal, *, fixed: TagRun | None, now: float
+    tx: Transaction, regression: int, goal: Goal, *, lane: int, fixed: TagRun | None, now: float
 ) -> int | None:
-    """Open an investigation into a regression; its number.
+    """Open an investigation into a regression in a lane; its number.
 
-    None if one with this goal goes on, or if this very fix was investigated before.
+    None if one with this goal goes on there, or if this very fix was investigated before.
     """
     revision, trial = (fixed.revision, fixed.number) if fixed else (None, None)
     is_known = tx.execute(
         "SELECT 1 FROM investigation WHERE regression_id = ? AND goal = ?"
-        " AND (ended_at IS NULL OR fixed_trial = ?)",
-        (regression, goal, trial),
+        " AND (ended_at IS NULL AND lane = ? OR fixed_trial = ?)",
+        (regression, goal, lane, trial),
     ).fetchone()
     if is_known:
         return None
     row = tx.execute(
-        "INSERT INTO investigation (regression_id, goal, fixed_revision, fixed_trial, phase,"
-        " opened_at) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
-        (regression, goal, revision, trial, Phase.CONFIRM, now),
+        "INSERT INTO investigation (regression_id, goal, lane, fixed_revision, fixed_trial, phase,"
+        " opened_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (regression, goal, lane, revision, trial, Phase.CONFIRM, now),
     ).fetchone()
     return int(row["id"])
+
+
+def open_question(tx: Transaction, question: Question, *, now: float) -> int:
+    """Open an investigation that is about no regression; its number."""
+    row = tx.execute(
+        "INSERT INTO investigation (goal, question, phase, opened_at) VALUES (?, ?, ?, ?)"
+        " RETURNING id",
+        (question.goal, encode(replace(question, suspects={})), Phase.CONFIRM, now),
+    ).fetchone()
+    number = int(row["id"])
+    queue.enqueue(tx, JobKind.INVESTIGATE, str(number), now=now)
+    return number
 
 
 def load(tx: Transaction, number: int) -> Investigation:
@@ -137,7 +155,9 @@ def _investigation(tx: Transaction, row: sqlite3.Row) -> Investigation:
     return Investigation(
         id=row["id"],
         regression=row["regression_id"],
+        question=decode_optional(Question, row["question"]),
         goal=Goal(row["goal"]),
+        lane=row["lane"],
         fixed=lanes.run(tx, fixed, row["fixed_trial"]) if fixed is not None else None,
         phase=Phase(row["phase"]),
         remaining=row["remaining"],

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kwatch.domain.lab.job import JobKind
 from kwatch.domain.mail.letter import dated
 from kwatch.domain.mail.story import (
     TRANSITIONS,
@@ -21,13 +20,14 @@ from kwatch.domain.mail.story import (
     ReportKind,
     first_state,
 )
-from kwatch.store import queue
+from kwatch.store import notices
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from kwatch.domain.mail.story import Delivery, Letter, Release
+    from kwatch.domain.mail.thread import Thread
     from kwatch.store.database import Transaction
 
 # Seconds after which a deferred recipient is tried again.
@@ -52,16 +52,16 @@ class StoredMail:
 def put_letter(tx: Transaction, letter: Letter, release: Release, *, now: float) -> int | None:
     """Put a letter into the outbox; its number if it may leave now.
 
-    An event has one letter for ever: a second one for the same event is ignored.
+    A notice has one letter for ever: a second one for the same notice is ignored.
     """
     state = first_state(release)
     row = tx.execute(
-        "INSERT INTO mail (message_id, thread, event_id, kind, subject, envelope_from, message,"
-        " state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (event_id) DO NOTHING RETURNING id",
+        "INSERT INTO mail (message_id, thread, notice, kind, subject, envelope_from, message,"
+        " state, created_at) SELECT ?, thread, id, ?, ?, ?, ?, ?, ? FROM notice WHERE id = ?"
+        " ON CONFLICT (notice) DO NOTHING RETURNING id",
         (
-            letter.message_id, letter.thread, letter.event, letter.kind, letter.subject,
-            letter.envelope_from, letter.message, state, now,
+            letter.message_id, letter.kind, letter.subject, letter.envelope_from, letter.message,
+            state, now, letter.notice,
         ),
     ).fetchone()  # fmt: skip
     if row is None:
@@ -184,9 +184,7 @@ def _rewrite_later(tx: Transaction, number: int, *, now: float) -> None:
     No server has seen them: they wait for each earlier mail of the thread.
     """
     rows = tx.execute(
-        "SELECT later.id, later.event_id, regression_id"
-        " FROM mail JOIN mail AS later USING (thread)"
-        " JOIN regression_event ON regression_event.id = later.event_id"
+        "SELECT later.id, later.notice FROM mail JOIN mail AS later USING (thread)"
         " WHERE mail.id = ? AND later.id > mail.id AND later.sent_at IS NULL"
         " AND later.state IN (?, ?)",
         (number, MailState.HELD, MailState.READY),
@@ -194,18 +192,15 @@ def _rewrite_later(tx: Transaction, number: int, *, now: float) -> None:
     for row in rows:
         tx.execute("DELETE FROM recipient WHERE mail_id = ?", (row["id"],))
         tx.execute("DELETE FROM mail WHERE id = ?", (row["id"],))
-        tx.execute(
-            "UPDATE regression_event SET reported_at = NULL WHERE id = ?", (row["event_id"],)
-        )
-        queue.enqueue(tx, JobKind.REPORT, str(row["regression_id"]), now=now)
+        notices.reopen(tx, row["notice"], now=now)
 
 
-def thread(tx: Transaction, name: str) -> tuple[StoredMail, ...]:
+def thread(tx: Transaction, about: Thread) -> tuple[StoredMail, ...]:
     """The mails of a thread that went out or still may, the root first."""
     rows = tx.execute(
         "SELECT * FROM mail WHERE thread = ? AND (sent_at IS NOT NULL OR state NOT IN (?, ?))"
         " ORDER BY id",
-        (name, MailState.REJECTED, MailState.FAILED),
+        (notices.thread_of(tx, about), MailState.REJECTED, MailState.FAILED),
     ).fetchall()
     return tuple(_mail(tx, row) for row in rows)
 

@@ -282,14 +282,11 @@ CREATE INDEX job_dead ON job (kind, key) WHERE state = 'dead';
 CREATE TABLE regression (
     id INTEGER PRIMARY KEY,
     lane INTEGER NOT NULL REFERENCES lane (id),
+    branch TEXT NOT NULL,
     facet TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
     milestone INTEGER NOT NULL,
     finding TEXT NOT NULL,
-    good_revision INTEGER NOT NULL REFERENCES revision (id),
-    good_trial INTEGER NOT NULL REFERENCES trial (id),
-    bad_revision INTEGER NOT NULL REFERENCES revision (id),
-    bad_trial INTEGER NOT NULL REFERENCES trial (id),
     state TEXT NOT NULL,
     opened_at REAL NOT NULL
 ) STRICT;
@@ -297,6 +294,20 @@ CREATE TABLE regression (
 CREATE INDEX regression_fingerprint ON regression (fingerprint);
 
 CREATE INDEX regression_state ON regression (state);
+
+CREATE TABLE presence (
+    regression INTEGER NOT NULL REFERENCES regression (id),
+    lane INTEGER NOT NULL REFERENCES lane (id),
+    branch TEXT NOT NULL,
+    good_revision INTEGER REFERENCES revision (id),
+    good_trial INTEGER REFERENCES trial (id),
+    bad_revision INTEGER NOT NULL REFERENCES revision (id),
+    bad_trial INTEGER NOT NULL REFERENCES trial (id),
+    gone_revision INTEGER REFERENCES revision (id),
+    PRIMARY KEY (regression, lane, branch)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX presence_lane ON presence (lane);
 
 CREATE TABLE sighting (
     regression INTEGER NOT NULL REFERENCES regression (id),
@@ -314,8 +325,7 @@ CREATE TABLE regression_event (
     regression_id INTEGER NOT NULL REFERENCES regression (id),
     kind TEXT NOT NULL,
     at REAL NOT NULL,
-    detail TEXT NOT NULL,
-    reported_at REAL
+    detail TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX regression_event_regression ON regression_event (regression_id);
@@ -324,13 +334,16 @@ CREATE TABLE investigation (
     id INTEGER PRIMARY KEY,
     regression_id INTEGER REFERENCES regression (id),
     goal TEXT NOT NULL,
+    question TEXT,
+    lane INTEGER REFERENCES lane (id),
     fixed_revision INTEGER REFERENCES revision (id),
     fixed_trial INTEGER REFERENCES trial (id),
     phase TEXT NOT NULL,
     remaining INTEGER,
     answer TEXT,
     opened_at REAL NOT NULL,
-    ended_at REAL
+    ended_at REAL,
+    CHECK ((regression_id IS NULL) <> (question IS NULL))
 ) STRICT;
 
 CREATE INDEX investigation_regression ON investigation (regression_id);
@@ -346,11 +359,29 @@ CREATE TABLE investigation_step (
 
 CREATE INDEX investigation_step_trial ON investigation_step (trial);
 
+CREATE TABLE thread (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    UNIQUE (kind, owner)
+) STRICT;
+
+CREATE TABLE notice (
+    id INTEGER PRIMARY KEY,
+    thread INTEGER NOT NULL REFERENCES thread (id),
+    cause TEXT NOT NULL,
+    at REAL NOT NULL,
+    handled_at REAL,
+    UNIQUE (thread, cause)
+) STRICT;
+
+CREATE INDEX notice_pending ON notice (thread) WHERE handled_at IS NULL;
+
 CREATE TABLE mail (
     id INTEGER PRIMARY KEY,
     message_id TEXT NOT NULL UNIQUE,
-    thread TEXT NOT NULL,
-    event_id INTEGER UNIQUE REFERENCES regression_event (id),
+    thread INTEGER NOT NULL REFERENCES thread (id),
+    notice INTEGER NOT NULL UNIQUE REFERENCES notice (id),
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
     envelope_from TEXT NOT NULL,

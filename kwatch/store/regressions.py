@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kwatch.domain.finding import Finding
+from kwatch.domain.mail.thread import ThreadKind, of_regression
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.verdict.judge import Known, Opened
 from kwatch.domain.verdict.problem import Facet
@@ -19,7 +20,7 @@ from kwatch.domain.verdict.regression import (
     RegressionEvent,
     RegressionState,
 )
-from kwatch.store import lanes
+from kwatch.store import lanes, notices, presences
 from kwatch.store.codec import decode, encode
 from kwatch.store.queue import marks
 
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kwatch.domain.trial.trial import Trial
-    from kwatch.domain.verdict.lane import TagRun
+    from kwatch.domain.verdict.lane import Lane, TagRun
     from kwatch.store.database import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """One entry of a regression's timeline. ``detail`` is what :func:`add_event` was given."""
+    """One entry of a regression's timeline. ``detail`` is what :func:`add_event` was given.
+
+    ``reported_at`` is when its notice was dealt with.
+    """
 
     id: int
     regression: int
@@ -48,17 +52,16 @@ def open_regression(tx: Transaction, lane: int, opened: Opened, *, now: float) -
     """Store a regression that is SUSPECTED; its number."""
     seen = opened.bad.seen
     row = tx.execute(
-        "INSERT INTO regression (lane, facet, fingerprint, milestone, finding, good_revision,"
-        " good_trial, bad_revision, bad_trial, state, opened_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO regression (lane, branch, facet, fingerprint, milestone, finding, state,"
+        " opened_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
-            lane, opened.facet, opened.finding.fingerprint,
+            lane, opened.bad.branch, opened.facet, opened.finding.fingerprint,
             seen.milestone if seen else Milestone.NOTHING, encode(opened.finding),
-            opened.good.revision, opened.good.number, opened.bad.revision, opened.bad.number,
             RegressionState.SUSPECTED, now,
         ),
     ).fetchone()  # fmt: skip
     number = int(row["id"])
+    presences.put(tx, number, lane, good=opened.good, bad=opened.bad)
     sight(tx, number, lane, opened.bad, now=now)
     add_event(tx, number, RegressionEvent.OPENED, {"tag": opened.bad.tag}, now=now)
     return number
@@ -70,15 +73,6 @@ def sight(tx: Transaction, number: int, lane: int, run: TagRun, *, now: float) -
         "INSERT INTO sighting (regression, lane, revision, trial, at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING",
         (number, lane, run.revision, run.number, now),
-    )
-
-
-def move_first_bad(tx: Transaction, number: int, good: TagRun, bad: TagRun) -> None:
-    """An earlier tag has the problem too."""
-    tx.execute(
-        "UPDATE regression SET good_revision = ?, good_trial = ?, bad_revision = ?, bad_trial = ?"
-        " WHERE id = ?",
-        (good.revision, good.number, bad.revision, bad.number, number),
     )
 
 
@@ -108,11 +102,13 @@ def add_event(
     *,
     now: float,
 ) -> None:
-    """Write an event into a regression's timeline."""
-    tx.execute(
-        "INSERT INTO regression_event (regression_id, kind, at, detail) VALUES (?, ?, ?, ?)",
+    """Write an event into a regression's timeline, to be reported in its thread."""
+    row = tx.execute(
+        "INSERT INTO regression_event (regression_id, kind, at, detail) VALUES (?, ?, ?, ?)"
+        " RETURNING id",
         (number, event, now, json.dumps(detail)),
-    )
+    ).fetchone()
+    notices.put(tx, of_regression(number), str(row["id"]), now=now)
 
 
 def exists(tx: Transaction, number: int) -> bool:
@@ -142,8 +138,9 @@ def known(tx: Transaction, lane: int, runs: Sequence[TagRun]) -> tuple[Known, ..
     """The regressions that tags of a lane may be about: by a finding of theirs, or a sighting."""
     names = {name for run in runs if run.seen for name in run.seen.fingerprints}
     rows = tx.execute(
-        "SELECT * FROM regression WHERE fingerprint IN (SELECT value FROM json_each(?))"
-        f" OR (lane = ? AND state IN ({marks(OPEN_STATES)})) ORDER BY id",
+        "SELECT * FROM regression WHERE fingerprint IN (SELECT value FROM json_each(?)) OR id IN"
+        " (SELECT regression FROM presence JOIN regression ON regression.id = regression"
+        f" WHERE presence.lane = ? AND state IN ({marks(OPEN_STATES)})) ORDER BY id",
         (json.dumps(sorted(names)), lane, *OPEN_STATES),
     ).fetchall()
     return tuple(_known(tx, lane, row) for row in rows)
@@ -163,8 +160,8 @@ def _known(tx: Transaction, lane: int, row: sqlite3.Row) -> Known:
         id=found.id,
         problem=found.problem,
         state=found.state,
+        here=presences.in_lane(tx, found.id, lane),
         sighted=frozenset(one["revision"] for one in sighted),
-        first_bad=row["bad_revision"] if row["lane"] == lane else None,
         tried=frozenset(one["fixed_trial"] for one in tried),
     )
 
@@ -172,7 +169,9 @@ def _known(tx: Transaction, lane: int, row: sqlite3.Row) -> Known:
 def rename(tx: Transaction, trial: Trial, before: Finding, after: Finding) -> None:
     """The finding that an open regression began with has another name, read again."""
     rows = tx.execute(
-        "SELECT regression.id, trial.source FROM regression JOIN trial ON trial.id = bad_trial"
+        "SELECT regression.id, trial.source FROM regression JOIN presence"
+        " ON presence.regression = regression.id AND presence.lane = regression.lane"
+        " AND presence.branch = regression.branch JOIN trial ON trial.id = bad_trial"
         f" WHERE fingerprint = ? AND state IN ({marks(OPEN_STATES)})",
         (before.fingerprint, *OPEN_STATES),
     ).fetchall()
@@ -187,7 +186,12 @@ def rename(tx: Transaction, trial: Trial, before: Finding, after: Finding) -> No
 def timeline(tx: Transaction, number: int) -> tuple[StoredEvent, ...]:
     """What happened to a regression, in order."""
     rows = tx.execute(
-        "SELECT * FROM regression_event WHERE regression_id = ? ORDER BY id", (number,)
+        "SELECT regression_event.*, handled_at FROM regression_event"
+        " LEFT JOIN thread ON thread.kind = ? AND thread.owner = CAST(regression_id AS TEXT)"
+        " LEFT JOIN notice ON notice.thread = thread.id"
+        " AND notice.cause = CAST(regression_event.id AS TEXT)"
+        " WHERE regression_id = ? ORDER BY regression_event.id",
+        (ThreadKind.REGRESSION, number),
     )
     return tuple(
         StoredEvent(
@@ -196,17 +200,9 @@ def timeline(tx: Transaction, number: int) -> tuple[StoredEvent, ...]:
             kind=RegressionEvent(row["kind"]),
             at=row["at"],
             detail=json.loads(row["detail"]),
-            reported_at=row["reported_at"],
+            reported_at=row["handled_at"],
         )
         for row in rows
-    )
-
-
-def mark_reported(tx: Transaction, event: int, *, now: float) -> None:
-    """An event is dealt with: a mail was written, or it is not worth one."""
-    tx.execute(
-        "UPDATE regression_event SET reported_at = ? WHERE id = ? AND reported_at IS NULL",
-        (now, event),
     )
 
 
@@ -221,27 +217,30 @@ def sightings(tx: Transaction, number: int) -> tuple[tuple[str, str, str], ...]:
     return tuple((row["tree"], row["tag"], row["variant"]) for row in rows)
 
 
-def sighted_in(tx: Transaction, number: int, tag: str) -> TagRun | None:
-    """The newest sighting of a regression in a tag, in the lane where it was seen first."""
+def sighted_in(tx: Transaction, number: int, lane: Lane, tag: str) -> TagRun | None:
+    """The newest sighting of a regression in a tag of a lane."""
     row = tx.execute(
-        "SELECT sighting.revision, sighting.trial FROM sighting JOIN regression"
-        " ON regression.id = sighting.regression AND regression.lane = sighting.lane"
-        " JOIN revision ON revision.id = sighting.revision"
-        " WHERE regression.id = ? AND tag = ? ORDER BY sighting.at DESC LIMIT 1",
-        (number, tag),
+        "SELECT sighting.revision, sighting.trial FROM sighting"
+        " JOIN revision ON revision.id = sighting.revision JOIN lane ON lane.id = sighting.lane"
+        " WHERE regression = ? AND lane.tree = ? AND variant = ? AND tag = ?"
+        " ORDER BY sighting.at DESC LIMIT 1",
+        (number, lane.tree, lane.variant, tag),
     ).fetchone()
     return None if row is None else lanes.run(tx, row["revision"], row["trial"])
 
 
 def _regression(tx: Transaction, row: sqlite3.Row) -> Regression:
+    home = presences.load(tx, row["id"], row["lane"], row["branch"])
+    if home.good is None:
+        raise ValueError(f"regression {row['id']} was opened without a good tag")
     return Regression(
         id=row["id"],
-        lane=lanes.load(tx, row["lane"]),
+        lane=home.line.lane,
         facet=Facet(row["facet"]),
         finding=decode(Finding, row["finding"]),
         milestone=Milestone(row["milestone"]),
-        good=lanes.run(tx, row["good_revision"], row["good_trial"]),
-        bad=lanes.run(tx, row["bad_revision"], row["bad_trial"]),
+        good=home.good,
+        bad=home.bad,
         state=RegressionState(row["state"]),
         opened_at=row["opened_at"],
     )

@@ -31,15 +31,16 @@ BATCH = 2000
 # Blobs that cannot be made again.
 EVIDENCE = ("console", "profile", "log", "config")
 
-# The trials that an open regression rests on: both of its tags, its sightings, and each step of its
-# investigations.
+# The trials that an open regression rests on: the ends of its lines, its sightings, and each step
+# of its investigations.
 _OF_OPEN_REGRESSIONS = f"""
 WITH known AS (
-    SELECT id, good_trial, bad_trial FROM regression WHERE state IN ({marks(OPEN_STATES)}))
+    SELECT id FROM regression WHERE state IN ({marks(OPEN_STATES)}))
 SELECT trial.id, source.base, build_row, boot_key
 FROM trial JOIN source ON source.key = trial.source
 WHERE trial.id IN (
-    SELECT good_trial FROM known UNION SELECT bad_trial FROM known
+    SELECT good_trial FROM presence JOIN known ON known.id = regression
+    UNION SELECT bad_trial FROM presence JOIN known ON known.id = regression
     UNION SELECT trial FROM sighting JOIN known ON known.id = regression
     UNION SELECT trial FROM investigation_step JOIN investigation AS i ON i.id = investigation
         JOIN known ON known.id = i.regression_id)

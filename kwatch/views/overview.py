@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from kwatch.domain.coverage.figures import Count, Totals
 from kwatch.domain.finding import Finding
 from kwatch.domain.lab.job import STEPS, JobKind
-from kwatch.domain.mail.story import Delivery, DeliveryState, MailState, ReportKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.trial.route import Outcome, Step, next_step
@@ -68,22 +67,6 @@ class TagLine:
 
     revision: Revision
     trials: tuple[TrialLine, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailLine:
-    """A mail of the outbox without its text."""
-
-    id: int
-    message_id: str
-    thread: str
-    kind: ReportKind
-    subject: str
-    state: MailState
-    error: str | None
-    created_at: float
-    sent_at: float | None
-    deliveries: tuple[Delivery, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,44 +276,6 @@ def folders(tx: Transaction, boot_key: str) -> tuple[Folder, ...]:
     )
 
 
-def mails(
-    tx: Transaction,
-    *,
-    thread: str | None = None,
-    state: MailState | None = None,
-    number: int | None = None,
-    limit: int,
-) -> tuple[MailLine, ...]:
-    """Mails that fit all that is given, newest first."""
-    rows = tx.execute(
-        "SELECT id, message_id, thread, kind, subject, state, error, created_at, sent_at FROM mail"
-        " WHERE (:thread IS NULL OR thread = :thread) AND (:state IS NULL OR state = :state)"
-        " AND (:number IS NULL OR id = :number) ORDER BY id DESC LIMIT :limit",
-        {"thread": thread, "state": state, "number": number, "limit": limit},
-    ).fetchall()
-    return tuple(
-        MailLine(
-            id=row["id"],
-            message_id=row["message_id"],
-            thread=row["thread"],
-            kind=ReportKind(row["kind"]),
-            subject=row["subject"],
-            state=MailState(row["state"]),
-            error=row["error"],
-            created_at=row["created_at"],
-            sent_at=row["sent_at"],
-            deliveries=_deliveries(tx, row["id"]),
-        )
-        for row in rows
-    )
-
-
-def mail_text(tx: Transaction, number: int) -> bytes | None:
-    """The whole mail as it goes out."""
-    row = tx.execute("SELECT message FROM mail WHERE id = ?", (number,)).fetchone()
-    return None if row is None else bytes(row["message"])
-
-
 def subject_of_job(tx: Transaction, kind: JobKind, key: str) -> str:
     """What a job is about, in words: its key is a hash or a number."""
     if kind in STEPS:
@@ -343,9 +288,10 @@ def subject_of_job(tx: Transaction, kind: JobKind, key: str) -> str:
 _SUBJECTS = {
     JobKind.PLAN: "SELECT tree || ' ' || tag AS subject FROM revision WHERE id = ?",
     JobKind.JUDGE: "SELECT tree || ' ' || variant AS subject FROM lane WHERE id = ?",
-    JobKind.INVESTIGATE: "SELECT 'regression ' || regression_id || ', ' || goal || ': ' || phase"
+    JobKind.INVESTIGATE: "SELECT coalesce('regression ' || regression_id, 'question ' || id)"
+    " || ', ' || goal || ': ' || phase"
     " AS subject FROM investigation WHERE id = ?",
-    JobKind.REPORT: "SELECT 'regression ' || id AS subject FROM regression WHERE id = ?",
+    JobKind.REPORT: "SELECT kind || ' ' || owner AS subject FROM thread WHERE id = ?",
     JobKind.SEND: "SELECT subject FROM mail WHERE id = ?",
     JobKind.COMMAND: "SELECT verb || ' from ' || sender AS subject FROM command WHERE id = ?",
 }
@@ -364,18 +310,6 @@ def _subject_of_step(tx: Transaction, kind: JobKind, key: str) -> str:
     control = " without the series" if line.is_control else ""
     more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
     return f"{commit} {line.variant_name}{control}{more}"
-
-
-def _deliveries(tx: Transaction, number: int) -> tuple[Delivery, ...]:
-    rows = tx.execute(
-        "SELECT address, state, answer FROM recipient WHERE mail_id = ? ORDER BY address", (number,)
-    )
-    return tuple(
-        Delivery(
-            address=row["address"], state=DeliveryState(row["state"]), answer=row["answer"] or ""
-        )
-        for row in rows
-    )
 
 
 def _line(row: sqlite3.Row) -> TrialLine:

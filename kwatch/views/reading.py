@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kwatch.domain.coverage.figures import Totals
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.mail.story import MailState
+from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.source.message import Mail, parse
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
@@ -19,17 +20,33 @@ from kwatch.domain.trial.steps import BootResult, BuildResult, CheckoutResult
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import Grade
 from kwatch.domain.verdict.question import Goal
-from kwatch.domain.verdict.regression import CLOSED_STATES, OPEN_STATES, Regression, RegressionEvent
-from kwatch.store import cursors, hosts, investigations, queue, regressions, steps
+from kwatch.domain.verdict.regression import (
+    CLOSED_STATES,
+    OPEN_STATES,
+    Presence,
+    Regression,
+    RegressionEvent,
+)
+from kwatch.store import (
+    cursors,
+    hosts,
+    investigations,
+    presences,
+    queue,
+    regressions,
+    revisions,
+    steps,
+)
 from kwatch.store import series as series_store
 from kwatch.store.cursors import Source
 from kwatch.store.hosts import SeenHost
 from kwatch.store.investigations import Investigation
 from kwatch.store.queue import QueuedJob
 from kwatch.store.regressions import StoredEvent
-from kwatch.views import overview
+from kwatch.views import outbox, overview
 from kwatch.views.counts import mail_states
-from kwatch.views.overview import Folder, MailLine, TagLine, TrialLine
+from kwatch.views.outbox import MailLine
+from kwatch.views.overview import Folder, TagLine, TrialLine
 
 if TYPE_CHECKING:
     from kwatch.store.database import Transaction
@@ -51,11 +68,19 @@ class SeenTag:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceLine:
+    """A line that has or had a regression; ``gone`` is the tag that is free of it again."""
+
+    presence: Presence
+    gone: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionLine:
     """A regression with what is known of its cause.
 
-    ``sightings`` are the (tree, tag, variant) where it was seen, oldest first, ``mails`` its
-    thread, root first.
+    ``sightings`` are the (tree, tag, variant) where it was seen, oldest first, ``present`` the
+    lines that have or had it, ``mails`` its thread, root first.
     """
 
     regression: Regression
@@ -64,6 +89,7 @@ class RegressionLine:
     culprits: tuple[str, ...]
     grade: Grade | None
     sightings: tuple[tuple[str, str, str], ...]
+    present: tuple[PresenceLine, ...]
     mails: tuple[MailLine, ...]
 
     @property
@@ -193,7 +219,7 @@ def front(tx: Transaction) -> Front:
         sources=cursors.sources(tx),
         hosts=hosts.seen(tx),
         mail_states=mail_states(tx),
-        mails=overview.mails(tx, limit=MAILS_OF_A_PAGE),
+        mails=outbox.mails(tx, limit=MAILS_OF_A_PAGE),
         series=series_store.newest_first(tx),
     )
 
@@ -203,7 +229,7 @@ def regression_line(tx: Transaction, regression: Regression) -> RegressionLine:
     found = investigations.of_regression(tx, regression.id)
     answers = [one.answer for one in found if one.answer and one.goal is Goal.CAUSE]
     answer = answers[-1] if answers else None
-    mails = overview.mails(tx, thread=f"regression:{regression.id}", limit=TRIALS_OF_A_PAGE)
+    mails = outbox.mails(tx, thread=str(of_regression(regression.id)), limit=TRIALS_OF_A_PAGE)
     return RegressionLine(
         regression=regression,
         investigation=found[-1] if found else None,
@@ -211,6 +237,10 @@ def regression_line(tx: Transaction, regression: Regression) -> RegressionLine:
         culprits=answer.commits if answer else (),
         grade=answer.grade if answer else None,
         sightings=regressions.sightings(tx, regression.id),
+        present=tuple(
+            PresenceLine(presence=one, gone=revisions.load(tx, one.gone).tag if one.gone else None)
+            for one in presences.of_regression(tx, regression.id)
+        ),
         mails=mails[::-1],
     )
 
@@ -249,8 +279,8 @@ def regression_story(tx: Transaction, number: int) -> RegressionStory | None:
 
 def letter(tx: Transaction, number: int) -> Letter | None:
     """A mail with its text; None if there is none of this number."""
-    lines = overview.mails(tx, number=number, limit=1)
-    raw = overview.mail_text(tx, number)
+    lines = outbox.mails(tx, number=number, limit=1)
+    raw = outbox.text(tx, number)
     if not lines or raw is None:
         return None
     parsed = parse(raw)

@@ -17,7 +17,7 @@ from kwatch.store import hosts as host_store
 from kwatch.store import regressions as regression_store
 from kwatch.store import revisions as revision_store
 from kwatch.store import series as series_store
-from kwatch.views import overview, reading
+from kwatch.views import outbox, overview, reading
 from kwatch.views.counts import figures
 from kwatch.web import documents
 from kwatch.web.health import is_alive
@@ -150,7 +150,7 @@ async def mails(request: web.Request) -> web.Response:
     """The outbox, newest first, without the texts."""
     given = checked(request, "state", "thread", "limit")
     read = partial(
-        overview.mails,
+        outbox.mails,
         thread=given.get("thread"),
         state=choice(MailState, given, "state"),
         limit=limit(given),

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from kwatch.store.hosts import SeenHost
     from kwatch.store.regressions import StoredEvent
     from kwatch.views.counts import Figures
-    from kwatch.views.overview import MailLine, TrialLine
+    from kwatch.views.outbox import MailLine
+    from kwatch.views.overview import TrialLine
     from kwatch.views.reading import (
         BootStory,
         Inquiry,
         JobLine,
         Letter,
+        PresenceLine,
         RegressionLine,
         RegressionStory,
         RevisionStory,
@@ -178,8 +180,21 @@ def regression(line: RegressionLine) -> Document:
             {"tree": seen.tree, "tag": seen.tag, "variants": list(seen.variants)}
             for seen in line.seen
         ],
+        "present_in": [presence(one) for one in line.present],
         "progress": line.progress or None,
         "mails": [mail(one) for one in line.mails],
+    }
+
+
+def presence(line: PresenceLine) -> Document:
+    """A regression in one branch of a lane; ``gone`` is null while it is there."""
+    value = line.presence
+    return {
+        "tree": value.line.lane.tree,
+        "variant": value.line.lane.variant,
+        "good": value.good.tag if value.good else None,
+        "bad": value.bad.tag,
+        "gone": line.gone,
     }
 
 

@@ -25,6 +25,7 @@ from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.host import Health, HostState
 from kwatch.domain.lab.job import GIVE_UP_AFTER, Handle, Job, JobKind
 from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
+from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.boot import BootRecipe
 from kwatch.domain.recipe.build import BuildRecipe
@@ -39,7 +40,7 @@ from kwatch.domain.trial.variant import Variant
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import CleanBuilds, Grade
 from kwatch.domain.verdict.grade import Count as Samples
-from kwatch.domain.verdict.judge import Gone, Judgement, Opened, Sighted
+from kwatch.domain.verdict.judge import Gone, Judgement, Opened, Spread
 from kwatch.domain.verdict.lane import Lane, TagRun
 from kwatch.domain.verdict.problem import Facet
 from kwatch.domain.verdict.question import Answer, Ask, Phase, Verdict
@@ -50,6 +51,7 @@ from kwatch.store import (
     investigations,
     lanes,
     mail,
+    notices,
     queue,
     regressions,
     trials,
@@ -409,7 +411,8 @@ def _found(daemon: Daemon, old: str) -> tuple[int, str, str]:
     daemon.observe(trial(bad, SMP), finding=PANIC)
     lost = daemon.observe(trial(bad, KASAN), finding=REFCOUNT)
     number, investigation = daemon.open(X86_64, "next-20261118", "next-20261119")
-    daemon.judge(SMP, Sighted(regression=number, run=daemon.run(SMP, "next-20261119")))
+    bad_run = daemon.run(SMP, "next-20261119")
+    daemon.judge(SMP, Spread(regression=number, good=daemon.run(SMP, "next-20261118"), bad=bad_run))
     culprit = commit("culprit")
     proof = (
         trial(bad, X86_64, repeat=1),
@@ -440,9 +443,11 @@ def _found(daemon: Daemon, old: str) -> tuple[int, str, str]:
 
 def _write(daemon: Daemon, number: int) -> None:
     events = regressions.timeline(daemon.tx, number)
+    thread = notices.thread_number(daemon.tx, of_regression(number))
+    by_cause = {notice.cause: notice.id for notice in notices.pending(daemon.tx, thread)}
     letters = [
         Letter(
-            event=event.id, kind=kind, thread=f"regression:{number}",
+            notice=by_cause[str(event.id)], kind=kind,
             message_id=f"{kind}@example.org",
             subject=f"{start}[kwatch] next-20261119: x86_64 boot: panic {HOSTILE}",
             envelope_from="lab@example.org",
@@ -455,10 +460,8 @@ def _write(daemon: Daemon, number: int) -> None:
     ]  # fmt: skip
     for letter, release in zip(letters, (Release.AUTOMATIC, Release.MODERATE), strict=True):
         daemon.now += 600
-        written = Written(
-            regression=number, letters=(letter,), silent_events=(events[0].id,), release=release
-        )
-        daemon.do(JobKind.REPORT, str(number), written)
+        written = Written(letters=(letter,), silent=(by_cause[str(events[0].id)],), release=release)
+        daemon.do(JobKind.REPORT, str(thread), written)
     deliveries = tuple(
         Delivery(address=address, state=DeliveryState.ACCEPTED, answer="250 ok queued")
         for address in letters[0].recipients

@@ -163,9 +163,9 @@ def _assert_same_mails(box: Box) -> None:
     assert [mail["X-Kwatch-Event"] for mail in mails] == ["new", "bisected", "fixed"]
     ids = [str(mail["Message-ID"]) for mail in mails]
     assert len(set(ids)) == 3
-    rows = box.query("SELECT message_id, event_id, state FROM mail ORDER BY id")
+    rows = box.query("SELECT message_id, notice, state FROM mail ORDER BY id")
     assert [f"<{row['message_id']}>" for row in rows] == ids
-    assert len({row["event_id"] for row in rows}) == 3
+    assert len({row["notice"] for row in rows}) == 3
     assert {row["state"] for row in rows} == {"sent"}
     # A server may get a mail twice, but always under the same Message-ID.
     assert {str(mail["Message-ID"]) for mail in letters(box)} == set(ids)

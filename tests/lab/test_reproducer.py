@@ -33,7 +33,7 @@ from kwatch.domain.verdict.judge import Opened
 from kwatch.domain.verdict.lane import Lane, TagRun
 from kwatch.domain.verdict.problem import Facet
 from kwatch.domain.verdict.regression import RegressionEvent
-from kwatch.stages import report
+from kwatch.stages.report import stage as report
 from kwatch.store import lanes, recipes, regressions, revisions, steps, trials
 from kwatch.store import series as series_store
 from kwatch.store.blobs import Blobs

@@ -41,7 +41,7 @@ def test_three_mails_in_one_thread(told: Told) -> None:
 
 def test_no_report_has_two_message_ids(told: Told) -> None:
     assert len(told.mails) == 3
-    assert len({mail["event_id"] for mail in told.mails}) == 3
+    assert len({mail["notice"] for mail in told.mails}) == 3
     archived = [str(mail["Message-ID"]).strip("<>") for mail in told.outcome.mails]
     assert archived == [mail["message_id"] for mail in told.mails]
 

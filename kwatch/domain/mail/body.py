@@ -9,7 +9,9 @@ from kwatch.domain.finding import AREA, Area
 from kwatch.domain.mail import tables
 from kwatch.domain.mail.story import ReportKind
 from kwatch.domain.mail.tables import (
+    BRIEF,
     CLOSING,
+    ENDING,
     RUNS,
     WIDTH,
     archived,
@@ -120,7 +122,7 @@ def _sentences(story: Story) -> tuple[str, str, str]:
     else:
         found = _SENTENCES[area]
     names = {
-        "tree": label(regression.tree),
+        "tree": label(story.tree),
         "arch": label(story.arch),
         "good": label(regression.good.tag),
     }
@@ -129,21 +131,29 @@ def _sentences(story: Story) -> tuple[str, str, str]:
 
 
 def _statement(story: Story) -> str:
-    regression = story.regression
     broken, good, working = _sentences(story)
-    tree, arch, bad = label(regression.tree), label(story.arch), label(regression.bad.tag)
+    tree, arch, bad = label(story.tree), label(story.arch), label(story.first_bad.tag)
     title = f"    {one_line(story.finding.title, WIDTH - 4)}"
     match story.kind:
         case ReportKind.NEW | ReportKind.BISECTED | ReportKind.INCONCLUSIVE:
             # The good tag is not good under what the bad one was tested with.
             rest = "" if story.verdict is Verdict.CHANGED else f"; {good}"
             return f"{paragraph(f'{broken} since {bad}{rest}.', WIDTH)}\n\n{title}"
-        case ReportKind.FIXED:
+        case ReportKind.SPREAD:
+            clean = story.place.good if story.place else None
+            does = "does not print it" if story.is_warning else "does not fail like this"
+            rest = f"; {label(clean.tag)} {does}" if clean else ""
+            first = f"{tree} has this as well on {arch} since {bad}{rest}:"
+            return f"{paragraph(first, WIDTH)}\n\n{title}"
+        case ReportKind.FIXED | ReportKind.GONE:
             tag = label(story.fixed.tag) if story.fixed else "the newest tag"
             did = "printed it" if story.is_warning else "failed"
             since = f"again since {label(story.again.tag)}" if story.again else f"since {bad}"
             first = f"{working} in {tag}. It had {did} {since}:"
-            return f"{paragraph(first, WIDTH)}\n\n{title}\n\nWe have not bisected the fix."
+            end = "We have not bisected the fix."
+            if story.kind is ReportKind.GONE:
+                end = f"{end} Other trees that we test still have it, see below."
+            return f"{paragraph(first, WIDTH)}\n\n{title}\n\n{end}"
         case ReportKind.REAPPEARED:
             fixed = f" and was fixed in {label(story.fixed.tag)}" if story.fixed else ""
             first = (
@@ -239,12 +249,13 @@ _TO_AUTHORS = "This mail goes to the authors of the series only."
 def _why(story: Story) -> str:
     """Whether the series is at fault, and whom the mail goes to where that is not clear from it."""
     sentences = []
-    if story.kind is ReportKind.REAPPEARED:
+    if story.kind in {ReportKind.REAPPEARED, ReportKind.SPREAD}:
+        again = "again" if story.kind is ReportKind.REAPPEARED else "in this tree"
         sentences.append(
-            "We have not bisected it again. The first mail of this thread shows how we build and"
+            f"We have not bisected it {again}. The first mail of this thread shows how we build and"
             " boot the kernel."
         )
-    elif story.kind not in CLOSING:
+    elif story.kind not in ENDING:
         is_changed = story.verdict is Verdict.CHANGED
         sentences.append(_change(story) if is_changed else _axis(story))
         if story.kind is ReportKind.NEW and story.suspects and not is_changed:
@@ -253,7 +264,7 @@ def _why(story: Story) -> str:
             )
     if story.tree_url is None:
         sentences.append(
-            f"{label(story.regression.tree)} has been removed from our configuration; this mail"
+            f"{label(story.tree)} has been removed from our configuration; this mail"
             " goes to the operator only."
         )
     return paragraph(" ".join(sentences)) if sentences else ""
@@ -315,14 +326,15 @@ def _tags(story: Story, correspondence: Correspondence, message_id: str) -> list
     """The tags for a fix, and the commands to regzbot: only where the tree is at fault."""
     if story.blame is not Blame.TREE or story.tree_url is None:
         return []
-    if story.kind in CLOSING:
-        order = _regzbot_end(story) if correspondence.regzbot and story.thread else None
+    if story.kind in ENDING:
+        is_end = story.kind in CLOSING
+        order = _regzbot_end(story) if is_end and correspondence.regzbot and story.thread else None
         return [order] if order else []
     wanted = [f"  Reported-by: {correspondence.from_name} <{correspondence.from_address}>"]
     if correspondence.archive:
         root = story.thread[0].message_id if story.thread else message_id
         wanted.append(f"  Closes: {archived(correspondence.archive, root)}")
-    is_told = story.is_verified and story.kind is not ReportKind.REAPPEARED
+    is_told = story.is_verified and story.kind not in BRIEF
     culprit = story.culprit if is_told else None
     if culprit:
         wanted.insert(0, f"  Fixes: {reference(culprit)}")

@@ -18,7 +18,7 @@ from kwatch.domain.mail.body import body
 from kwatch.domain.mail.header import Mailbox
 from kwatch.domain.mail.mime import multipart
 from kwatch.domain.mail.story import Letter, ReportKind
-from kwatch.domain.mail.tables import CLOSING
+from kwatch.domain.mail.tables import ENDING
 from kwatch.domain.text import ascii_line
 from kwatch.domain.verdict.blame import Blame
 
@@ -76,20 +76,19 @@ def compose(story: Story, correspondence: Correspondence, *, token: str) -> Lett
         header.identifiers("References", _trimmed(parents)) if parents else "",
         header.line("Auto-Submitted", "auto-generated"),
         header.line("X-Kwatch-Regression", str(regression.id)),
-        header.line("X-Kwatch-Tree", ascii_line(regression.tree, 60)),
+        header.line("X-Kwatch-Tree", ascii_line(story.tree, 60)),
         header.line("X-Kwatch-Tag", ascii_line(_tag_of(story).tag, 60)),
         header.line("X-Kwatch-Event", story.kind.value),
         header.line("MIME-Version", "1.0"),
     ]
     local, _, domain = correspondence.from_address.rpartition("@")
     return Letter(
-        event=story.event,
+        notice=story.notice,
         kind=story.kind,
-        thread=f"regression:{regression.id}",
         message_id=message_id,
         subject=subject,
         # The address that bounces come to tells which mail they are about.
-        envelope_from=f"{local}+b-{story.event}@{domain}",
+        envelope_from=f"{local}+b-{story.notice}@{domain}",
         recipients=people.addresses,
         message="".join(lines).encode() + multipart(text, story.attachments, token),
     )
@@ -97,7 +96,7 @@ def compose(story: Story, correspondence: Correspondence, *, token: str) -> Lett
 
 def _tag_of(story: Story) -> TagRun:
     """The tag that the event is about."""
-    is_fixed = story.kind is ReportKind.FIXED and story.fixed is not None
+    is_fixed = story.kind in ENDING and story.fixed is not None
     return story.fixed if story.fixed and is_fixed else story.shown
 
 
@@ -131,18 +130,20 @@ def addressees(story: Story, correspondence: Correspondence) -> Addressees:
 
     The author of a commit gets mail only if the commit is verified and the tree is at fault. The
     tree's lists get faults of the tree, the people of the series faults that may be the series',
-    and the operator everything. The last mail of a thread goes to all recipients of the thread; so
-    does the news that a fault of the tree is back. If the tree is not configured any more, only the
-    operator gets mail.
+    and the operator everything. That a regression is gone goes to all recipients of the thread; so
+    does the news that a fault of the tree is back, or in another tree, whose lists get it too. If
+    the tree is not configured any more, only the operator gets mail.
     """
     to: list[Mailbox] = []
     cc: list[Mailbox] = []
     if story.tree_url is None:
         pass
-    elif story.kind in CLOSING:
+    elif story.kind in ENDING:
         cc += [("", address) for address in story.told]
     elif story.blame is Blame.TREE:
-        if story.kind is ReportKind.REAPPEARED:
+        if story.kind in {ReportKind.REAPPEARED, ReportKind.SPREAD}:
+            is_new = story.kind is ReportKind.SPREAD
+            to += [("", address) for address in correspondence.tree_mail_to if is_new]
             cc += [("", address) for address in story.told]
         elif story.culprit and story.is_verified:
             author = (story.culprit.author_name, story.culprit.author_address)

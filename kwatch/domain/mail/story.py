@@ -21,7 +21,7 @@ from kwatch.domain.verdict.grade import CleanBuilds, Grade
 from kwatch.domain.verdict.lane import TagRun
 from kwatch.domain.verdict.problem import Facet
 from kwatch.domain.verdict.question import Verdict
-from kwatch.domain.verdict.regression import Regression
+from kwatch.domain.verdict.regression import Presence, Regression
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,12 +79,15 @@ class ReportKind(StrEnum):
 
     NEW: confirmed by a repeat and by the control. BISECTED: one commit was found.
     INCONCLUSIVE: the bisection ended with several commits, or with a contradiction.
-    REAPPEARED: it was fixed, and a later tag shows it again.
+    SPREAD: another tree or branch has it. GONE: one of its trees or branches is free of it.
+    FIXED: the last one is. REAPPEARED: it was gone, and a later tag shows it again.
     """
 
     NEW = "new"
     BISECTED = "bisected"
     INCONCLUSIVE = "inconclusive"
+    SPREAD = "spread"
+    GONE = "gone"
     FIXED = "fixed"
     REAPPEARED = "reappeared"
     RETRACTED = "retracted"
@@ -129,14 +132,13 @@ class Delivery:
 class Letter:
     """One mail, ready to be stored and sent.
 
-    ``event`` is the regression event that it reports, ``thread`` the thread's key
-    (``regression:17``), ``recipients`` the envelope's (everybody of To and Cc). ``message`` is the
-    whole mail with LF line ends and without Date, which is added when it is sent first.
+    ``notice`` is what it reports (its number), ``recipients`` are the envelope's (everybody of To
+    and Cc). ``message`` is the whole mail with LF line ends and without Date, which is added when
+    it is sent first.
     """
 
-    event: int
+    notice: int
     kind: ReportKind
-    thread: str
     message_id: str
     subject: str
     envelope_from: str
@@ -212,11 +214,13 @@ class Story:
     problem, ``again`` the later one that had it again. ``toolchain`` has one line a
     program, ``excerpt`` the lines of the console or the build log (empty: no output).
     ``coverage_before`` is of the last good tag, ``coverage_after`` of the tag in question.
-    ``reproduce`` are shell lines to run in a clone with the ``attachments``. ``thread`` are the
+    ``place`` is the line that the event is about, where that is not the one where the regression
+    was seen first; ``others`` are the lines elsewhere that have it now. ``reproduce`` are shell
+    lines to run in a clone with the ``attachments``. ``thread`` are the
     mails of the thread that went out or will, root first; ``told`` are their recipients.
     """
 
-    event: int
+    notice: int
     kind: ReportKind
     at: float
     regression: Regression
@@ -234,6 +238,8 @@ class Story:
     steps: tuple[BisectionStep, ...] = ()
     fixed: TagRun | None = None
     again: TagRun | None = None
+    place: Presence | None = None
+    others: tuple[Presence, ...] = ()
     series: Series | None = None
     configuration: Configuration | None = None
     toolchain: tuple[str, ...] = ()
@@ -249,6 +255,8 @@ class Story:
     @property
     def shown(self) -> TagRun:
         """The tag whose log is shown: the first bad one, or the one that shows it again."""
+        if self.kind is ReportKind.SPREAD:
+            return self.first_bad
         is_again = self.kind is ReportKind.REAPPEARED and self.again is not None
         return self.again if self.again and is_again else self.regression.bad
 
@@ -262,6 +270,16 @@ class Story:
         return next(
             (one for one in found if one and fingerprints_of(one) & names), self.regression.finding
         )
+
+    @property
+    def tree(self) -> str:
+        """The tree that the event is about."""
+        return self.place.line.lane.tree if self.place else self.regression.tree
+
+    @property
+    def first_bad(self) -> TagRun:
+        """The first tag of that tree with the problem."""
+        return self.place.bad if self.place else self.regression.bad
 
     @property
     def is_warning(self) -> bool:

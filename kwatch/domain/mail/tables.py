@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 WIDTH = 78
 CLOSING = {ReportKind.FIXED, ReportKind.RETRACTED}
-"""The last mail of a thread repeats neither logs nor commands."""
-BRIEF = CLOSING | {ReportKind.REAPPEARED}
+"""The last mail of a thread."""
+ENDING = CLOSING | {ReportKind.GONE}
+"""These repeat neither logs nor commands, and go to all who got a mail of the thread."""
+BRIEF = ENDING | {ReportKind.REAPPEARED, ReportKind.SPREAD}
 """These repeat neither build details nor commands."""
 
 # In the words of git bisect.
@@ -107,10 +109,13 @@ def where(story: Story) -> str:
     ]
     # In the order in which it happened.
     times = [("fixed in", story.fixed), ("again in", story.again)]
-    if story.kind is ReportKind.FIXED:
+    is_gone = story.kind in {ReportKind.FIXED, ReportKind.GONE}
+    if is_gone:
         times.reverse()
-    rows += [(name, _tag(run)) for name, run in times if run]
-    if story.kind is not ReportKind.FIXED and not story.is_warning:
+    elsewhere = f"{label(story.tree)} " if story.place else ""
+    rows += [(name, f"{elsewhere}{_tag(run)}") for name, run in times if run]
+    rows += [("also in", found) for found in also_in(story)]
+    if not is_gone and not story.is_warning:
         silent = "; nothing on the console" if is_silent(story) else ""
         rows.append(("reached", f"{_REACHED[_milestone(story)]}{silent}"))
     shown = None if story.kind in BRIEF else story.configuration
@@ -118,6 +123,15 @@ def where(story: Story) -> str:
     place = f" (.config {'linked below' if '/' in link else 'attached'})" if link else ""
     rows.append(("config", f"{label(regression.variant_name)}{place}"))
     return "\n".join(f"  {name:<9}  {text}" for name, text in rows)
+
+
+def also_in(story: Story) -> list[str]:
+    """Other trees and branches that have it, each once, with the first tag there."""
+    found: dict[tuple[str, str], str] = {}
+    for one in story.others:
+        tree = one.line.lane.tree
+        found.setdefault((tree, one.line.branch), f"{label(tree)} since {_tag(one.bad)}")
+    return listed(list(found.values()))
 
 
 def _tag(result: TagRun) -> str:
@@ -223,7 +237,7 @@ def _percent(value: float | None) -> str:
 
 def symptoms(story: Story) -> str:
     """The log of the tag in question, and the state of a guest that ended silently."""
-    if story.kind in CLOSING:
+    if story.kind in ENDING:
         return ""
     source = _SOURCES.get(AREA[story.finding.kind], "Console")
     state = [log_line(text, _MAX_LOG_LINE) for text in story.finding.evidence]

@@ -8,12 +8,13 @@ the end, and a tag that settles late, or again, is judged like any other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import AREA, Area, Finding, Severity
 from kwatch.domain.milestone import Milestone
-from kwatch.domain.source.tag_order import branches
+from kwatch.domain.source.tag_order import branches, tag_order
 from kwatch.domain.trial.seen import fingerprints_of
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.lane import TagRun
@@ -30,19 +31,32 @@ BUILD_AREAS = frozenset({Area.APPLY, Area.CONFIG, Area.BUILD})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """A regression in a branch of the lane.
+
+    ``first_bad`` is the revision of the first tag that has it there, ``good`` the last one before
+    without it as of then, if there was one, and ``gone`` the revision that is free of it again.
+    """
+
+    first_bad: int
+    good: TagRun | None
+    gone: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """A regression with a finding of the lane's.
 
-    ``sighted`` are the revisions of this lane in which it was seen already, ``first_bad`` the one
-    that it was opened for, where that is a tag of this lane. ``tried`` are the trials (numbers) of
-    tags without it whose investigation has ended.
+    ``here`` are the branches of this lane that have or had it, ``sighted`` the revisions in which
+    it was seen already. ``tried`` are the trials (numbers) of tags without it whose investigation
+    has ended.
     """
 
     id: int
     problem: Problem
     state: RegressionState
+    here: Mapping[str, Here]
     sighted: frozenset[int]
-    first_bad: int | None
     tried: frozenset[int] = frozenset()
 
 
@@ -65,6 +79,18 @@ class Sighted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A known regression shows in one more branch or lane, first in ``bad``.
+
+    ``good`` is the last tag before that is known to be without it, if there is one.
+    """
+
+    regression: int
+    good: TagRun | None
+    bad: TagRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
     """A tag before the first bad one has the problem too: it settled late."""
 
@@ -83,7 +109,7 @@ class Gone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reappeared:
-    """A regression that was fixed shows again."""
+    """A regression that was gone from this branch shows in it again."""
 
     regression: int
     run: TagRun
@@ -104,22 +130,19 @@ class NoBaseline:
     bad: TagRun
 
 
-Judgement = Opened | Sighted | Earlier | Gone | Reappeared | Masked | NoBaseline
+Judgement = Opened | Sighted | Spread | Earlier | Gone | Reappeared | Masked | NoBaseline
 
 
 def judge(runs: Sequence[TagRun], known: Sequence[Known]) -> tuple[Judgement, ...]:
     """Everything that the tags of one lane say that is not on record yet."""
     by_tag = {run.tag: run for run in runs}
-    revisions = {run.revision for run in runs}
     found: list[Judgement] = []
     opened: set[str] = set()
     for base, own in branches(list(by_tag)):
         before = [by_tag[tag] for tag in base]
         line = [by_tag[tag] for tag in own]
         found += _judge_branch(before, line, known, opened)
-        # A fix in a stable branch is none of the main line.
-        elsewhere = revisions - {run.revision for run in line}
-        ends = (_end(one, line) for one in known if one.first_bad not in elsewhere)
+        ends = (_end(one, line) for one in known)
         found += [end for end in ends if end is not None]
     return tuple(found)
 
@@ -131,6 +154,7 @@ def _judge_branch(
 
     ``opened`` collects the fingerprints of what is opened: other tags are sighted at the next call.
     """
+    spread: set[int] = set()
     for at, run in enumerate(line):
         for problem, finding in _problems(run):
             names = problem.fingerprints
@@ -140,15 +164,16 @@ def _judge_branch(
                 if one.problem.facet is problem.facet and one.problem.fingerprints & names
             ]
             valid = [one for one in matches if one.state is not RegressionState.INVALID]
-            if any(run.revision in one.sighted for one in matches):
-                # A good tag before it may have settled since.
-                news = (_earlier(one, base, line, at) for one in valid)
+            recorded = any(run.revision in one.sighted for one in matches)
+            if recorded or (valid and not names & opened):
+                about = [one for one in valid if run.revision in one.sighted] or (
+                    [] if recorded else [_nearest(valid, run)]
+                )
+                news = [_again(one, base, line, at) for one in about if one.id not in spread]
+                spread |= {one.regression for one in news if isinstance(one, Spread)}
                 yield from (one for one in news if one is not None)
                 continue
             if names & opened:
-                continue
-            if valid:
-                yield _again(valid[-1], base, line, at)
                 continue
             # A tag whose failure could not be reproduced says nothing either way.
             doubtful = frozenset[int]().union(*(one.sighted for one in matches))
@@ -158,6 +183,11 @@ def _judge_branch(
                 opened |= names
             if verdict is not None:
                 yield verdict
+
+
+def _nearest(valid: Sequence[Known], run: TagRun) -> Known:
+    """Of several regressions that a tag may show, one that its branch had before, or the newest."""
+    return next((one for one in reversed(valid) if run.branch in one.here), valid[-1])
 
 
 def _problems(run: TagRun) -> Iterator[tuple[Problem, Finding]]:
@@ -185,25 +215,62 @@ def _problem(facet: Facet, finding: Finding, seen: Seen) -> Problem:
 
 def _again(
     one: Known, base: Sequence[TagRun], line: Sequence[TagRun], at: int
-) -> Sighted | Earlier | Reappeared:
-    """A known regression in a tag (``line[at]``) in which it was not on record."""
+) -> Sighted | Spread | Earlier | Reappeared | None:
+    """What is new about a known regression in a tag (``line[at]``) that shows it."""
     run = line[at]
-    if one.first_bad is None:
-        return Sighted(regression=one.id, run=run)
+    here = one.here.get(run.branch)
+    if here is None:
+        return _spread(one, base, line, at)
+    if _is_back(one, here, line, at):
+        return Reappeared(regression=one.id, run=run)
+    # A good tag before it may have settled since it was sighted.
+    earlier = _earlier(one, here, base, line, at)
+    if earlier is not None or run.revision in one.sighted:
+        return earlier
+    return Sighted(regression=one.id, run=run)
+
+
+def _spread(one: Known, base: Sequence[TagRun], line: Sequence[TagRun], at: int) -> Spread | None:
+    """The first tag of a branch with a known regression; None while an earlier one is pending."""
+    for old in reversed((*base, *line[:at])):
+        if old.seen is None:
+            return None
+        if one.problem.mark(old.seen) is Mark.GOOD:
+            return Spread(regression=one.id, good=old, bad=line[at])
+    return Spread(regression=one.id, good=None, bad=line[at])
+
+
+def _is_back(one: Known, here: Here, line: Sequence[TagRun], at: int) -> bool:
+    """Whether ``line[at]`` is later than the tag in which the regression was gone."""
+    if here.gone is None:
+        return False
+    gone = next((place for place, run in enumerate(line) if run.revision == here.gone), None)
+    if gone is not None:
+        return gone < at
+    if line[at].revision in one.sighted:
+        return False
+    # That tag was moved: any good one since the last sighting will do.
     last = _last_sighted(one, line[:at])
-    is_after_good = last is not None and any(
+    return last is not None and any(
         old.seen and one.problem.mark(old.seen) is Mark.GOOD for old in line[last + 1 : at]
     )
-    if one.state is RegressionState.FIXED and is_after_good:
-        return Reappeared(regression=one.id, run=run)
-    return _earlier(one, base, line, at) or Sighted(regression=one.id, run=run)
 
 
-def _earlier(one: Known, base: Sequence[TagRun], line: Sequence[TagRun], at: int) -> Earlier | None:
-    """Whether a regression began with ``line[at]``, before the tag that is on record for it."""
-    if one.first_bad not in {later.revision for later in line[at + 1 :]}:
+def _earlier(
+    one: Known, here: Here, base: Sequence[TagRun], line: Sequence[TagRun], at: int
+) -> Earlier | None:
+    """Whether a regression began with ``line[at]``, before the tag that is on record for it.
+
+    The good tag may have moved since. Where none was known, one may have settled since.
+    """
+    before = (*base, *line[:at])
+    good = _last_good(one.problem, before)
+    if here.first_bad in {later.revision for later in line[at + 1 :]}:
+        moved = here.good
+        if good is None and moved and tag_order(moved.tag) <= tag_order(line[at].tag):
+            good = moved
+    elif here.first_bad != line[at].revision or here.good is not None:
         return None
-    good = _last_good(one.problem, (*base, *line[:at]))
     return None if good is None else Earlier(regression=one.id, good=good, bad=line[at])
 
 
@@ -241,8 +308,9 @@ def _last_good(problem: Problem, before: Sequence[TagRun]) -> TagRun | None:
 
 
 def _end(one: Known, line: Sequence[TagRun]) -> Gone | Masked | None:
-    """Whether a confirmed regression is gone from its lane, or hidden by another failure."""
-    if one.state is not RegressionState.CONFIRMED or one.first_bad is None:
+    """Whether a confirmed regression is gone from its branch, or hidden by another failure."""
+    here = one.here.get(line[0].branch)
+    if one.state is not RegressionState.CONFIRMED or here is None or here.gone is not None:
         return None
     last = _last_sighted(one, line)
     if last is None:

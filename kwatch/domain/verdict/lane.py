@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.source.tag_order import branch_of
 from kwatch.domain.trial.seen import Seen
 from kwatch.domain.trial.trial import Trial
 
@@ -19,6 +20,14 @@ class Lane:
 
     def __str__(self) -> str:
         return f"{self.tree}/{self.variant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A branch of a lane: tags that follow each other (see domain/source/tag_order)."""
+
+    lane: Lane
+    branch: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,11 @@ class TagRun:
     def commit(self) -> str:
         """The tagged commit."""
         return self.trial.commit
+
+    @property
+    def branch(self) -> str:
+        """The branch that the tag is on."""
+        return branch_of(self.tag)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

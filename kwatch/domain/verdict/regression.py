@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from kwatch.domain.finding import Finding
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.trial.seen import fingerprints_of
-from kwatch.domain.verdict.lane import Lane, TagRun
+from kwatch.domain.verdict.lane import Lane, Line, TagRun
 from kwatch.domain.verdict.problem import Facet, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class RegressionState(StrEnum):
@@ -27,12 +27,18 @@ class RegressionState(StrEnum):
 
 
 class RegressionEvent(StrEnum):
-    """What happened to a regression; its timeline is made of these."""
+    """What happened to a regression; its timeline is made of these.
+
+    SPREAD: it shows in one more line. GONE: a line is free of it, and others are not. FIXED: no
+    line has it any more.
+    """
 
     OPENED = "opened"
     CONFIRMED = "confirmed"
     BISECTED = "bisected"
     INCONCLUSIVE = "inconclusive"
+    SPREAD = "spread"
+    GONE = "gone"
     FIXED = "fixed"
     REAPPEARED = "reappeared"
     RETRACTED = "retracted"
@@ -47,10 +53,15 @@ TRANSITIONS: Mapping[tuple[RegressionState, RegressionEvent], RegressionState] =
     (_S.SUSPECTED, _E.RETRACTED): _S.INVALID,
     (_S.CONFIRMED, _E.BISECTED): _S.CONFIRMED,
     (_S.CONFIRMED, _E.INCONCLUSIVE): _S.CONFIRMED,
+    (_S.SUSPECTED, _E.SPREAD): _S.SUSPECTED,
+    (_S.CONFIRMED, _E.SPREAD): _S.CONFIRMED,
+    (_S.FIXED, _E.SPREAD): _S.CONFIRMED,
+    (_S.CONFIRMED, _E.GONE): _S.CONFIRMED,
     (_S.CONFIRMED, _E.FIXED): _S.FIXED,
     (_S.CONFIRMED, _E.RETRACTED): _S.INVALID,
     (_S.FIXED, _E.BISECTED): _S.FIXED,
     (_S.FIXED, _E.INCONCLUSIVE): _S.FIXED,
+    (_S.CONFIRMED, _E.REAPPEARED): _S.CONFIRMED,
     (_S.FIXED, _E.REAPPEARED): _S.CONFIRMED,
     (_S.SUSPECTED, _E.EARLIER): _S.SUSPECTED,
     (_S.CONFIRMED, _E.EARLIER): _S.CONFIRMED,
@@ -63,8 +74,33 @@ CLOSED_STATES = (_S.FIXED, _S.INVALID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """A regression in one line.
+
+    ``bad`` is the first tag of the line that has it, ``good`` the last one before that has not, if
+    there is one; ``gone`` is the number of the revision that is free of it again.
+    """
+
+    line: Line
+    good: TagRun | None
+    bad: TagRun
+    gone: int | None = None
+
+
+def ended(line: Line, others: Iterable[Presence]) -> tuple[RegressionEvent, bool]:
+    """What it means that ``line`` is free of a regression, with its presences in other lines.
+
+    Returns the event, and whether it is news: that the branch is free of it in all variants.
+    """
+    left = [one.line for one in others if one.gone is None]
+    place = (line.lane.tree, line.branch)
+    is_news = place not in {(one.lane.tree, one.branch) for one in left}
+    return (RegressionEvent.GONE if left else RegressionEvent.FIXED), is_news
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Regression:
-    """A problem that one tag has and an earlier one of the same lane had not.
+    """A problem that one tag has and an earlier one of the same line had not.
 
     ``lane``, ``good`` and ``bad`` are where it was seen first; sightings in other tags, lanes and
     trees belong to the same regression. ``finding`` is that of ``bad``.
@@ -79,6 +115,11 @@ class Regression:
     bad: TagRun
     state: RegressionState
     opened_at: float
+
+    @property
+    def home(self) -> Line:
+        """The line where it was seen first."""
+        return Line(lane=self.lane, branch=self.bad.branch)
 
     @property
     def tree(self) -> str:

@@ -220,9 +220,8 @@ async def test_of_two_mails_with_one_message_id_the_first_counts(lab: Lab) -> No
 
 async def test_our_own_mails_and_machines_are_not_listened_to(lab: Lab) -> None:
     letter = Letter(
-        event=1,
+        notice=1,
         kind=ReportKind.NEW,
-        thread="regression:1",
         message_id="ours@example.org",
         subject="a report that quotes a patch",
         envelope_from="kwatch@example.org",

@@ -15,11 +15,13 @@ import pytest_asyncio
 from kwatch.adapters.git import Git
 from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.mail.story import Correspondence, Release, ReportKind
+from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.source.revision import Tree
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.case import GIVE_UP
 from kwatch.domain.verdict.grade import Grade
-from kwatch.stages import investigate, report
+from kwatch.stages import investigate
+from kwatch.stages.report import stage as report
 from kwatch.store import investigations, mail, regressions, series, steps
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database, transaction
@@ -124,7 +126,7 @@ class Desk:
 
     @property
     def mails(self) -> list[StoredMail]:
-        return list(mail.thread(self.world.connection, f"regression:{self.regression.id}"))
+        return list(mail.thread(self.world.connection, of_regression(self.regression.id)))
 
     def text(self, one: StoredMail) -> str:
         """A mail in one line."""
@@ -309,7 +311,9 @@ async def test_what_is_hidden_or_began_earlier_is_on_record_only(desk: Desk) -> 
     assert (hang.good.tag, hang.bad.tag) == ("next-1", "next-2")
     events = regressions.timeline(desk.world.connection, hang.id)
     kinds = [one.kind for one in events]
-    assert kinds == ["opened", "confirmed", "bisected", "earlier", "masked"]
+    assert kinds == [
+        "opened", "spread", "confirmed", "bisected", "earlier", "earlier", "masked", "masked"
+    ]  # fmt: skip
     assert all(one.reported_at for one in events)
-    thread = mail.thread(desk.world.connection, f"regression:{hang.id}")
+    thread = mail.thread(desk.world.connection, of_regression(hang.id))
     assert [one.kind for one in thread] == ["new", "bisected"]

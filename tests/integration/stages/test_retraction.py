@@ -21,6 +21,7 @@ from kwatch.domain.mail.story import (
     Release,
     ReportKind,
 )
+from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Revision, Tree
 from kwatch.domain.trial.route import Outcome
@@ -31,13 +32,15 @@ from kwatch.domain.verdict.problem import Facet
 from kwatch.domain.verdict.question import Answer, Goal, Phase, Verdict
 from kwatch.domain.verdict.regression import RegressionEvent
 from kwatch.errors import InfraError
-from kwatch.stages import report, send
+from kwatch.stages import send
+from kwatch.stages.report import stage as report
 from kwatch.store import (
     commands,
     findings,
     investigations,
     lanes,
     mail,
+    notices,
     queue,
     recipes,
     regressions,
@@ -46,7 +49,7 @@ from kwatch.store import (
     trials,
 )
 from kwatch.store.blobs import Blobs
-from kwatch.views import overview
+from kwatch.views import outbox
 from tests.integration.stages.jobs import NOW, claimed, keep, queued
 from tests.lab.toy.history import git, three_tags
 from tests.unit.domain import trials as samples
@@ -122,7 +125,8 @@ class Case:
 
     async def write(self) -> Written:
         """Run the stage, and keep what it wrote."""
-        job = await claimed(self.database, JobKind.REPORT, str(self.number))
+        thread = await self.database.write(notices.thread_number, of_regression(self.number))
+        job = await claimed(self.database, JobKind.REPORT, str(thread))
         written = await report.run(
             job, trees=self.trees, correspondence=lambda *_: self.lab, git=self._git,
             blobs=Blobs(self._git.directory.parent / "blobs", database=self.database,
@@ -135,7 +139,7 @@ class Case:
     async def investigated(self) -> int:
         """An investigation of it begins; its number."""
         number = await self.database.write(
-            investigations.open_investigation, self.number, Goal.CAUSE, fixed=None, now=NOW
+            investigations.open_investigation, self.number, Goal.CAUSE, lane=1, fixed=None, now=NOW
         )
         assert number is not None
         return number
@@ -170,12 +174,12 @@ class Case:
 
     async def outbox(self) -> list[tuple[int, MailState, ReportKind]]:
         """Number, state and kind of each mail."""
-        lines = await self.database.read(overview.mails, limit=9)
+        lines = await self.database.read(outbox.mails, limit=9)
         return [(one.id, one.state, one.kind) for one in reversed(lines)]
 
     async def text(self, number: int) -> str:
         """A mail as it stands in the outbox."""
-        raw = await self.database.read(overview.mail_text, number)
+        raw = await self.database.read(outbox.text, number)
         assert raw is not None
         return raw.decode()
 
@@ -214,7 +218,7 @@ async def test_what_nobody_was_told_of_is_dropped_in_silence(
     await case.happens(RegressionEvent.RETRACTED)
     written = await case.write()
     assert written.letters == ()
-    assert len(written.silent_events) >= 2
+    assert len(written.silent) >= 2
     assert (await case.write()).letters == ()
 
 
@@ -272,7 +276,7 @@ async def test_held_mails_go_out_in_their_order(database: Database, tmp_path: Pa
     assert first is not None
     assert b"\nDate: Fri, 22 Jan 2027 08:00:00 +0000\n" in first
     # A retry is the same mail.
-    assert await database.read(overview.mail_text, 1) == first
+    assert await database.read(outbox.text, 1) == first
     assert await sent(case, 2) is not None
 
 
@@ -293,7 +297,7 @@ async def test_after_a_rejected_mail_the_next_one_begins_the_thread(
     database: Database, tmp_path: Path
 ) -> None:
     case = await held(database, tmp_path)
-    rejected = (await database.read(overview.mails, limit=9))[1].message_id
+    rejected = (await database.read(outbox.mails, limit=9))[1].message_id
     assert await case.order(RejectMail(number=1))
     assert not await case.order(RejectMail(number=1))
     assert not await case.order(ReleaseMail(number=1))
@@ -321,7 +325,7 @@ async def test_after_a_rejected_mail_the_next_one_answers_the_last_that_went_out
     await case.write()
     assert await case.order(RejectMail(number=2))
     await case.write()
-    root = (await database.read(overview.mails, limit=9))[-1].message_id
+    root = (await database.read(outbox.mails, limit=9))[-1].message_id
     text = await case.text(3)
     assert f"\nIn-Reply-To: <{root}>\nReferences: <{root}>\n" in text
 

@@ -100,7 +100,7 @@ class TidyLab:
             lane, then = lanes.number(tx, LANE), NOW - days * DAY
             number = regressions.open_regression(tx, lane, opened, now=then)
             investigation = investigations.open_investigation(
-                tx, number, Goal.CAUSE, fixed=None, now=then
+                tx, number, Goal.CAUSE, lane=lane, fixed=None, now=then
             )
             assert investigation is not None
             tx.execute(

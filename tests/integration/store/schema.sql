@@ -131,13 +131,16 @@ CREATE TABLE investigation (
     id INTEGER PRIMARY KEY,
     regression_id INTEGER REFERENCES regression (id),
     goal TEXT NOT NULL,
+    question TEXT,
+    lane INTEGER REFERENCES lane (id),
     fixed_revision INTEGER REFERENCES revision (id),
     fixed_trial INTEGER REFERENCES trial (id),
     phase TEXT NOT NULL,
     remaining INTEGER,
     answer TEXT,
     opened_at REAL NOT NULL,
-    ended_at REAL
+    ended_at REAL,
+    CHECK ((regression_id IS NULL) <> (question IS NULL))
 ) STRICT;
 
 CREATE INDEX investigation_regression ON investigation (regression_id);
@@ -196,8 +199,8 @@ CREATE TABLE lane (
 CREATE TABLE mail (
     id INTEGER PRIMARY KEY,
     message_id TEXT NOT NULL UNIQUE,
-    thread TEXT NOT NULL,
-    event_id INTEGER UNIQUE REFERENCES regression_event (id),
+    thread INTEGER NOT NULL REFERENCES thread (id),
+    notice INTEGER NOT NULL UNIQUE REFERENCES notice (id),
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
     envelope_from TEXT NOT NULL,
@@ -209,6 +212,17 @@ CREATE TABLE mail (
 ) STRICT;
 
 CREATE INDEX mail_thread ON mail (thread);
+
+CREATE TABLE notice (
+    id INTEGER PRIMARY KEY,
+    thread INTEGER NOT NULL REFERENCES thread (id),
+    cause TEXT NOT NULL,
+    at REAL NOT NULL,
+    handled_at REAL,
+    UNIQUE (thread, cause)
+) STRICT;
+
+CREATE INDEX notice_pending ON notice (thread) WHERE handled_at IS NULL;
 
 CREATE TABLE planned (
     id INTEGER PRIMARY KEY,
@@ -269,6 +283,20 @@ CREATE TABLE posting_raw (
     raw BLOB NOT NULL
 ) STRICT;
 
+CREATE TABLE presence (
+    regression INTEGER NOT NULL REFERENCES regression (id),
+    lane INTEGER NOT NULL REFERENCES lane (id),
+    branch TEXT NOT NULL,
+    good_revision INTEGER REFERENCES revision (id),
+    good_trial INTEGER REFERENCES trial (id),
+    bad_revision INTEGER NOT NULL REFERENCES revision (id),
+    bad_trial INTEGER NOT NULL REFERENCES trial (id),
+    gone_revision INTEGER REFERENCES revision (id),
+    PRIMARY KEY (regression, lane, branch)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX presence_lane ON presence (lane);
+
 CREATE TABLE recipe (
     digest TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -286,14 +314,11 @@ CREATE TABLE recipient (
 CREATE TABLE regression (
     id INTEGER PRIMARY KEY,
     lane INTEGER NOT NULL REFERENCES lane (id),
+    branch TEXT NOT NULL,
     facet TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
     milestone INTEGER NOT NULL,
     finding TEXT NOT NULL,
-    good_revision INTEGER NOT NULL REFERENCES revision (id),
-    good_trial INTEGER NOT NULL REFERENCES trial (id),
-    bad_revision INTEGER NOT NULL REFERENCES revision (id),
-    bad_trial INTEGER NOT NULL REFERENCES trial (id),
     state TEXT NOT NULL,
     opened_at REAL NOT NULL
 ) STRICT;
@@ -307,8 +332,7 @@ CREATE TABLE regression_event (
     regression_id INTEGER NOT NULL REFERENCES regression (id),
     kind TEXT NOT NULL,
     at REAL NOT NULL,
-    detail TEXT NOT NULL,
-    reported_at REAL
+    detail TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX regression_event_regression ON regression_event (regression_id);
@@ -378,6 +402,13 @@ CREATE TABLE tally (
     count INTEGER NOT NULL,
     PRIMARY KEY (what, kind, name)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE thread (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    UNIQUE (kind, owner)
+) STRICT;
 
 CREATE TRIGGER trial_tally AFTER UPDATE OF outcome ON trial
 WHEN new.outcome IS NOT old.outcome

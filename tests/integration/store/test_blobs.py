@@ -182,7 +182,9 @@ def an_open_regression(tx: Transaction, blobs: dict[str, dict[str, str]]) -> int
     opened = Opened(facet=Facet.FAILURE, finding=trials.HANG, good=runs["good"], bad=runs["bad"])
     regression = regressions.open_regression(tx, lane, opened, now=0.0)
     regressions.sight(tx, regression, lane, runs["sighting"], now=0.0)
-    search = investigations.open_investigation(tx, regression, Goal.CAUSE, fixed=None, now=0.0)
+    search = investigations.open_investigation(
+        tx, regression, Goal.CAUSE, lane=lane, fixed=None, now=0.0
+    )
     assert search is not None
     investigations.note_step(tx, search, runs["step"].number, Phase.BISECT, now=0.0)
     return regression

@@ -10,6 +10,7 @@ from kwatch.domain.facts import Ordered, Reread, Retried
 from kwatch.domain.lab.command import Command, CommandState, Retest, Verb
 from kwatch.domain.lab.job import GIVE_UP_AFTER, WHOLE, Job, JobKind
 from kwatch.domain.mail.story import DeliveryState
+from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.case import GIVE_UP
@@ -111,8 +112,10 @@ def test_the_life_of_a_regression(world: World) -> None:
         grow(world, commits)
     regression = the_regression(world)
     assert regression.state is RegressionState.FIXED
-    assert kinds(world, regression.id) == ["opened", "confirmed", "bisected", "fixed"]
-    mails = mail.thread(world.connection, f"regression:{regression.id}")
+    assert kinds(world, regression.id) == [
+        "opened", "spread", "confirmed", "bisected", "gone", "fixed"
+    ]  # fmt: skip
+    mails = mail.thread(world.connection, of_regression(regression.id))
     assert [one.kind for one in mails] == ["new", "bisected", "fixed"]
     assert {one.state for one in mails} == {"sent"}
 
@@ -129,7 +132,7 @@ def test_a_bug_that_comes_back_goes_on_in_its_thread(world: World) -> None:
     grow(world, 1)
     regression = the_regression(world)
     assert regression.state is RegressionState.FIXED
-    mails = mail.thread(world.connection, f"regression:{regression.id}")
+    mails = mail.thread(world.connection, of_regression(regression.id))
     assert [one.kind for one in mails] == ["new", "bisected", "fixed", "reappeared", "fixed"]
 
 
@@ -150,7 +153,10 @@ def test_one_bug_in_all_lanes_and_trees_is_one_regression(world: World) -> None:
     }
     found = investigations.of_regression(world.connection, regression.id)
     assert [one.goal for one in found] == [Goal.CAUSE]
-    assert len(mail.outbox(world.connection)) == 2
+    kinds_of_mail = [
+        one.kind for one in mail.thread(world.connection, of_regression(regression.id))
+    ]
+    assert kinds_of_mail == ["new", "bisected", "spread"]
 
 
 def test_equal_work_is_done_once_for_all_who_want_it(world: World) -> None:
@@ -244,7 +250,7 @@ def test_a_regression_that_could_not_be_repeated_at_first_goes_on(world: World) 
     world.recover()
     settle(world)
     regression = the_regression(world)
-    assert kinds(world, regression.id) == ["opened", "confirmed", "bisected"]
+    assert kinds(world, regression.id) == ["opened", "spread", "confirmed", "bisected"]
 
 
 def test_a_fix_that_cannot_be_repeated_leaves_the_regression_open(world: World) -> None:
@@ -281,7 +287,7 @@ def test_an_event_has_one_mail_whatever_its_identity(world: World) -> None:
     grow(world, 1)
     grow(world, 2)
     with transaction(world.connection):
-        world.connection.execute("UPDATE regression_event SET reported_at = NULL")
+        world.connection.execute("UPDATE notice SET handled_at = NULL")
         queue.enqueue(world.connection, JobKind.REPORT, "1", now=world.now)
     before = mail.outbox(world.connection)
     assert before
@@ -375,7 +381,7 @@ def test_a_better_reader_does_not_make_an_old_bug_new(world: World) -> None:
     assert after.bad.seen is not None
     assert after.bad.seen.finding == better
     assert newest(world).finding == better
-    mails = mail.thread(world.connection, f"regression:{before.id}")
+    mails = mail.thread(world.connection, of_regression(before.id))
     assert [one.kind for one in mails] == ["new", "bisected"]
     assert {row["reader"] for row in world.rows("SELECT reader FROM boot WHERE key IN"
             " (SELECT boot_key FROM trial WHERE outcome = 'fail')")} == {99}  # fmt: skip

@@ -77,7 +77,9 @@ class Desk:
             now=0.0,
         )
         # Numbers of investigations and of regressions are not the same.
-        found = investigations.open_investigation(self.tx, opened, Goal.CAUSE, fixed=None, now=0.0)
+        found = investigations.open_investigation(
+            self.tx, opened, Goal.CAUSE, lane=self._lane(tree), fixed=None, now=0.0
+        )
         return str(found)
 
     def claim(self) -> Job:
@@ -177,7 +179,7 @@ def test_an_investigation_finds_its_tree_by_its_own_number(desk: Desk) -> None:
         desk.search(tree, f"of-{tree}")
     # The second of a regression: numbers are no longer the same.
     desk.tx.execute("UPDATE investigation SET ended_at = 1.0 WHERE regression_id = 1")
-    later = investigations.open_investigation(desk.tx, 1, Goal.CAUSE, fixed=None, now=2.0)
+    later = investigations.open_investigation(desk.tx, 1, Goal.CAUSE, lane=1, fixed=None, now=2.0)
     desk.investigations["next"] = str(later)
     desk.search("next", "again")
     assert [desk.work().tree for _ in range(4)] == ["next", "mainline", "stable", "next"]

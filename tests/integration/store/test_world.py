@@ -20,7 +20,7 @@ from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import Grade
 from kwatch.domain.verdict.question import Goal
 from kwatch.domain.verdict.regression import RegressionEvent, RegressionState
-from kwatch.store import investigations, lanes, regressions
+from kwatch.store import investigations, lanes, presences, regressions
 from tests.integration.store.world import NEEDS_SERIES, Bug, Kind, World
 
 if TYPE_CHECKING:
@@ -132,10 +132,6 @@ def line(world: World, lane: int) -> list[TagRun]:
     return [runs[tag] for tag in own]
 
 
-def home(world: World, regression: Regression) -> list[TagRun]:
-    return line(world, lanes.number(world.connection, regression.lane))
-
-
 def check_opened_once(found: Sequence[Regression]) -> None:
     names = [(one.facet, one.fingerprint) for one in found if one.state in SOUND]
     assert len(names) == len(set(names)), "one bug is two regressions"
@@ -160,20 +156,29 @@ def check_blame(world: World, found: Sequence[Regression]) -> None:
 
 
 def check_first_bad(world: World, regression: Regression) -> None:
-    """The last tag that says anything before the first bad one is good."""
-    runs = home(world, regression)
-    at = next(at for at, run in enumerate(runs) if run.revision == regression.bad.revision)
-    marks = [regression.problem.mark(run.seen) for run in runs[:at] if run.seen]
-    telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
-    assert telling, regression
-    assert telling[-1] is Mark.GOOD, regression
+    """The last tag that says anything before the first bad one is good, in each lane."""
+    for one in presences.of_regression(world.connection, regression.id):
+        runs = line(world, lanes.number(world.connection, one.line.lane))
+        at = next(at for at, run in enumerate(runs) if run.revision == one.bad.revision)
+        marks = [regression.problem.mark(run.seen) for run in runs[:at] if run.seen]
+        telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
+        if one.good is None:
+            assert Mark.GOOD not in telling, regression
+            continue
+        assert telling, regression
+        assert telling[-1] is Mark.GOOD, regression
 
 
 def check_end(world: World, regression: Regression) -> None:
-    """Fixed if the last tag that says anything is good, and only then."""
-    marks = [regression.problem.mark(run.seen) for run in home(world, regression) if run.seen]
-    telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
-    expected = RegressionState.FIXED if telling[-1] is Mark.GOOD else RegressionState.CONFIRMED
+    """Gone from a lane if the last tag that says anything is good; fixed if gone from all."""
+    found = presences.of_regression(world.connection, regression.id)
+    for one in found:
+        runs = line(world, lanes.number(world.connection, one.line.lane))
+        marks = [regression.problem.mark(run.seen) for run in runs if run.seen]
+        telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
+        assert (one.gone is not None) is (telling[-1] is Mark.GOOD), (regression, one)
+    is_fixed = all(one.gone is not None for one in found)
+    expected = RegressionState.FIXED if is_fixed else RegressionState.CONFIRMED
     assert regression.state is expected, regression
 
 

@@ -28,6 +28,7 @@ from kwatch.domain.facts import (
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.lab.job import Job, JobKind
 from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
+from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.source import with_series
@@ -46,6 +47,7 @@ from kwatch.store import (
     lanes,
     mail,
     motion,
+    notices,
     queue,
     recipes,
     regressions,
@@ -60,12 +62,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from kwatch.domain.recipe.build import BuildRecipe
+    from kwatch.store.regressions import StoredEvent
 
 TREE = "linux-next"
 MAILS = {
     RegressionEvent.CONFIRMED: ReportKind.NEW,
     RegressionEvent.BISECTED: ReportKind.BISECTED,
     RegressionEvent.INCONCLUSIVE: ReportKind.INCONCLUSIVE,
+    RegressionEvent.SPREAD: ReportKind.SPREAD,
+    RegressionEvent.GONE: ReportKind.GONE,
     RegressionEvent.FIXED: ReportKind.FIXED,
     RegressionEvent.REAPPEARED: ReportKind.REAPPEARED,
 }
@@ -420,28 +425,28 @@ class World:
         investigation = investigations.load(self.connection, int(job.key))
         if investigation.ended_at is not None:
             return None
-        regression = regressions.load(self.connection, investigation.regression)
-        suspects = self.suspects(regression.bad.commit, regression.good.commit)
-        question = question_of(regression, investigation, suspects)
+        question = question_of(self.connection, investigation)
+        question = replace(question, suspects=self.suspects(question.bad, question.good))
         settled = trials.evidence(self.connection, self.commits)
         return Investigated(
             investigation=investigation.id, result=plan(question, evidence_for(question, settled))
         )
 
     def _report(self, job: Job) -> Written:
-        number = int(job.key)
+        thread = notices.load_thread(self.connection, int(job.key))
+        events = {
+            str(event.id): event
+            for event in regressions.timeline(self.connection, int(thread.owner))
+        }
         fresh = [
-            event
-            for event in regressions.timeline(self.connection, number)
-            if event.reported_at is None
+            (notice.id, events[notice.cause])
+            for notice in notices.pending(self.connection, int(job.key))
         ]
         return Written(
-            regression=number,
             letters=tuple(
                 Letter(
-                    event=event.id,
+                    notice=notice,
                     kind=MAILS[event.kind],
-                    thread=f"regression:{number}",
                     # As in the real stage, each attempt makes an identity of its own.
                     message_id=f"{event.id}.{job.id}.{job.attempt}@lab.example.org",
                     subject="subject",
@@ -449,10 +454,10 @@ class World:
                     recipients=("author@example.org", "list@example.org"),
                     message=b"Subject: subject\n\nbody\n",
                 )
-                for event in fresh
-                if event.kind in MAILS
+                for notice, event in fresh
+                if _is_worth_a_mail(event)
             ),
-            silent_events=tuple(event.id for event in fresh if event.kind not in MAILS),
+            silent=tuple(notice for notice, event in fresh if not _is_worth_a_mail(event)),
             release=Release.AUTOMATIC,
         )
 
@@ -519,11 +524,16 @@ class World:
         for regression in regressions.newest_first(self.connection):
             events = regressions.timeline(self.connection, regression.id)[1:]
             if any(event.reported_at is None for event in events):
-                assert (JobKind.REPORT, str(regression.id)) in runnable, regression
-        for row in self.rows("SELECT count(*) AS n, event_id FROM mail GROUP BY event_id"):
+                thread = notices.thread_number(self.connection, of_regression(regression.id))
+                assert (JobKind.REPORT, str(thread)) in runnable, regression
+        for row in self.rows("SELECT count(*) AS n, notice FROM mail GROUP BY notice"):
             assert row["n"] == 1
         for row in self.rows("SELECT id FROM mail WHERE state IN ('ready', 'sending')"):
             assert (JobKind.SEND, str(row["id"])) in runnable
+
+
+def _is_worth_a_mail(event: StoredEvent) -> bool:
+    return event.kind in MAILS and event.detail.get("news", True)
 
 
 def recipe_of(number: int) -> BuildRecipe:

@@ -132,7 +132,7 @@ REBUILT = (
 )
 
 NEW = Story(
-    event=41,
+    notice=41,
     kind=ReportKind.NEW,
     at=1794981600.0,
     regression=REGRESSION,
@@ -185,7 +185,7 @@ ROOT = ThreadMail(
 
 BISECTED = replace(
     NEW,
-    event=42,
+    notice=42,
     kind=ReportKind.BISECTED,
     at=1795003200.0,
     verdict=Verdict.FOUND,
@@ -219,7 +219,7 @@ INCONCLUSIVE = replace(
 
 MENDED = replace(
     BISECTED,
-    event=43,
+    notice=43,
     kind=ReportKind.FIXED,
     at=1795089600.0,
     verdict=Verdict.FIXED,
@@ -293,7 +293,7 @@ RETRACTED = replace(
 
 BACK = replace(
     MENDED,
-    event=44,
+    notice=44,
     kind=ReportKind.REAPPEARED,
     at=1795176000.0,
     verdict=None,

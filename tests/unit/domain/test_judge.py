@@ -12,12 +12,14 @@ from kwatch.domain.trial.seen import Seen, fingerprints_of
 from kwatch.domain.verdict.judge import (
     Earlier,
     Gone,
+    Here,
     Known,
     Masked,
     NoBaseline,
     Opened,
     Reappeared,
     Sighted,
+    Spread,
     judge,
 )
 from kwatch.domain.verdict.problem import Facet, Problem
@@ -39,6 +41,9 @@ def known(
     *,
     sighted: Iterable[int] = (1,),
     first_bad: int | None = 1,
+    good: TagRun | None = None,
+    gone: int | None = None,
+    branch: str = "next-",
     finding: Finding = HANG,
     milestone: Milestone = Milestone.LINKED,
     facet: Facet = Facet.FAILURE,
@@ -48,7 +53,9 @@ def known(
         problem=Problem(facet=facet, fingerprints=fingerprints_of(finding), milestone=milestone),
         state=state,
         sighted=frozenset(sighted),
-        first_bad=first_bad,
+        here={}
+        if first_bad is None
+        else {branch: Here(first_bad=first_bad, good=good or lane(PASSED)[0], gone=gone)},
     )
 
 
@@ -142,21 +149,64 @@ def test_a_bad_tag_before_the_first_one_settles_late(state: RegressionState) -> 
 
 def test_a_late_tag_with_nothing_good_before_it_is_a_sighting() -> None:
     runs = lane(FAIL, PASSED, FAIL)
-    assert judge(runs, [known(sighted=(2,), first_bad=2)]) == (Sighted(regression=7, run=runs[0]),)
+    one = known(sighted=(2,), first_bad=2, good=runs[1])
+    assert judge(runs, [one]) == (Sighted(regression=7, run=runs[0]),)
 
 
-def test_a_regression_of_another_lane_is_sighted_in_this_one() -> None:
+def test_a_good_tag_that_moved_to_a_bad_commit_is_good_where_it_was() -> None:
+    before = run(0, PASSED)
+    runs = [replace(run(2, FAIL), tag=before.tag), run(3, FAIL)]
+    one = known(sighted=(3,), first_bad=3, good=before)
+    assert judge(runs, [one]) == (Earlier(regression=7, good=before, bad=runs[0]),)
+
+
+def test_a_good_tag_that_settles_late_ends_the_wait_for_a_baseline() -> None:
+    runs = lane(PASSED, FAIL)
+    one = replace(known(), here={"next-": Here(first_bad=1, good=None)})
+    assert judge(runs, [one]) == (Earlier(regression=7, good=runs[0], bad=runs[1]),)
+    assert judge(runs[1:], [one]) == ()
+
+
+def test_a_regression_of_another_lane_spreads_to_this_one() -> None:
     runs = lane(PASSED, FAIL, FAIL)
     elsewhere = known(sighted=(), first_bad=None)
-    assert judge(runs, [elsewhere]) == (
-        Sighted(regression=7, run=runs[1]),
-        Sighted(regression=7, run=runs[2]),
+    assert judge(runs, [elsewhere]) == (Spread(regression=7, good=runs[0], bad=runs[1]),)
+    assert judge(runs, [known()]) == (Sighted(regression=7, run=runs[2]),)
+
+
+def test_the_first_tag_of_another_lane_is_awaited() -> None:
+    runs = lane(PASSED, None, FAIL)
+    elsewhere = known(sighted=(), first_bad=None)
+    assert judge(runs, [elsewhere]) == ()
+    assert judge(lane(FAIL, FAIL), [elsewhere]) == (
+        Spread(regression=7, good=None, bad=lane(FAIL)[0]),
     )
+
+
+def test_what_was_fixed_elsewhere_spreads_as_well() -> None:
+    runs = lane(PASSED, FAIL)
+    fixed = known(RegressionState.FIXED, sighted=(), first_bad=None)
+    assert judge(runs, [fixed]) == (Spread(regression=7, good=runs[0], bad=runs[1]),)
+
+
+def test_what_is_gone_from_one_lane_may_still_be_in_another() -> None:
+    runs = lane(PASSED, FAIL, PASSED, PASSED)
+    assert judge(runs, [known(gone=2)]) == ()
+    back = [*runs, run(4, FAIL)]
+    assert judge(back, [known(gone=2)]) == (Reappeared(regression=7, run=back[4]),)
+
+
+def test_a_tag_that_was_sighted_before_the_fix_was_confirmed_shows_that_it_is_back() -> None:
+    runs = lane(PASSED, FAIL, PASSED, FAIL)
+    assert judge(runs, [known(sighted=(1, 3), gone=2)]) == (Reappeared(regression=7, run=runs[3]),)
 
 
 def test_the_end_of_a_regression_is_looked_for_in_its_own_lane_only() -> None:
     runs = lane(PASSED, FAIL, PASSED)
-    assert judge(runs, [known(first_bad=None)]) == ()
+    # Its own lane is not told here; that this one has it is news, and its end is not.
+    assert judge(runs, [known(first_bad=None)]) == (
+        Spread(regression=7, good=runs[0], bad=runs[1]),
+    )
 
 
 def test_a_tag_that_passes_asks_of_each_open_regression_whether_it_is_fixed() -> None:
@@ -190,14 +240,16 @@ def test_another_failure_before_the_place_masks_the_problem() -> None:
 
 def test_a_problem_that_was_fixed_shows_again() -> None:
     runs = lane(PASSED, FAIL, PASSED, FAIL)
-    fixed = known(RegressionState.FIXED)
+    fixed = known(RegressionState.FIXED, gone=2)
     assert judge(runs, [fixed]) == (Reappeared(regression=7, run=runs[3]),)
     assert judge(runs[:3], [fixed]) == ()
 
 
 def test_a_tag_that_settles_late_after_a_fix_is_no_return() -> None:
     runs = lane(PASSED, FAIL, FAIL, PASSED)
-    assert judge(runs, [known(RegressionState.FIXED)]) == (Sighted(regression=7, run=runs[2]),)
+    assert judge(runs, [known(RegressionState.FIXED, gone=3)]) == (
+        Sighted(regression=7, run=runs[2]),
+    )
 
 
 def test_a_failure_that_was_taken_back_is_judged_afresh_at_the_next_tag() -> None:
@@ -306,7 +358,8 @@ def test_a_stable_branch_begins_from_the_release_of_the_main_line() -> None:
 def test_a_problem_that_two_branches_show_at_once_is_one_regression() -> None:
     runs = branchy(v6_12=PASSED, v6_13_rc1=FAIL, v6_12_1=FAIL)
     assert judge(runs, []) == (opened(runs[0], runs[1]),)
-    assert judge(runs, [known()]) == (Sighted(regression=7, run=runs[2]),)
+    there = known(branch="v")
+    assert judge(runs, [there]) == (Spread(regression=7, good=runs[0], bad=runs[2]),)
 
 
 def test_tags_of_two_names_are_two_histories() -> None:
@@ -316,4 +369,8 @@ def test_tags_of_two_names_are_two_histories() -> None:
 
 def test_a_fix_in_a_stable_branch_is_none_of_the_main_line() -> None:
     runs = branchy(v6_12=PASSED, v6_13_rc1=FAIL, v6_12_1=FAIL, v6_12_2=PASSED, v6_13_rc2=FAIL)
-    assert judge(runs, [known(sighted=(1, 2, 4))]) == ()
+    one = known(sighted=(1, 2, 4), branch="v")
+    one = replace(one, here={**one.here, "v6.12": Here(first_bad=2, good=runs[0])})
+    assert judge(runs, [one]) == (Gone(regression=7, run=runs[3]),)
+    ended = replace(one, here={**one.here, "v6.12": Here(first_bad=2, good=runs[0], gone=3)})
+    assert judge(runs, [ended]) == ()

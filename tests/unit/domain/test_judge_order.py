@@ -12,6 +12,7 @@ from kwatch.domain.trial.seen import Seen, fingerprints_of
 from kwatch.domain.verdict.judge import (
     Earlier,
     Gone,
+    Here,
     Judgement,
     Known,
     Masked,
@@ -19,6 +20,7 @@ from kwatch.domain.verdict.judge import (
     Opened,
     Reappeared,
     Sighted,
+    Spread,
     judge,
 )
 from kwatch.domain.verdict.problem import Facet, Problem
@@ -71,26 +73,42 @@ class Record:
                         ),
                         state=RegressionState.SUSPECTED,
                         sighted=frozenset({judgement.bad.revision}),
-                        first_bad=judgement.bad.revision,
+                        here={
+                            judgement.bad.branch: Here(
+                                first_bad=judgement.bad.revision, good=judgement.good
+                            )
+                        },
                     )
                 )
                 if self.confirms:
                     self.happens(len(self.regressions) - 1, RegressionEvent.CONFIRMED)
             case Sighted():
                 self.sight(judgement.regression, judgement.run)
-            case Earlier():
+            case Earlier() | Spread():
                 self.sight(judgement.regression, judgement.bad)
-                self.replace(judgement.regression, first_bad=judgement.bad.revision)
+                self.present(judgement.regression, judgement.good, judgement.bad)
             case Reappeared():
                 self.sight(judgement.regression, judgement.run)
+                self.gone(judgement.regression, judgement.run.branch, None)
                 self.happens(judgement.regression, RegressionEvent.REAPPEARED)
             case Gone():
-                self.happens(judgement.regression, RegressionEvent.FIXED)
+                self.gone(judgement.regression, judgement.run.branch, judgement.run.revision)
+                here = self.regressions[judgement.regression].here.values()
+                if all(one.gone is not None for one in here):
+                    self.happens(judgement.regression, RegressionEvent.FIXED)
             case Masked() | NoBaseline():
                 pass
 
     def sight(self, number: int, run: TagRun) -> None:
         self.replace(number, sighted=self.regressions[number].sighted | {run.revision})
+
+    def present(self, number: int, good: TagRun | None, bad: TagRun) -> None:
+        here = self.regressions[number].here
+        self.replace(number, here={**here, **_here(good, bad)})
+
+    def gone(self, number: int, branch: str, revision: int | None) -> None:
+        here = self.regressions[number].here
+        self.replace(number, here={**here, branch: replace(here[branch], gone=revision)})
 
     def happens(self, number: int, event: RegressionEvent) -> None:
         state = self.regressions[number].state
@@ -112,11 +130,17 @@ class Record:
         assert len(found) == len(self.regressions), "a problem was opened twice"
         return found
 
-    def first(self) -> set[tuple[Facet, frozenset[str], int | None]]:
+    def first(self) -> set[tuple[Facet, frozenset[str], int]]:
         """The tag that each regression began with."""
         return {
-            (one.problem.facet, one.problem.fingerprints, one.first_bad) for one in self.regressions
+            (one.problem.facet, one.problem.fingerprints, here.first_bad)
+            for one in self.regressions
+            for here in one.here.values()
         }
+
+
+def _here(good: TagRun | None, bad: TagRun) -> dict[str, Here]:
+    return {bad.branch: Here(first_bad=bad.revision, good=good)}
 
 
 SEEN = st.sampled_from(

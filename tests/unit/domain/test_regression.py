@@ -45,7 +45,7 @@ def test_what_is_fixed_opens_again_only_where_it_shows_again() -> None:
         for (before, event), end in TRANSITIONS.items()
         if before in CLOSED_STATES and end in OPEN_STATES
     }
-    assert opens == {RegressionEvent.REAPPEARED}
+    assert opens == {RegressionEvent.REAPPEARED, RegressionEvent.SPREAD}
 
 
 def test_a_culprit_is_told_though_a_tag_passed_before_it_was_found() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""report: write the mails for the events of a regression."""
+"""What a mail about a regression says, gathered from the history, the tree and the blobs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.guest import qemu
 from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.coverage.figures import Totals
-from kwatch.domain.facts import Written
 from kwatch.domain.finding import AREA
-from kwatch.domain.mail.letter import compose
 from kwatch.domain.mail.reproducer import INITRAMFS, Reproducer, Subject, reproducer
 from kwatch.domain.mail.story import (
     BisectionStep,
@@ -22,7 +20,6 @@ from kwatch.domain.mail.story import (
     ReportKind,
     Story,
     Tested,
-    ThreadMail,
 )
 from kwatch.domain.mail.tables import BRIEF
 from kwatch.domain.milestone import Milestone
@@ -30,50 +27,48 @@ from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.source.series import Series
+from kwatch.domain.source.tag_order import branch_of
 from kwatch.domain.trial.steps import BuildResult
 from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.lane import Epoch, TagRun, epoch_of
+from kwatch.domain.verdict.lane import Epoch, Lane, TagRun, epoch_of
 from kwatch.domain.verdict.question import Phase, Verdict
-from kwatch.domain.verdict.regression import Regression, RegressionEvent
+from kwatch.domain.verdict.regression import Presence, Regression, RegressionEvent
 from kwatch.errors import InfraError
-from kwatch.store import coverage, investigations, mail, recipes, regressions, steps, trials
+from kwatch.store import (
+    coverage,
+    investigations,
+    mail,
+    presences,
+    recipes,
+    regressions,
+    steps,
+    trials,
+)
 from kwatch.store import series as series_store
 from kwatch.store.investigations import Investigation, InvestigationStep
 from kwatch.store.regressions import StoredEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from kwatch.adapters.git import Git
-    from kwatch.domain.lab.job import Job
-    from kwatch.domain.mail.story import Correspondence, Letter
+    from kwatch.domain.mail.story import Correspondence
     from kwatch.domain.source.commit import CommitInfo
     from kwatch.domain.source.revision import Tree
     from kwatch.domain.verdict.question import Answer
     from kwatch.store.blobs import Blobs
-    from kwatch.store.database import Database, Transaction
+    from kwatch.store.database import Transaction
 
 log = logging.getLogger(__name__)
 
 CONFIG_LIMIT = 8 << 20
+_FREE = {RegressionEvent.GONE, RegressionEvent.FIXED}
 EARLIER = ", as tested then"
 """Of a result that another series, configuration or toolchain than the first bad tag's gave."""
 
-# The events that get a mail. The others are for the timeline only.
-_KINDS: Mapping[RegressionEvent, ReportKind] = {
-    RegressionEvent.CONFIRMED: ReportKind.NEW,
-    RegressionEvent.BISECTED: ReportKind.BISECTED,
-    RegressionEvent.INCONCLUSIVE: ReportKind.INCONCLUSIVE,
-    RegressionEvent.FIXED: ReportKind.FIXED,
-    RegressionEvent.REAPPEARED: ReportKind.REAPPEARED,
-    RegressionEvent.RETRACTED: ReportKind.RETRACTED,
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Case:
+class Case:
     """What the history holds about a regression. ``build`` is that of the first bad tag.
 
     ``steps`` are the trials that its investigations asked for. ``mbox`` is the series, ``config``
@@ -91,6 +86,7 @@ class _Case:
     build: BuildResult | None
     accelerator: str | None
     thread: tuple[mail.StoredMail, ...]
+    present: tuple[Presence, ...]
     coverage_before: Totals | None
     coverage_after: Mapping[int, Totals | None]
     again: Mapping[int, TagRun]
@@ -99,58 +95,8 @@ class _Case:
     config_url: str | None = None
 
 
-async def run(
-    job: Job,
-    *,
-    trees: Mapping[str, Tree],
-    correspondence: Callable[[str, str | None], Correspondence],
-    git: Git,
-    blobs: Blobs,
-    database: Database,
-    token: Callable[[], str],
-    status_url: str | None,
-) -> Written:
-    """Write the mails about the regression with the number ``job.key``.
-
-    Mails about a tree that is not configured any more go to the operator only.
-    """
-    number = int(job.key)
-    case = await database.read(_case, number)
-    case = await _with_config(case, blobs, status_url)
-    series = case.series.name if case.series else None
-    rules = correspondence(case.regression.tree, series)
-    tree = trees.get(case.regression.tree)
-    page = f"{status_url.rstrip('/')}/regression/{number}" if status_url else None
-    letters: list[Letter] = []
-    silent: list[int] = []
-    pending = [event for event in case.events if event.reported_at is None]
-    is_withdrawn = any(event.kind is RegressionEvent.RETRACTED for event in pending)
-    for event in pending:
-        kind = _KINDS.get(event.kind)
-        # Without an earlier mail in the thread there is nothing to retract or to call fixed.
-        is_first = not case.thread and not letters
-        if kind is None or (is_first and (is_withdrawn or kind in BRIEF)):
-            silent.append(event.id)
-            continue
-        story = replace(
-            await _story(case, event, kind, tree=tree, rules=rules, git=git),
-            status_url=page,
-            thread=_thread(case, letters),
-            told=_told(case, letters),
-        )
-        letters.append(compose(story, rules, token=token()))
-    return Written(
-        regression=number,
-        letters=tuple(letters),
-        silent_events=tuple(silent),
-        release=rules.release,
-    )
-
-
-# What is read from the history
-
-
-def _case(tx: Transaction, number: int) -> _Case:
+def load_case(tx: Transaction, number: int, thread: tuple[mail.StoredMail, ...]) -> Case:
+    """All that the history holds about a regression; ``thread`` are its mails so far."""
     regression = regressions.load(tx, number)
     bad = regression.bad.trial
     found = investigations.of_regression(tx, number)
@@ -158,7 +104,7 @@ def _case(tx: Transaction, number: int) -> _Case:
     stored = trials.load(tx, regression.bad.number)
     boot = steps.boot(tx, stored.boot_key)
     series = bad.source.series
-    return _Case(
+    return Case(
         regression=regression,
         recipe=recipes.build(tx, bad.build),
         boot=recipes.boot(tx, bad.boot),
@@ -168,17 +114,23 @@ def _case(tx: Transaction, number: int) -> _Case:
         steps=tuple(step for one in found for step in investigations.steps(tx, one.id)),
         build=steps.build(tx, stored.build_row),
         accelerator=boot.accelerator if boot else None,
-        thread=mail.thread(tx, f"regression:{number}"),
+        thread=thread,
+        present=presences.of_regression(tx, number),
         coverage_before=_totals(tx, regression.good),
         coverage_after={one.id: _totals(tx, one.fixed) for one in found if one.fixed},
         again={
             event.id: run
             for event in events
-            if event.kind is RegressionEvent.REAPPEARED
-            and (run := regressions.sighted_in(tx, number, event.detail["tag"]))
+            if event.kind is RegressionEvent.REAPPEARED and (run := _sighted(tx, number, event))
         },
         mbox=series_store.mbox(tx, series) if series else None,
     )
+
+
+def _sighted(tx: Transaction, number: int, event: StoredEvent) -> TagRun | None:
+    """The tag in which a regression reappeared."""
+    lane = Lane(tree=event.detail["tree"], variant=event.detail["variant"])
+    return regressions.sighted_in(tx, number, lane, event.detail["tag"])
 
 
 def _totals(tx: Transaction, run: TagRun) -> Totals | None:
@@ -186,7 +138,7 @@ def _totals(tx: Transaction, run: TagRun) -> Totals | None:
     return coverage.totals(tx, key) if key else None
 
 
-async def _with_config(case: _Case, blobs: Blobs, status_url: str | None) -> _Case:
+async def with_config(case: Case, blobs: Blobs, status_url: str | None) -> Case:
     """The case with the .config of its build, or a link to it where pages are public."""
     digest = case.build.artifacts.get("config") if case.build else None
     if case.build is None or digest is None:
@@ -201,7 +153,7 @@ async def _with_config(case: _Case, blobs: Blobs, status_url: str | None) -> _Ca
         return case
 
 
-def _proof(case: _Case, labels: Mapping[str, str]) -> tuple[Tested, ...]:
+def _proof(case: Case, labels: Mapping[str, str]) -> tuple[Tested, ...]:
     """All tests of the commits in ``labels`` that say something about a kernel."""
     regression, order = case.regression, list(labels)
     good, bad = regression.good, regression.bad
@@ -235,7 +187,7 @@ def _epoch(run: TagRun) -> Epoch:
     return epoch_of(run.trial, environment, until=Milestone.COLLECTED)
 
 
-async def _steps(case: _Case, git: Git) -> tuple[BisectionStep, ...]:
+async def _steps(case: Case, git: Git) -> tuple[BisectionStep, ...]:
     """The steps of the bisection, in their order; boots of one commit are one step."""
     found: dict[str, BisectionStep] = {}
     for step in case.steps:
@@ -249,7 +201,7 @@ async def _steps(case: _Case, git: Git) -> tuple[BisectionStep, ...]:
     return tuple(found.values())
 
 
-def _blame(case: _Case, answer: Answer | None) -> Blame | None:
+def _blame(case: Case, answer: Answer | None) -> Blame | None:
     if answer and answer.blame:
         return answer.blame
     for event in case.events:
@@ -258,8 +210,8 @@ def _blame(case: _Case, answer: Answer | None) -> Blame | None:
     return None
 
 
-async def _story(
-    case: _Case,
+async def gather(
+    case: Case,
     event: StoredEvent,
     kind: ReportKind,
     *,
@@ -267,6 +219,7 @@ async def _story(
     rules: Correspondence,
     git: Git,
 ) -> Story:
+    """What the mail about an event says. ``tree`` is None where it is not configured any more."""
     regression = case.regression
     investigation = next(
         (one for one in case.investigations if one.id == event.detail.get("investigation")), None
@@ -280,6 +233,7 @@ async def _story(
     infos = [await git.commit_info(commit) for commit in (answer.commits if answer else ())]
     culprit = infos[0] if kind is ReportKind.BISECTED and len(infos) == 1 else None
     fixed, again = _ends(case, event, kind)
+    place = _place(case, event)
     proof = _proof(case, _labels(regression, culprit, fixed, again))
     suspects = (
         await git.suspects(regression.bad.commit, [regression.good.commit])
@@ -289,7 +243,7 @@ async def _story(
     blame = _blame(case, answer)
     made = _reproducer(case, tree, rules, culprit.commit if culprit else None, blame)
     story = Story(
-        event=event.id,
+        notice=0,
         kind=kind,
         at=event.at,
         regression=regression,
@@ -303,6 +257,8 @@ async def _story(
         steps=() if is_new or kind in BRIEF else await _steps(case, git),
         fixed=fixed,
         again=again,
+        place=place,
+        others=_others(case, place),
         series=case.series,
         configuration=_configuration(case, made.config),
         toolchain=tuple(case.build.environment.split("\n")[:1]) if case.build else (),
@@ -318,30 +274,45 @@ async def _story(
     )
 
 
-def _thread(case: _Case, letters: Sequence[Letter]) -> tuple[ThreadMail, ...]:
-    before = [ThreadMail(message_id=one.message_id, subject=one.subject) for one in case.thread]
-    now = [ThreadMail(message_id=one.message_id, subject=one.subject) for one in letters]
-    return (*before, *now)
+def _place(case: Case, event: StoredEvent) -> Presence | None:
+    """The line that an event is about, unless it is of the tree and branch of the first bad tag."""
+    home, branch = case.regression.home, branch_of(event.detail.get("tag", ""))
+    tree, variant = event.detail.get("tree"), event.detail.get("variant")
+    for one in case.present:
+        lane = one.line.lane
+        if (lane.tree, lane.variant, one.line.branch) == (tree, variant, branch):
+            is_home = (tree, branch) == (home.lane.tree, home.branch)
+            return None if is_home else one
+    return None
 
 
-def _told(case: _Case, letters: Sequence[Letter]) -> tuple[str, ...]:
-    """All recipients of the thread so far, in order."""
-    before = [address for one in case.thread for address in one.recipients]
-    now = [address for one in letters for address in one.recipients]
-    return tuple(dict.fromkeys((*before, *now)))
+def _others(case: Case, place: Presence | None) -> tuple[Presence, ...]:
+    """The lines that have the regression now, but for those of the tree that the mail is about."""
+    here = place.line if place else case.regression.home
+    about = {(here.lane.tree, here.branch), (case.regression.tree, case.regression.home.branch)}
+    return tuple(
+        one
+        for one in case.present
+        if one.gone is None and (one.line.lane.tree, one.line.branch) not in about
+    )
 
 
-def _ends(case: _Case, event: StoredEvent, kind: ReportKind) -> tuple[TagRun | None, TagRun | None]:
+def _ends(case: Case, event: StoredEvent, kind: ReportKind) -> tuple[TagRun | None, TagRun | None]:
     """The tag that fixed it last, as of ``event``, and the one that showed it again last."""
     fixed = again = None
-    if kind in {ReportKind.FIXED, ReportKind.REAPPEARED}:
+    if kind in {ReportKind.FIXED, ReportKind.GONE, ReportKind.REAPPEARED}:
         by_number = {one.id: one.fixed for one in case.investigations}
         for one in case.events:
-            if one.kind is RegressionEvent.FIXED and one.id <= event.id:
+            if one.kind in _FREE and one.id <= event.id and _same_place(one, event):
                 fixed = by_number.get(one.detail.get("investigation", 0))
-            if one.id <= event.id:
+            if one.id <= event.id and _same_place(one, event):
                 again = case.again.get(one.id, again)
     return fixed, again
+
+
+def _same_place(one: StoredEvent, other: StoredEvent) -> bool:
+    """Whether two events are about the same tree."""
+    return one.detail.get("tree") == other.detail.get("tree")
 
 
 def _labels(
@@ -359,7 +330,7 @@ def _labels(
     return labels
 
 
-def _configuration(case: _Case, where: str | None) -> Configuration:
+def _configuration(case: Case, where: str | None) -> Configuration:
     recipe = case.recipe.kconfig
     return Configuration(
         base=recipe.base if isinstance(recipe.base, str) else PurePath(recipe.base.name).name,
@@ -371,7 +342,7 @@ def _configuration(case: _Case, where: str | None) -> Configuration:
 
 
 def _reproducer(
-    case: _Case, tree: Tree | None, rules: Correspondence, culprit: str | None, blame: Blame | None
+    case: Case, tree: Tree | None, rules: Correspondence, culprit: str | None, blame: Blame | None
 ) -> Reproducer:
     """The commands for the first bad commit, or for the first bad tag."""
     boots = case.accelerator and qemu.command_for_people(
