@@ -23,8 +23,7 @@ from kwatch.adapters.kernel import kbuild
 from kwatch.domain.facts import ListMail
 from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.lab.job import JobKind
-from kwatch.domain.source.message import MailKind
-from kwatch.domain.source.posting import PostingMail
+from kwatch.domain.source.message import Mail, MailKind
 from kwatch.domain.source.series import Series
 from kwatch.stages import tidy as stage
 from kwatch.store import (
@@ -176,14 +175,14 @@ async def test_rows_of_the_past_are_deleted_and_no_others(lab: TidyLab) -> None:
 
 def list_mail(name: str, *, at: float) -> ListMail:
     """A patch that came at a moment."""
-    header = PostingMail(
+    mail = Mail(
         digest=name, message_id=name, in_reply_to=None, references=(), from_name="A",
         from_address="a@example.org", subject=f"[PATCH] {name}", date=None,
         received_at=datetime.fromtimestamp(at, UTC), kind=MailKind.PATCH, prefixes=(), title=name,
         index=1, total=1, version=1, has_diff=True, new_files=(), links=(), change_id=None,
         base_commit=None,
     )  # fmt: skip
-    return ListMail(header=header, raw=b"raw")
+    return ListMail(mail=mail, raw=b"raw")
 
 
 async def test_evidence_of_an_open_regression_is_protected(lab: TidyLab) -> None:
