@@ -51,15 +51,12 @@ class Posting:
 
     root: str
     sender: str
-    sender_name: str
     title: str
-    prefixes: tuple[str, ...]
     version: int
     total: int
     cover: str | None
     patches: tuple[PostedPatch, ...]
     change_id: str | None
-    base_commit: str | None
     new_files: tuple[str, ...]
     ancestors: tuple[str, ...]
     links: tuple[str, ...]
@@ -230,15 +227,12 @@ def _posting(root: Mail, slots: Mapping[int, Mail], known: Mapping[str, Mail]) -
     return Posting(
         root=root.message_id,
         sender=root.from_address,
-        sender_name=root.from_name,
         title=root.title,
-        prefixes=root.prefixes,
         version=root.version,
         total=root.total,
         cover=root.message_id if root.kind is MailKind.COVER else None,
         patches=patches,
         change_id=root.change_id,
-        base_commit=root.base_commit,
         new_files=tuple(sorted(set(created))),
         ancestors=tuple(_ancestors(root, known)),
         links=root.links,
