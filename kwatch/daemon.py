@@ -96,27 +96,7 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
     Raises ConfigError, before anything is served, where the port cannot be had.
     """
     settings = lab.settings
-
-    def liveness() -> Liveness:
-        return Liveness(
-            started_at=started_at,
-            beat=lab.worker.beat,
-            periods=settings.schedule.sources,
-        )
-
-    pages = web.AppRunner(
-        make_application(
-            database=lab.database,
-            liveness=liveness,
-            clock=time.time,
-            read_tail=lab.blobs.tail,
-            read_live=partial(live.tail, settings.state.scratch, limit=TAIL_BYTES),
-            name=settings.name,
-            host_names=settings.web.host_names,
-        ),
-        shutdown_timeout=2.0,
-        access_log=None,
-    )
+    pages = web.AppRunner(_pages(lab, started_at), shutdown_timeout=2.0, access_log=None)
     control = web.AppRunner(
         make_control(database=lab.database, wake=lab.worker.wake, clock=time.time),
         shutdown_timeout=2.0,
@@ -141,6 +121,28 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
         await pages.cleanup()
         await control.cleanup()
         path.unlink(missing_ok=True)
+
+
+def _pages(lab: Lab, started_at: float) -> web.Application:
+    """The status pages of this lab."""
+    settings = lab.settings
+
+    def liveness() -> Liveness:
+        return Liveness(
+            started_at=started_at,
+            beat=lab.worker.beat,
+            periods=settings.schedule.sources,
+        )
+
+    return make_application(
+        database=lab.database,
+        liveness=liveness,
+        clock=time.time,
+        read_tail=lab.blobs.tail,
+        read_live=partial(live.tail, settings.state.scratch, limit=TAIL_BYTES),
+        name=settings.name,
+        host_names=settings.web.host_names,
+    )
 
 
 async def _feed_watchdog(lab: Lab) -> None:
