@@ -12,7 +12,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.guest import qemu
 from kwatch.adapters.guest.initramfs import build_initramfs
 from kwatch.adapters.guest.recording import Recording
 from kwatch.adapters.guest.session import Session
@@ -28,6 +27,7 @@ from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
+from kwatch.domain.run import CONSOLE
 from kwatch.domain.trial.diagnosis import besides, examine
 from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.domain.trial.trial import Trial
@@ -184,7 +184,7 @@ def _need(inputs: _Inputs, labels: Mapping[str, frozenset[str]]) -> Need:
 
 async def _kept(heard: Recording, blobs: Blobs) -> Mapping[str, str]:
     """The digests of what the guest said, by its names."""
-    artifacts = {qemu.CONSOLE: await blobs.put(heard.console)}
+    artifacts = {CONSOLE: await blobs.put(heard.console)}
     if heard.is_intact:
         artifacts["profile"] = await blobs.put(heard.profile)
     if heard.dump.exists():

@@ -17,10 +17,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.guest.qemu import CONSOLE, LOG_LIMIT, machine
+from kwatch.adapters.guest.qemu import LOG_LIMIT, machine
 from kwatch.domain.recipe.arch import ARM64, X86_64
 from kwatch.domain.recipe.boot import Accelerator
-from kwatch.domain.run import LOG, Alive, Ended, Output, RunReason, RunSpec
+from kwatch.domain.run import CONSOLE, LOG, Alive, Ended, Output, RunReason, RunSpec
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:

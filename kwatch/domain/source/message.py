@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MAX_MAIL = 2 << 20
-"""Bytes of the largest mail that is read."""
+"""Bytes of the largest mail that is read; of a larger one the size is reported."""
 
 MAX_HEADER = 64 << 10
 """Characters of a header that are read; the longest real Cc lines have some 12000."""

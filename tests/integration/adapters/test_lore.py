@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from kwatch.adapters.lore import MAX_MAIL, MAX_MANIFEST, Batch, Cursor, Lore
-from kwatch.domain.source.message import Parsed, parse
+from kwatch.adapters.lore import MAX_MANIFEST, Batch, Cursor, Lore
+from kwatch.domain.source.message import MAX_MAIL, Parsed, parse
 from kwatch.errors import InfraError
 from tests.lab.inbox import Inbox
 
