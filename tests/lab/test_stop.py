@@ -189,6 +189,10 @@ async def test_once_works_to_the_end(tmp_path: Path, user: str) -> None:
         assert [mail["X-Kwatch-Event"] for mail in letters(box)] == ["new", "bisected"]
         assert culprit[:12] in letters(box)[1].as_string()
         await nothing_left(box, user)
+        # The clean builds were the last ones. Their compiler cache is gone.
+        folder = Path("~").with_name(f"~{user}").expanduser() / "kwatch"
+        assert (folder / "slots/0/ccache").read_text().startswith("clean-")
+        assert not [*(folder / "ccache").glob("clean-*")]
 
 
 def _builds(user: str) -> set[Running]:
