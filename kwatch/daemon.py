@@ -150,9 +150,7 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
     Raises ConfigError, before anything is served, where the port cannot be had.
     """
     settings = lab.settings
-    pages = web.AppRunner(
-        _pages(lab, started_at), shutdown_timeout=LAST_REQUESTS, access_log=None
-    )
+    pages = web.AppRunner(_pages(lab, started_at), shutdown_timeout=LAST_REQUESTS, access_log=None)
     control = web.AppRunner(
         make_control(database=lab.database, wake=lab.worker.wake, clock=time.time),
         shutdown_timeout=LAST_REQUESTS,
