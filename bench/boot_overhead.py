@@ -25,6 +25,7 @@ from kwatch.adapters.guest.initramfs import build_initramfs
 from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.recipe.arch import X86_64
 from kwatch.domain.recipe.boot import Accelerator
+from kwatch.domain.run import CONSOLE
 from tests.corpus.grow import PLAIN_CONFIG, Kernel
 from tests.lab.process import call
 from tests.lab.sshd import SshHost
@@ -96,7 +97,7 @@ async def _bare(kernel: Kernel, profile: BootProfile, folder: Path) -> float:
     started = time.monotonic()
     await call(["env", "-C", str(folder), *argv[:at], *argv[at + 2 :]], timeout=120)
     took = time.monotonic() - started
-    assert b"Linux version" in (folder / qemu.CONSOLE).read_bytes()
+    assert b"Linux version" in (folder / CONSOLE).read_bytes()
     return took
 
 

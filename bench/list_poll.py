@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from kwatch.adapters.lore import RawMail
 from kwatch.adapters.mail_reader import read_mails
 from kwatch.domain.facts import ListMail
-from kwatch.domain.source.message import Mail, parse
-from kwatch.domain.source.posting import PostingMail, SeriesRule, assemble, header_of
+from kwatch.domain.source.message import Mail, Parsed, parse
+from kwatch.domain.source.posting import SeriesRule, assemble
 from kwatch.domain.source.series import patch_digest
 from kwatch.stages import listen
 from kwatch.store import inbox
@@ -68,15 +68,15 @@ def title_of(posting: int, index: int, every: int) -> str:
     return f"{kind} of {posting}, step {index}"
 
 
-def header(raw: bytes, when: datetime) -> PostingMail:
-    mail = parse(raw, received_at=when)
-    assert isinstance(mail, Mail)
-    return header_of(mail, patch_digest(raw))
+def read(raw: bytes, when: datetime) -> Mail:
+    parsed = parse(raw, received_at=when)
+    assert isinstance(parsed, Parsed)
+    return dataclasses.replace(parsed.mail, patch=patch_digest(raw))
 
 
 def fill(tx: Transaction, postings: int, every: int, days: int) -> None:
     """Parse one posting of a kind; the others differ in what identifies them."""
-    patterns = [header(raw_patch(1, index, "x"), START) for index in range(PATCHES + 1)]
+    patterns = [read(raw_patch(1, index, "x"), START) for index in range(PATCHES + 1)]
     for posting in range(postings):
         when = START + timedelta(days=days) * posting / postings
         mails = []
@@ -94,7 +94,7 @@ def fill(tx: Transaction, postings: int, every: int, days: int) -> None:
                 new_files=(f"drivers/d{posting}/x{index}.c",) if index else (),
                 patch=f"{posting}-{index}",
             )
-            mails.append(ListMail(header=one, raw=raw_patch(posting, index, title)))
+            mails.append(ListMail(mail=one, raw=raw_patch(posting, index, title)))
         inbox.keep(tx, "lkml", mails)
 
 
@@ -108,9 +108,9 @@ async def poll(database: Database, raw: bytes, now: datetime) -> list[Posted]:
     """What stages/listen.py does with what the archive gave."""
     mail = RawMail(epoch=0, commit="c" * 40, received_at=now, raw=raw)
     (one,) = await read_mails([mail])
-    assert isinstance(one, PostingMail)
+    assert isinstance(one, Mail)
     since = (now - listen.MEMORY).timestamp()
-    fresh = [ListMail(header=one, raw=raw)]
+    fresh = [ListMail(mail=one, raw=raw)]
     return await database.read(listen._postings, "lkml", fresh, [RULE], since=since)  # noqa: SLF001
 
 
@@ -143,11 +143,11 @@ def read_all(tx: Transaction, count: int) -> float:
         "SELECT raw, received_at FROM posting_raw JOIN posting_mail USING (message_id) LIMIT ?",
         (count,),
     )
-    mails = [
+    found = [
         parse(row["raw"], received_at=datetime.fromtimestamp(row["received_at"], UTC))
         for row in rows
     ]
-    assemble(mail for mail in mails if isinstance(mail, Mail))
+    assemble(one.mail for one in found if isinstance(one, Parsed))
     return cpu() - before
 
 

@@ -18,6 +18,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
+from collections import defaultdict
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -85,24 +86,23 @@ async def _kwatch(directory: Path, tree: Path) -> tuple[float, dict[str, float]]
     return outcome.took[Tag.REPAIRED], stages
 
 
+def _timed(command: str, output: Path) -> float:
+    """Seconds for one command of a shell."""
+    started = time.monotonic()
+    with output.open("ab") as log:
+        subprocess.run(["sh", "-ec", command], check=True, stdout=log, stderr=log)
+    return time.monotonic() - started
+
+
 def _hand(folder: Path, public: Path) -> dict[str, float]:
     """Seconds for each command, the same ones that kwatch runs."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "ccache").mkdir(parents=True)
     source, out = folder / "src", folder / "out"
-    parts: dict[str, float] = {}
+    parts: defaultdict[str, float] = defaultdict(float)
 
-    def step(name: str, command: str, **options: object) -> None:
-        started = time.monotonic()
-        with (folder / "log").open("ab") as log:
-            subprocess.run(
-                ["sh", "-ec", command],
-                check=True,
-                stdout=log,
-                stderr=log,
-                **options,  # type: ignore[call-overload]
-            )
-        parts[name] = parts.get(name, 0.0) + time.monotonic() - started
+    def step(name: str, command: str) -> None:
+        parts[name] += _timed(command, folder / "log")
 
     old, tag = Tag.GOOD.value, Tag.REPAIRED.value
     fetch = f"git -C {source} -c fetch.fsckObjects=true fetch -q file://{public} tag"

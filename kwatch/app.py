@@ -126,54 +126,44 @@ async def open_lab(settings: Settings) -> AsyncIterator[Lab]:
         stack.push_async_callback(database.close)
         blobs = Blobs(state.blobs, database=database, budget=settings.blobs_budget, clock=time.time)
         git = Git(state.git)
-        await git.create()
-        for repository in (git.directory, *state.lore.glob("*/*.git")):
-            await Git(repository).clear_locks()
-        await asyncio.to_thread(_clear, state)
-        await blobs.sweep()
-        recovered = await database.write(queue.recover, now=time.time())
-        if recovered:
-            log.info("going on with %d jobs of the last run", recovered)
-        await _series_from_files(settings, database)
+        await _recover(settings, git=git, blobs=blobs, database=database)
         stack.push_async_callback(pool.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        lore = Lore(
-            directory=state.lore,
-            user_agent=f"kwatch/{__version__}+{settings.contact}",
-            session=session,
-        )
-        accelerators = Accelerators()
-        worker = Worker(
+        ports = _Ports(
             database=database,
-            stages=_stages(
-                settings,
-                _Ports(
-                    database=database,
-                    git=git,
-                    pool=pool,
-                    blobs=blobs,
-                    lore=lore,
-                    state=state,
-                    accelerators=accelerators,
-                ),
+            git=git,
+            pool=pool,
+            blobs=blobs,
+            lore=Lore(
+                directory=state.lore,
+                user_agent=f"kwatch/{__version__}+{settings.contact}",
+                session=session,
             ),
-            slots=count_slots(
-                settings.hosts,
-                checkouts=settings.checkouts,
-                collections=settings.collections,
-            ),
-            share=settings.schedule.bisections,
-            clock=time.time,
-            jitter=random.random,
+            state=state,
+            accelerators=Accelerators(),
         )
         yield Lab(
             settings=settings,
             database=database,
             blobs=blobs,
             pool=pool,
-            accelerators=accelerators,
-            worker=worker,
+            accelerators=ports.accelerators,
+            worker=_worker(settings, ports),
         )
+
+
+async def _recover(settings: Settings, *, git: Git, blobs: Blobs, database: Database) -> None:
+    """Bring the state directory into the shape in which a daemon begins."""
+    state = settings.state
+    await git.create()
+    for repository in (git.directory, *state.lore.glob("*/*.git")):
+        await Git(repository).clear_locks()
+    await asyncio.to_thread(_clear, state)
+    await blobs.sweep()
+    recovered = await database.write(queue.recover, now=time.time())
+    if recovered:
+        log.info("going on with %d jobs of the last run", recovered)
+    await _series_from_files(settings, database)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,12 +179,33 @@ class _Ports:
     accelerators: Accelerators
 
 
-def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
-    """Every stage with the ports it needs."""
+def _worker(settings: Settings, ports: _Ports) -> Worker:
+    """The worker with every stage."""
+    return Worker(
+        database=ports.database,
+        stages={
+            **_stages_of_sources(settings, ports),
+            **_stages_of_trials(settings, ports),
+            **_stages_of_verdicts(settings, ports),
+            **_stages_beside(settings, ports),
+        },
+        slots=count_slots(
+            settings.hosts, checkouts=settings.checkouts, collections=settings.collections
+        ),
+        share=settings.schedule.bisections,
+        clock=time.time,
+        jitter=random.random,
+    )
+
+
+def _stages_of_sources(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
+    """What finds something to test, and plans its trials."""
     trees = {tree.name: tree for tree in settings.trees}
-    database, git, scratch = ports.database, ports.git, ports.state.scratch
+    database = ports.database
     return {
-        JobKind.WATCH: partial(watch.run, trees=trees, git=git, database=database, clock=time.time),
+        JobKind.WATCH: partial(
+            watch.run, trees=trees, git=ports.git, database=database, clock=time.time
+        ),
         JobKind.LISTEN: partial(
             listen.run,
             lists={one.name: one for one in settings.lists},
@@ -204,42 +215,53 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
             clock=time.time,
         ),
         JobKind.PLAN: partial(plan.run, trees=trees, variants=settings.variants, database=database),
+    }
+
+
+def _stages_of_trials(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
+    """The steps of a trial."""
+    git, pool, blobs, database = ports.git, ports.pool, ports.blobs, ports.database
+    scratch = ports.state.scratch
+    variants = settings.variants.values()
+    return {
         JobKind.CHECKOUT: partial(
-            checkout.run, git=git, scratch=ports.state.source, blobs=ports.blobs, database=database
+            checkout.run, git=git, scratch=ports.state.source, blobs=blobs, database=database
         ),
         JobKind.BUILD: partial(
             build.run,
             git=git,
-            pool=ports.pool,
-            blobs=ports.blobs,
+            pool=pool,
+            blobs=blobs,
             database=database,
             scratch=scratch,
-            labels={one.build.digest: one.build_labels for one in settings.variants.values()},
+            labels={one.build.digest: one.build_labels for one in variants},
         ),
         JobKind.BOOT: partial(
             boot.run,
-            pool=ports.pool,
-            blobs=ports.blobs,
+            pool=pool,
+            blobs=blobs,
             database=database,
             scratch=scratch,
             busybox={arch: path.read_bytes() for arch, path in settings.busybox.items()},
             accelerators=ports.accelerators,
-            cares={one.boot.recipe.digest: one.boot.care for one in settings.variants.values()},
-            labels={one.boot.recipe.digest: one.boot_labels for one in settings.variants.values()},
+            cares={one.boot.recipe.digest: one.boot.care for one in variants},
+            labels={one.boot.recipe.digest: one.boot_labels for one in variants},
         ),
         JobKind.COLLECT: partial(
-            collect.run, pool=ports.pool, blobs=ports.blobs, database=database, scratch=scratch
+            collect.run, pool=pool, blobs=blobs, database=database, scratch=scratch
         ),
-        JobKind.REREAD: partial(reread.run, blobs=ports.blobs, database=database),
-        JobKind.RETRY: retry.run,
-        JobKind.TIDY: partial(
-            tidy.run, git=git, pool=ports.pool, database=database, clock=time.time
-        ),
+    }
+
+
+def _stages_of_verdicts(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
+    """What the trials of a tag mean, and who is told."""
+    git, database = ports.git, ports.database
+    return {
         JobKind.JUDGE: partial(judge.run, database=database),
         JobKind.INVESTIGATE: partial(investigate.run, git=git, database=database),
         JobKind.REPORT: partial(
             report.run,
-            trees=trees,
+            trees={tree.name: tree for tree in settings.trees},
             correspondence=partial(_correspondence, settings),
             git=git,
             blobs=ports.blobs,
@@ -250,12 +272,24 @@ def _stages(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
         JobKind.SEND: partial(
             send.run, smtp=Smtp(settings.smtp), database=database, clock=time.time
         ),
+    }
+
+
+def _stages_beside(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
+    """What is done beside the way of a tag."""
+    pool, database = ports.pool, ports.database
+    return {
         JobKind.COMMAND: partial(
             command.run,
             sources=settings.schedule.sources.keys(),
             hosts=[one.name for one in settings.hosts],
-            pool=ports.pool,
+            pool=pool,
             database=database,
+        ),
+        JobKind.REREAD: partial(reread.run, blobs=ports.blobs, database=database),
+        JobKind.RETRY: retry.run,
+        JobKind.TIDY: partial(
+            tidy.run, git=ports.git, pool=pool, database=database, clock=time.time
         ),
     }
 

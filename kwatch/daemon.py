@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import threading
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +28,7 @@ from kwatch.web.rendering import TAIL_BYTES
 from kwatch.web.server import make_application
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection, Coroutine
 
     from kwatch.app import Lab
     from kwatch.config.settings import Settings
@@ -34,59 +36,111 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 10.0
+# Between two looks of a single round whether it is over.
+LOOK_SECONDS = 0.2
+# A stop has one budget, in seconds: for hosts to answer what they were asked before or are asked
+# for the stop, all of them together; for requests under way; and for all that there is.
+LAST_ANSWERS = 4.0
+LAST_REQUESTS = 1.0
+LONGEST_STOP = 8.0
 
 
 async def run(settings: Settings) -> None:
     """Be the daemon, until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _told_to_stop()
     started = time.time()
     with ungrouped():
         async with (
             open_lab(settings) as lab,
             serve(lab, started),
-            asyncio.TaskGroup() as group,
+            _at_work(lab, _feed_watchdog(lab)),
         ):
-            tasks = [
-                *_work(lab, group),
-                group.create_task(_feed_watchdog(lab), name="watchdog"),
-            ]
             with Schedule(lab.ticks(), put=lab.put, now=datetime.fromtimestamp(started, UTC)):
                 systemd.ready()
                 log.info("lab %s is up", settings.name)
                 await stop.wait()
                 systemd.stopping()
-                log.info("stopping: what runs on hosts goes on under its lease")
-            for task in tasks:
-                task.cancel()
 
 
-async def once(settings: Settings, *, patience: float) -> None:
-    """Look at every source once and work until nothing is left to do within ``patience`` s."""
+async def once(settings: Settings, *, patience: float) -> bool:
+    """Look at every source once and work until nothing is left to do within ``patience`` s.
+
+    Whether it came to that: SIGTERM and SIGINT end it before, as they end the daemon.
+    """
+    stop = _told_to_stop()
     with ungrouped():
-        async with open_lab(settings) as lab, asyncio.TaskGroup() as group:
+        async with open_lab(settings) as lab, _at_work(lab):
             for tick in lab.ticks():
                 await lab.put(tick.kind, tick.key)
-            tasks = _work(lab, group)
-            while not await lab.worker.is_idle(patience=patience):  # noqa: ASYNC110 - two sources
-                await asyncio.sleep(0.2)
-            for task in tasks:
-                task.cancel()
+            while not (stop.is_set() or await lab.worker.is_idle(patience=patience)):  # noqa: ASYNC110 - three sources
+                await asyncio.sleep(LOOK_SECONDS)
+    return not stop.is_set()
 
 
-def _work(lab: Lab, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-    """The tasks that do the lab's work."""
+def _told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT, also where a shell had the latter ignored (a job with ``&``)."""
+    stop = asyncio.Event()
+
+    def begin() -> None:
+        if not stop.is_set():
+            log.info("stopping: what runs on hosts goes on under its lease")
+            leave_within(LONGEST_STOP)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, begin)
+    return stop
+
+
+def leave_within(seconds: float) -> None:
+    """End this process by then, whatever it waits for: a thread cannot be cancelled.
+
+    It is as after a kill, which costs the steps under way.
+    """
+
+    def leave() -> None:
+        log.error("not all came to its end within %g s: it is left as after a kill", seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+
+
+@contextlib.asynccontextmanager
+async def _at_work(lab: Lab, *besides: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Do the lab's work, and what is to be done ``besides``, until this is left."""
     care = HostCare(pool=lab.pool, accelerators=lab.accelerators, database=lab.database)
-    return [
-        group.create_task(lab.worker.run(), name="worker"),
-        *(
-            group.create_task(loop(host), name=f"{name}-{host.name}")
-            for host in lab.pool.hosts.values()
-            for name, loop in (("check", care.check), ("publish", care.publish))
-        ),
-    ]
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(lab.worker.run(), name="worker"),
+            *(
+                group.create_task(loop(host), name=f"{name}-{host.name}")
+                for host in lab.pool.hosts.values()
+                for name, loop in (("check", care.check), ("publish", care.publish))
+            ),
+            *(group.create_task(one) for one in besides),
+        ]
+        try:
+            yield
+        finally:
+            await end(tasks, within=LAST_ANSWERS)
+
+
+async def end(tasks: Collection[asyncio.Task[None]], *, within: float) -> None:
+    """Cancel ``tasks``, and after so many seconds everything that they still wait for.
+
+    What a host was asked to start or stop, and did not answer to, is left to its lease.
+    """
+    for task in tasks:
+        task.cancel()
+    _, left = await asyncio.wait(tasks, timeout=within)
+    if left:
+        log.warning("no answer within %g s, so it is not waited for: %s", within,
+                    ", ".join(sorted(task.get_name() for task in left)))  # fmt: skip
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task():
+                task.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -96,30 +150,10 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
     Raises ConfigError, before anything is served, where the port cannot be had.
     """
     settings = lab.settings
-
-    def liveness() -> Liveness:
-        return Liveness(
-            started_at=started_at,
-            beat=lab.worker.beat,
-            periods=settings.schedule.sources,
-        )
-
-    pages = web.AppRunner(
-        make_application(
-            database=lab.database,
-            liveness=liveness,
-            clock=time.time,
-            read_tail=lab.blobs.tail,
-            read_live=partial(live.tail, settings.state.scratch, limit=TAIL_BYTES),
-            name=settings.name,
-            host_names=settings.web.host_names,
-        ),
-        shutdown_timeout=2.0,
-        access_log=None,
-    )
+    pages = web.AppRunner(_pages(lab, started_at), shutdown_timeout=LAST_REQUESTS, access_log=None)
     control = web.AppRunner(
         make_control(database=lab.database, wake=lab.worker.wake, clock=time.time),
-        shutdown_timeout=2.0,
+        shutdown_timeout=LAST_REQUESTS,
         access_log=None,
     )
     path = settings.state.control
@@ -138,9 +172,30 @@ async def serve(lab: Lab, started_at: float) -> AsyncIterator[None]:
         path.chmod(0o660)
         yield
     finally:
-        await pages.cleanup()
-        await control.cleanup()
+        await asyncio.gather(pages.cleanup(), control.cleanup())
         path.unlink(missing_ok=True)
+
+
+def _pages(lab: Lab, started_at: float) -> web.Application:
+    """The status pages of this lab."""
+    settings = lab.settings
+
+    def liveness() -> Liveness:
+        return Liveness(
+            started_at=started_at,
+            beat=lab.worker.beat,
+            periods=settings.schedule.sources,
+        )
+
+    return make_application(
+        database=lab.database,
+        liveness=liveness,
+        clock=time.time,
+        read_tail=lab.blobs.tail,
+        read_live=partial(live.tail, settings.state.scratch, limit=TAIL_BYTES),
+        name=settings.name,
+        host_names=settings.web.host_names,
+    )
 
 
 async def _feed_watchdog(lab: Lab) -> None:

@@ -152,13 +152,8 @@ def read_instruction(line: str) -> Instruction | None:
     )
 
 
-def version_command(program: str) -> tuple[str, ...]:
-    """Ask a compiler or linker what it is."""
-    return (program, "--version")
-
-
 def parse_version(output: str) -> ToolVersion:
-    """What answered ``version_command``; InfraError if it is no program that builds kernels."""
+    """What program it is that answered ``--version`` so; InfraError if it builds no kernels."""
     banner = output.strip().partition("\n")[0].rstrip()[:200]
     for program, pattern in _BANNERS:
         if match := pattern.match(banner):

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from kwatch.adapters.git import Git
-from kwatch.domain.source.message import MAX_HEADER, message_id_of
+from kwatch.domain.source.message import MAX_HEADER, MAX_MAIL, message_id_of
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 MAX_MANIFEST = 4 << 20
 """Bytes of a manifest, packed or unpacked; that of all of lore has about one."""
-
-MAX_MAIL = 2 << 20
-"""Bytes of a mail that is read; a larger one is reported by its size."""
 
 MAX_READ = 32 << 20
 """Bytes of mails that are read from git at once."""

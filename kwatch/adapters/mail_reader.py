@@ -18,8 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
 from kwatch.adapters import confined
-from kwatch.domain.source.message import Mail, MailKind, message_id_of, parse
-from kwatch.domain.source.posting import PostingMail, header_of
+from kwatch.domain.source.message import Mail, MailKind, Parsed, message_id_of, parse
 from kwatch.domain.source.series import patch_digest
 from kwatch.errors import InfraError
 
@@ -44,7 +43,7 @@ FRAME = struct.Struct("<dI")
 """When the archive took the mail, in seconds since the epoch, and its size in bytes."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIELDS = tuple(field.name for field in dataclasses.fields(PostingMail))
+_FIELDS = tuple(field.name for field in dataclasses.fields(Mail))
 _TUPLES = ("references", "prefixes", "new_files", "links")
 
 
@@ -61,7 +60,7 @@ class Other:
     """A mail that is neither a cover letter nor a patch, or that a machine sent."""
 
 
-Answer = PostingMail | Unread | Other
+Answer = Mail | Unread | Other
 
 
 async def read_mails(mails: Sequence[RawMail]) -> list[Answer]:
@@ -115,7 +114,7 @@ def _answer(found: dict[str, object]) -> Answer:
     for name in _TUPLES:
         values[name] = tuple(values[name])  # type: ignore[arg-type]
     values["kind"] = MailKind(values["kind"])
-    return PostingMail(**values)  # type: ignore[arg-type]
+    return Mail(**values)  # type: ignore[arg-type]
 
 
 # --- in the child ---------------------------------------------------------------------------------
@@ -146,14 +145,15 @@ class _Stopwatch:
 
 
 def describe(raw: bytes, received_at: datetime) -> dict[str, object]:
-    """One line of output: the fields of a PostingMail, ``reason``, or nothing for Other."""
-    mail = parse(raw, received_at=received_at)
-    if not isinstance(mail, Mail):
-        return {"message_id": message_id_of(raw), "reason": mail.reason}
-    if mail.kind is MailKind.OTHER or mail.auto_submitted:
+    """One line of output: the fields of a Mail, ``reason``, or nothing for Other."""
+    parsed = parse(raw, received_at=received_at)
+    if not isinstance(parsed, Parsed):
+        return {"message_id": message_id_of(raw), "reason": parsed.reason}
+    mail = parsed.mail
+    if mail.kind is MailKind.OTHER or parsed.auto_submitted:
         return {}
-    header = header_of(mail, patch_digest(raw) if mail.is_patch else None)
-    found: dict[str, object] = {name: getattr(header, name) for name in _FIELDS}
+    found: dict[str, object] = {name: getattr(mail, name) for name in _FIELDS}
+    found["patch"] = patch_digest(raw) if mail.is_patch else None
     found["kind"] = mail.kind.value
     found["date"] = mail.date.isoformat() if mail.date else None
     found["received_at"] = received_at.isoformat()

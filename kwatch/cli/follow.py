@@ -7,6 +7,7 @@ import codecs
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from kwatch.domain.run import CONSOLE
 from kwatch.domain.text import printable
 from kwatch.errors import KwatchError
 from kwatch.store import blobs, live, steps
@@ -58,7 +59,7 @@ def _state(state: StateDirectory, key: str) -> tuple[BootResult | None, bool]:
 
 def _finish(state: StateDirectory, result: BootResult, printer: _Printer) -> None:
     """Write the rest of the console from the stored blob."""
-    digest = result.artifacts.get(live.CONSOLE)
+    digest = result.artifacts.get(CONSOLE)
     if digest is not None:
         skipped = 0
         for piece in blobs.contents(state.blobs, digest):

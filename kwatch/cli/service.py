@@ -21,5 +21,5 @@ def run(words: argparse.Namespace) -> int:
 
 def once(words: argparse.Namespace) -> int:
     """``kwatch once``."""
-    asyncio.run(daemon.once(load(words.config), patience=words.patience))
-    return 0
+    is_done = asyncio.run(daemon.once(load(words.config), patience=words.patience))
+    return 0 if is_done else 1

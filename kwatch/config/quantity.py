@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 
+from kwatch.domain.lab.fairness import SMALLEST_SHARE
+
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _DURATIONS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]+)")
@@ -37,13 +39,15 @@ def duration(value: object) -> float:
 
 def factor(value: object) -> float:
     """A number from 1 to 100."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 100:
-        raise ValueError
-    return float(value)
+    return _number(value, least=1, most=100)
 
 
 def share(value: object) -> float:
-    """A share, 0.05 to 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.05 <= value <= 1:
+    """A part of the slots, SMALLEST_SHARE to 1."""
+    return _number(value, least=SMALLEST_SHARE, most=1)
+
+
+def _number(value: object, *, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise ValueError
     return float(value)

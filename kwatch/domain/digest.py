@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Plain = "str | int | None | Sequence[Plain] | Mapping[str, Plain]"
-
 
 def digest(kind: str, schema: int, fields: Mapping[str, object]) -> str:
     """SHA-256 (hex) over the canonical JSON of ``fields``: strings, integers, None, and lists of

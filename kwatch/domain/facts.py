@@ -13,7 +13,7 @@ from kwatch.domain.lab.command import Order
 from kwatch.domain.mail.story import Delivery, Letter, Release
 from kwatch.domain.recipe.boot import BootRecipe
 from kwatch.domain.recipe.build import BuildRecipe
-from kwatch.domain.source.posting import PostingMail
+from kwatch.domain.source.message import Mail
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
 from kwatch.domain.trial.steps import BootResult, BuildResult, CheckoutResult, Collection
@@ -35,7 +35,7 @@ class Watched:
 class ListMail:
     """A cover letter or patch of a list, kept until its posting is complete."""
 
-    header: PostingMail
+    mail: Mail
     raw: bytes
 
 

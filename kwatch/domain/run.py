@@ -10,7 +10,10 @@ from enum import Enum
 
 RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
 
-LOG = "log"  # the followed file that holds standard output and error
+# Files that are followed, and what is kept of them: the console of a guest, and what a command
+# writes to standard output and error.
+CONSOLE = "console"
+LOG = "log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

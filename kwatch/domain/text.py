@@ -11,11 +11,18 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_ESCAPE = re.compile(
+ESCAPE = (
     r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]"
     r"|\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)"
     r"|[()][0-9AB]|[=>78DEHMNOZc])"
 )
+"""What a program tells a terminal: colours, titles, character sets (ECMA-48, xterm)."""
+
+CONTROLS = bytes((*range(0x09), *range(0x0B, 0x20), 0x7F))
+"""The control characters of ASCII without tab and line end."""
+
+_ESCAPE = re.compile(ESCAPE)
+_CONTROL = re.compile(f"{ESCAPE}|[{CONTROLS.decode()}]")
 # Robots that read the lists take orders from such words, perhaps even from quoted ones.
 _ORDER = re.compile(r"#(?=(?:regzbot|kwatch|syz|kernelci|patchwork)\b)", re.IGNORECASE)
 _TYPOGRAPHY = str.maketrans(
@@ -31,7 +38,12 @@ _TYPOGRAPHY = str.maketrans(
 )
 _CUT = "..."
 # Controls, and the invisible characters that change the direction of the text around them.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_HIDDEN = re.compile(f"[{CONTROLS.decode()}\x80-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def without_controls(text: str) -> str:
+    """Text as a log wrote it, without what is for a terminal alone."""
+    return _CONTROL.sub("", text)
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kwatch.adapters.host.fitness import inspect, try_guests
 from kwatch.domain.lab.backoff import Backoff
 from kwatch.domain.lab.host import IDLE, Health, HostFacts, HostState, Load
+from kwatch.domain.lab.job import CACHES, JobKind
 from kwatch.errors import InfraError
 from kwatch.store import hosts, motion, queue
 
@@ -137,9 +138,10 @@ class HostCare:
         )
 
     async def _retry(self) -> None:
-        """A host is back: try again what the lab failed at without it."""
+        """A host is back: try again what the lab failed at without it, and tidy what it kept."""
         try:
             count = await self._database.write(motion.retry, tries=None, now=time.time())
+            await self._database.write(queue.enqueue, JobKind.TIDY, CACHES, now=time.time())
         except InfraError as error:
             log.warning("%s", error)
             return

@@ -35,8 +35,6 @@ KASLR_MOVES = range(-512 * KASLR_ALIGN, 512 * KASLR_ALIGN, KASLR_ALIGN)
 CERTAIN = 4
 LONGEST_NAME = 1024
 MAX_SECTIONS = 20_000_000
-# Bytes around an address by which a moved image is recognized.
-PRINT = 32
 
 
 # name, kind, flags, address, offset, size, link, info, alignment, entry size

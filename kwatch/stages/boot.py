@@ -12,7 +12,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.guest import qemu
 from kwatch.adapters.guest.initramfs import build_initramfs
 from kwatch.adapters.guest.recording import Recording
 from kwatch.adapters.guest.session import Session
@@ -28,6 +27,7 @@ from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
+from kwatch.domain.run import CONSOLE
 from kwatch.domain.trial.diagnosis import besides, examine
 from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.domain.trial.trial import Trial
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kwatch.adapters.guest.accelerator import Accelerators
-    from kwatch.adapters.host.pool import Pool
+    from kwatch.adapters.host.pool import Lease, Pool
     from kwatch.domain.boot.ending import BootVerdict
     from kwatch.domain.deadguest.autopsy import Autopsy
     from kwatch.domain.lab.job import Job
@@ -93,12 +93,7 @@ async def run(
             initramfs = await lease.host.cache.put_bytes(
                 await asyncio.to_thread(_initramfs, profile, busybox[profile.recipe.arch])
             )
-            handle = Handle(
-                host=lease.host.name, run_id=f"boot-{job.id}-{job.attempt}", slot=lease.slot
-            )
-            if job.handle == handle and await lease.host.runs.adopt(handle.run_id):
-                log.info("%s: going on with %s", lease.host.name, handle.run_id)
-            await database.write(queue.remember, job, handle)
+            run_id = await _run_id(job, lease, database)
             known = await database.read(baselines.phases, inputs.trial.boot, accelerator)
             session = Session(
                 lease.host,
@@ -109,13 +104,22 @@ async def run(
                 usual=usual(known),
                 cancellation=cancellation_of_job(),
             )
-            verdict = await session.run(handle.run_id, kernel=kernel, initramfs=initramfs)
+            verdict = await session.run(run_id, kernel=kernel, initramfs=initramfs)
             _must_be_of_the_kernel(verdict, heard, lease.host.name)
         log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
         return await _result(
             inputs, heard, verdict, image=image, blobs=blobs, database=database,
             key=job.key, host=lease.host.name, accelerator=accelerator,
         )  # fmt: skip
+
+
+async def _run_id(job: Job, lease: Lease, database: Database) -> str:
+    """The run of QEMU: that of the last daemon where it still runs, else one to be started."""
+    handle = Handle(host=lease.host.name, run_id=f"boot-{job.id}-{job.attempt}", slot=lease.slot)
+    if job.handle == handle and await lease.host.runs.adopt(handle.run_id):
+        log.info("%s: going on with %s", lease.host.name, handle.run_id)
+    await database.write(queue.remember, job, handle)
+    return handle.run_id
 
 
 async def _result(
@@ -180,7 +184,7 @@ def _need(inputs: _Inputs, labels: Mapping[str, frozenset[str]]) -> Need:
 
 async def _kept(heard: Recording, blobs: Blobs) -> Mapping[str, str]:
     """The digests of what the guest said, by its names."""
-    artifacts = {qemu.CONSOLE: await blobs.put(heard.console)}
+    artifacts = {CONSOLE: await blobs.put(heard.console)}
     if heard.is_intact:
         artifacts["profile"] = await blobs.put(heard.profile)
     if heard.dump.exists():

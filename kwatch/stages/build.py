@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kwatch.adapters.host.runs import Cancellation, cancellation_of_job
-from kwatch.adapters.kernel import kbuild
+from kwatch.adapters.kernel import caches, kbuild
 from kwatch.adapters.kernel.buildtools import identify
 from kwatch.adapters.kernel.image import audit
 from kwatch.domain.coverage.linkaudit import lost_instrumentation
@@ -31,7 +31,7 @@ from kwatch.domain.trial.diagnosis import besides
 from kwatch.domain.trial.steps import BuildResult, build_key
 from kwatch.domain.trial.trial import Trial
 from kwatch.errors import DiskFullError, InfraError, is_disk_full
-from kwatch.store import queue, recipes, steps
+from kwatch.store import queue, recipes, steps, verifications
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,16 @@ class _Inputs:
     key: str
     trial: Trial
     recipe: BuildRecipe
+    verification: str | None
+
+    def cache(self, domain: str) -> str | None:
+        """The compiler cache. A build from nothing reads none that was filled for anything else.
+
+        How it is built is nothing that its key says: the same comes out.
+        """
+        if not self.trial.sample.rebuild:
+            return domain
+        return None if self.verification is None else caches.name(self.verification, domain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +194,7 @@ class _Builder:
             self._host,
             self._number,
             recipe=kind[:12],
-            cache=None if inputs.trial.sample.rebuild else domain,
+            cache=inputs.cache(domain),
             tools=await kbuild.linkers(self._host, inputs.recipe.toolchain),
         )
 
@@ -343,6 +353,7 @@ def _inputs(tx: Transaction, key: str) -> _Inputs | None:
         key=build_key(checkout.tree_id, trial),
         trial=trial,
         recipe=recipes.build(tx, trial.build),
+        verification=verifications.of_build(tx, key),
     )
 
 

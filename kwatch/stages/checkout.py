@@ -14,7 +14,7 @@ from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.log.build import lab_trouble
 from kwatch.domain.log.line import clean
-from kwatch.domain.source.message import Mail, parse
+from kwatch.domain.source.message import Parsed, parse
 from kwatch.domain.source.series import PatchFate, PatchResult
 from kwatch.domain.source.source import ApplyMail, ApplySeries, Change, Mutate, Pick, Revert
 from kwatch.domain.trial.steps import CheckoutResult
@@ -223,8 +223,8 @@ def _fates(subjects: list[str], applied: int) -> tuple[PatchResult, ...]:
 
 def _subjects(mbox: bytes) -> list[str]:
     """The titles of the patches of a series. Those that the operator keeps were never mailed."""
-    mails = [parse(b"Message-ID: <never@mailed>\n" + raw) for raw in split(mbox)]
-    return [mail.title if isinstance(mail, Mail) else "(unreadable)" for mail in mails]
+    found = [parse(b"Message-ID: <never@mailed>\n" + raw) for raw in split(mbox)]
+    return [one.mail.title if isinstance(one, Parsed) else "(unreadable)" for one in found]
 
 
 def split(mbox: bytes) -> list[bytes]:

@@ -12,7 +12,8 @@ from kwatch.adapters.lore import Cursor
 from kwatch.adapters.mail_reader import Unread
 from kwatch.domain.facts import Heard, ListMail, Posted
 from kwatch.domain.source.inbox import WithFresh, find
-from kwatch.domain.source.posting import Acceptance, PostingMail, acceptance, mboxrd
+from kwatch.domain.source.message import Mail
+from kwatch.domain.source.posting import Acceptance, acceptance, mboxrd
 from kwatch.domain.source.series import Series, digest_of
 from kwatch.store import cursors, inbox, mail
 from kwatch.store import series as series_store
@@ -57,7 +58,7 @@ async def run(
     posted: list[Posted] = []
     if watched:
         own = await database.read(mail.own_message_ids)
-        fresh = [one for one in await _read(job.key, batch) if one.header.message_id not in own]
+        fresh = [one for one in await _read(job.key, batch) if one.mail.message_id not in own]
     if fresh:
         earliest = (now - MEMORY).timestamp()
         posted = await database.read(_postings, job.key, fresh, watched, since=earliest)
@@ -87,8 +88,8 @@ async def _read(source: str, batch: Batch) -> list[ListMail]:
                 "list %s: mail %s (epoch %d, commit %s) is skipped: %s",
                 source, answer.message_id, item.epoch, item.commit, answer.reason,
             )  # fmt: skip
-        elif isinstance(answer, PostingMail):
-            kept.append(ListMail(header=answer, raw=item.raw))
+        elif isinstance(answer, Mail):
+            kept.append(ListMail(mail=answer, raw=item.raw))
     return kept
 
 
@@ -103,8 +104,8 @@ def _postings(
     """The complete postings of the watched series that are news to the store."""
     raws: dict[str, bytes] = {}
     for one in fresh:
-        raws.setdefault(one.header.message_id, one.raw)
-    mails = WithFresh(inbox.Stored(tx, since=since), [one.header for one in fresh])
+        raws.setdefault(one.mail.message_id, one.raw)
+    mails = WithFresh(inbox.Stored(tx, since=since), [one.mail for one in fresh])
     known = series_store.accepted(tx)
     posted = []
     for rule in rules:
@@ -134,7 +135,7 @@ def _postings(
 
 
 def _sources(
-    tx: Transaction, patches: Sequence[PostingMail], fresh: Mapping[str, bytes]
+    tx: Transaction, patches: Sequence[Mail], fresh: Mapping[str, bytes]
 ) -> Iterator[bytes]:
     """The mails as they came; what is stored counts before what came again."""
     for patch in patches:

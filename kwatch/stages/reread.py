@@ -11,7 +11,6 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.guest import qemu
 from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.coverage.linkaudit import LINK_AUDIT
 from kwatch.domain.facts import Reread
@@ -20,7 +19,7 @@ from kwatch.domain.log.addresses import with_names
 from kwatch.domain.log.build import build_findings, read_build_log
 from kwatch.domain.log.console import read_console
 from kwatch.domain.log.scan import READER_VERSION
-from kwatch.domain.run import LOG
+from kwatch.domain.run import CONSOLE, LOG
 from kwatch.domain.trial.diagnosis import besides, examine
 from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.errors import InfraError
@@ -51,7 +50,7 @@ async def run(_job: Job, *, blobs: Blobs, database: Database) -> Reread | None:
 
 
 async def _again(result: BuildResult | BootResult, blobs: Blobs) -> BuildResult | BootResult:
-    name = LOG if isinstance(result, BuildResult) else qemu.CONSOLE
+    name = LOG if isinstance(result, BuildResult) else CONSOLE
     digest = result.artifacts.get(name)
     if digest is None or not await blobs.has(digest):
         return result

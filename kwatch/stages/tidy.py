@@ -12,18 +12,19 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.kernel import kbuild
+from kwatch.adapters.kernel import caches, kbuild
 from kwatch.domain.lab.host import Health, Slot
-from kwatch.domain.lab.job import JobKind
+from kwatch.domain.lab.job import CACHES, JobKind
 from kwatch.errors import InfraError
-from kwatch.store import tidy
+from kwatch.store import queue, tidy, verifications
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from kwatch.adapters.git import Git
+    from kwatch.adapters.host.host import Host
     from kwatch.adapters.host.pool import Pool
-    from kwatch.domain.lab.job import Job
+    from kwatch.domain.lab.job import Handle, Job
     from kwatch.store.database import Database, Transaction
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,12 @@ CHECKOUT = f"{PREFIX}checkout/"
 
 
 async def run(
-    _job: Job, *, git: Git, pool: Pool, database: Database, clock: Callable[[], float]
+    job: Job, *, git: Git, pool: Pool, database: Database, clock: Callable[[], float]
 ) -> None:
-    """Tidy the history, the repository, and the repositories of the hosts. There are no facts."""
+    """Tidy the history, the repository, and the hosts. There are no facts."""
+    await _drop_caches(pool, database)
+    if job.key == CACHES:
+        return
     now = clock()
     stamp = git.directory / STAMP
     if stamp.exists() and now - stamp.stat().st_mtime < AT_MOST_EVERY:
@@ -98,12 +102,43 @@ def _bases(checkouts: Mapping[str, str], wanted: tidy.Needed) -> frozenset[str]:
 async def _tidy_hosts(pool: Pool) -> int:
     """Tidy the repository of each build host that is well; how many refs are gone there."""
     total = 0
-    for name, host in pool.hosts.items():
-        is_well = pool.state(name).health is Health.OK
-        if not is_well or not host.spec.slots.get(Slot.BUILD, 0):
-            continue
+    for host in _builders(pool):
         try:
             total += await kbuild.tidy(host)
         except InfraError as error:
             log.warning("%s", error)
     return total
+
+
+async def _drop_caches(pool: Pool, database: Database) -> None:
+    """Delete the compiler caches of verifications that ended, on each build host that is well.
+
+    A host that is not is tidied when it is back.
+    """
+    for host in _builders(pool):
+        try:
+            # In this order: a verification is on record before it has a cache.
+            left = await caches.found(host)
+            alive, handles = await database.read(_in_use)
+            ended = [name for name in left if caches.verification_of(name) not in alive]
+            if ended:
+                building = {
+                    one.slot
+                    for one in handles
+                    if one.host == host.name and one.run_id.startswith("build-")
+                }
+                await caches.drop(host, ended, building=building)
+        except InfraError as error:
+            log.warning("%s", error)
+
+
+def _in_use(tx: Transaction) -> tuple[frozenset[str], tuple[Handle, ...]]:
+    """The verifications that go on, and the commands of jobs: an order may end the former first."""
+    return verifications.alive(tx), queue.handles(tx)
+
+
+def _builders(pool: Pool) -> Iterator[Host]:
+    """The build hosts that are well."""
+    for name, host in pool.hosts.items():
+        if pool.state(name).health is Health.OK and host.spec.slots.get(Slot.BUILD, 0):
+            yield host

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from kwatch.domain.lab.job import JobKind
+from kwatch.domain.lab.job import CACHES, JobKind
 from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.consequence import EVENTS
@@ -20,7 +20,7 @@ from kwatch.domain.verdict.judge import (
     Spread,
 )
 from kwatch.domain.verdict.lane import Line
-from kwatch.domain.verdict.question import Answer, Ask, Goal, Verdict
+from kwatch.domain.verdict.question import Answer, Ask, Goal, Phase, Verdict
 from kwatch.domain.verdict.regression import RegressionEvent, RegressionState, ended
 from kwatch.store import (
     investigations,
@@ -150,6 +150,8 @@ def investigated(tx: Transaction, facts: Investigated, *, now: float) -> None:
         case Answer() as answer:
             blame = answer.blame
             investigations.close(tx, investigation.id, answer, now=now)
+            if investigation.phase is Phase.VERIFY:
+                queue.enqueue(tx, JobKind.TIDY, CACHES, now=now)
         case _:
             assert_never(facts.result)
     number = investigation.regression

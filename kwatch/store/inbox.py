@@ -12,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from kwatch.domain.source.inbox import keys_of
-from kwatch.domain.source.message import MailKind
-from kwatch.domain.source.posting import PostingMail
+from kwatch.domain.source.message import Mail, MailKind
 
 if TYPE_CHECKING:
     import sqlite3
@@ -33,25 +32,25 @@ _COLUMNS = (
 def keep(tx: Transaction, source: str, mails: Sequence[ListMail]) -> None:
     """Keep what the list ``source`` carried. A Message-ID counts once, whatever came later."""
     for one in mails:
-        header = one.header
+        mail = one.mail
         stored = tx.execute(
             f"INSERT INTO posting_mail ({', '.join(_COLUMNS)})"
             f" VALUES ({', '.join('?' for _ in _COLUMNS)}) ON CONFLICT DO NOTHING"
             " RETURNING message_id",
-            _row(header),
+            _row(mail),
         ).fetchone()
         tx.execute(
             "INSERT INTO posting_list (message_id, list) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (header.message_id, source),
+            (mail.message_id, source),
         )
         if stored is None:
             continue
         tx.execute(
-            "INSERT INTO posting_raw (message_id, raw) VALUES (?, ?)", (header.message_id, one.raw)
+            "INSERT INTO posting_raw (message_id, raw) VALUES (?, ?)", (mail.message_id, one.raw)
         )
         tx.executemany(
             "INSERT INTO posting_key (key, message_id) VALUES (?, ?)",
-            [(key, header.message_id) for key in keys_of(header)],
+            [(key, mail.message_id) for key in keys_of(mail)],
         )
 
 
@@ -76,11 +75,11 @@ class Stored:
         self._tx = tx
         self._since = since
 
-    def get(self, message_ids: Collection[str]) -> Iterable[PostingMail]:
+    def get(self, message_ids: Collection[str]) -> Iterable[Mail]:
         """See domain/source/inbox.py."""
         return self._mails("SELECT value FROM json_each(?)", message_ids)
 
-    def having(self, keys: Collection[str]) -> Iterable[PostingMail]:
+    def having(self, keys: Collection[str]) -> Iterable[Mail]:
         """See domain/source/inbox.py."""
         return self._mails(
             "SELECT message_id FROM posting_key WHERE key IN (SELECT value FROM json_each(?))", keys
@@ -94,7 +93,7 @@ class Stored:
         )
         return ((row["message_id"], row["title"]) for row in rows)
 
-    def _mails(self, chosen: str, values: Collection[str]) -> Iterable[PostingMail]:
+    def _mails(self, chosen: str, values: Collection[str]) -> Iterable[Mail]:
         if not values:
             return []
         rows = self._tx.execute(
@@ -104,7 +103,7 @@ class Stored:
         return [_mail(row) for row in rows]
 
 
-def _row(mail: PostingMail) -> tuple[object, ...]:
+def _row(mail: Mail) -> tuple[object, ...]:
     return (
         mail.message_id, _seconds(mail.received_at) or 0.0, _seconds(mail.date), mail.kind.name,
         mail.index, mail.total, mail.version, mail.from_name, mail.from_address, mail.subject,
@@ -114,8 +113,8 @@ def _row(mail: PostingMail) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _mail(row: sqlite3.Row) -> PostingMail:
-    return PostingMail(
+def _mail(row: sqlite3.Row) -> Mail:
+    return Mail(
         digest=row["digest"],
         patch=row["patch"],
         message_id=row["message_id"],

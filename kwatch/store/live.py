@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kwatch.domain.run import CONSOLE
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-CONSOLE = "console"
 
 
 def folder(scratch: Path, key: str) -> Path:

@@ -11,7 +11,7 @@ from kwatch.domain.coverage.figures import Totals
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.mail.story import MailState
 from kwatch.domain.mail.thread import of_regression
-from kwatch.domain.source.message import Mail, parse
+from kwatch.domain.source.message import Mail, Parsed, parse
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series
 from kwatch.domain.text import printable
@@ -284,8 +284,8 @@ def letter(tx: Transaction, number: int) -> Letter | None:
     if not lines or raw is None:
         return None
     parsed = parse(raw)
-    if isinstance(parsed, Mail):
-        return Letter(line=lines[0], parsed=parsed, text=printable(parsed.body))
+    if isinstance(parsed, Parsed):
+        return Letter(line=lines[0], parsed=parsed.mail, text=printable(parsed.body))
     return Letter(line=lines[0], parsed=None, text=printable(raw.decode("utf-8", "replace")))
 
 

@@ -136,17 +136,29 @@ class SshHost:
         """
         if self._server is None:
             return
-        server, self._server = self._server, None
         # Each connection has an sshd in a session of its own, out of reach of the group's signal.
-        connections = [
-            child
-            for child, name in descendants(server.process.pid).items()
-            if name.startswith("sshd")
-        ]
+        _, *connections = self._processes()
+        server, self._server = self._server, None
         await server.stop()
         for child in connections:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to sshd itself and to that of each connection.
+
+        With SIGSTOP the host falls silent: connections stay, and nothing is answered any more.
+        """
+        for process in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def _processes(self) -> tuple[int, ...]:
+        """sshd itself and that of each connection; not what they run."""
+        assert self._server is not None
+        own = self._server.process.pid
+        below = descendants(own).items()
+        return (own, *(child for child, name in below if name.startswith("sshd")))
 
     def _configuration(self, port: int) -> str:
         if os.geteuid() == 0:

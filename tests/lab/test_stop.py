@@ -33,6 +33,8 @@ from tests.lab.toytree import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.lab.box import Box
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
@@ -40,6 +42,10 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180
 LONGEST_STOP = 10.0
 LONG_BUILD = {name: (old, new.replace("sleep 2", "sleep 15"))
               for name, (old, new) in SLOW_BUILD.items()}  # fmt: skip
+LONG_CONFIGURATION = {
+    name: (old, new.replace("sleep 2", "sleep 8").replace("vmlinux", "olddefconfig"))
+    for name, (old, new) in SLOW_BUILD.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +189,30 @@ async def test_once_works_to_the_end(tmp_path: Path, user: str) -> None:
         assert [mail["X-Kwatch-Event"] for mail in letters(box)] == ["new", "bisected"]
         assert culprit[:12] in letters(box)[1].as_string()
         await nothing_left(box, user)
+        # The clean builds were the last ones. Their compiler cache is gone.
+        folder = Path("~").with_name(f"~{user}").expanduser() / "kwatch"
+        assert (folder / "slots/0/ccache").read_text().startswith("clean-")
+        assert not [*(folder / "ccache").glob("clean-*")]
 
 
 def _builds(user: str) -> set[Running]:
     return {one for one in _running(user) if fnmatch(one.run_id, "build-*-make")}
+
+
+async def _begin_once(box: Box) -> Server:
+    """A round as an interactive shell starts it, whatever this process has ignored."""
+    return await Server.start(
+        ["env", "--default-signal=INT", sys.executable, "-m", "kwatch", "once",
+         "--config", str(box.config)],
+        log=box.directory / "once.log",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+async def _end_in_time(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    process.send_signal(number)
+    async with asyncio.timeout(LONGEST_STOP):
+        await process.wait()
 
 
 async def test_once_can_be_interrupted(tmp_path: Path, user: str) -> None:
@@ -195,16 +221,11 @@ async def test_once_can_be_interrupted(tmp_path: Path, user: str) -> None:
         tree.commit(LONG_BUILD, "toy: build at leisure", "lib")
         await box.post_series()
         tree.publish()
-        once = await Server.start(
-            [sys.executable, "-m", "kwatch", "once", "--config", str(box.config)],
-            log=tmp_path / "once.log",
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        once = await _begin_once(box)
         await once.until(lambda: bool(_builds(user)), timeout=60)
         begun = _builds(user)
-        once.process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(LONGEST_STOP):
-            await once.process.wait()
+        await _end_in_time(once.process, signal.SIGINT)
+        assert once.process.returncode == 1
         assert "Traceback" not in once.output()
         assert _builds(user) == begun
         status, output = await box.command("once", "--patience", "5")
@@ -212,3 +233,66 @@ async def test_once_can_be_interrupted(tmp_path: Path, user: str) -> None:
         assert f"going on with {begun.pop().run_id}" in output
         await nothing_left(box, user)
         assert [seen[0] for seen in outcomes(box).values()] == ["pass"]
+
+
+async def test_once_ends_where_a_shell_had_sigint_ignored(tmp_path: Path, user: str) -> None:
+    """As it does for what a script starts with ``&``."""
+    async with toy_box(tmp_path, user) as box:
+        once = await Server.start(
+            ["env", "--ignore-signal=INT", sys.executable, "-m", "kwatch", "once",
+             "--patience", "600", "--config", str(box.config)],
+            log=tmp_path / "once.log",
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        await once.until(lambda: "tcg works" in once.output() or bool(_running(user)), timeout=60)
+        await _end_in_time(once.process, signal.SIGINT)
+        assert once.process.returncode == 1
+        assert "Traceback" not in once.output()
+
+
+@contextlib.contextmanager
+def _silent(box: Box) -> Iterator[None]:
+    """The host answers nothing meanwhile, and its connections stay."""
+    box.sshd.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        box.sshd.signal(signal.SIGCONT)
+
+
+def _configurations(user: str) -> set[Running]:
+    return {one for one in _running(user) if fnmatch(one.run_id, "build-*-config")}
+
+
+async def test_a_stop_waits_for_no_silent_host(tmp_path: Path, user: str) -> None:
+    """A make is left by a stop, but a configuration is ended, and its host is asked for that."""
+    async with toy_box(tmp_path, user) as box:
+        tree = ToyTree.create(box)
+        tree.commit(LONG_CONFIGURATION, "toy: configure at leisure", "lib")
+        await box.post_series()
+        tree.publish()
+        once = await _begin_once(box)
+        await once.until(lambda: bool(_configurations(user)), timeout=60)
+        left = _configurations(user)
+        with _silent(box):
+            await _end_in_time(once.process, signal.SIGINT)
+        assert once.process.returncode == 1
+        assert "Traceback" not in once.output()
+        assert "no answer within" in once.output()
+
+        await box.start()
+        await box.until(
+            lambda: bool(_configurations(user) - left), timeout=60, what="configuration"
+        )
+        with _silent(box):
+            began = time.monotonic()
+            assert await box.stop() == 0
+            assert time.monotonic() - began < LONGEST_STOP
+        assert "Traceback" not in box.log()
+        assert "no answer within" in box.log()
+        # It is no failure of a job or a host, and the next round does what was cut off.
+        status, output = await box.command("once", "--patience", "5")
+        assert status == 0, output
+        await nothing_left(box, user)
+        assert [seen[0] for seen in outcomes(box).values()] == ["pass"]
+        assert box.query("SELECT * FROM job WHERE failures > 0 OR error IS NOT NULL") == []

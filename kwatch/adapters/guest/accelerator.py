@@ -17,10 +17,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.guest.qemu import CONSOLE, LOG_LIMIT, machine
+from kwatch.adapters.guest.qemu import LOG_LIMIT, machine
 from kwatch.domain.recipe.arch import ARM64, X86_64
 from kwatch.domain.recipe.boot import Accelerator
-from kwatch.domain.run import LOG, Alive, Ended, Output, RunReason, RunSpec
+from kwatch.domain.run import CONSOLE, LOG, Alive, Ended, Output, RunReason, RunSpec
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
@@ -151,7 +151,9 @@ async def _try(
                     case Ended(end=end):
                         return _judge(end, said[CONSOLE], said[LOG].decode("utf-8", "replace"))
     finally:
-        await host.runs.discard(run_id)
+        # Or a host that does not answer would turn a cancellation into a failure of its own.
+        with contextlib.suppress(InfraError):
+            await host.runs.discard(run_id)
     return "the run ended without saying how"
 
 

@@ -80,7 +80,14 @@ def build_initramfs(
         f"port={PORT}\nserial={arch.serial}\ncounters={counters.value}\n"
         f"seconds={max(1, round(command_timeout.total_seconds()))}\n"
     )
-    entries = [
+    return _archive(_entries(busybox=busybox, init=init, settings=settings, commands=commands))
+
+
+def _entries(
+    *, busybox: bytes, init: bytes, settings: str, commands: Sequence[str]
+) -> list[_Entry]:
+    """The members of the archive, a folder before what is in it."""
+    return [
         *(_Entry(name=name, mode=stat.S_IFDIR | 0o755) for name in _DIRECTORIES),
         *(
             _Entry(name=name, mode=stat.S_IFCHR | 0o600, device=device)
@@ -102,6 +109,10 @@ def build_initramfs(
             for index, command in enumerate(commands)
         ),
     ]
+
+
+def _archive(entries: Sequence[_Entry]) -> bytes:
+    """The members as a gzip'ed cpio archive."""
     compressed = io.BytesIO()
     # No file name and no time in the header, else equal inputs would not give equal bytes.
     with gzip.GzipFile(

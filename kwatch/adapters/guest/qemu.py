@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.recipe.arch import ARCHES, Arch
 from kwatch.domain.recipe.boot import Accelerator
-from kwatch.domain.run import LOG, RunSpec
+from kwatch.domain.run import CONSOLE, LOG, RunSpec
 from kwatch.errors import ConfigError
 
 if TYPE_CHECKING:
     from kwatch.domain.boot.care import BootProfile
 
-CONSOLE = "console"
 CHANNEL = "channel"
 SERIAL = "serial"
 # The guest's name for its end of the channel.

@@ -12,6 +12,7 @@ from kwatch.domain.boot.channel import BlobChunk, BlobDone, BlobStarted, Channel
 from kwatch.domain.boot.channel import End as CommandEnd
 from kwatch.domain.deadguest.autopsy import Autopsy
 from kwatch.domain.deadguest.profile_counters import Counters
+from kwatch.domain.run import CONSOLE
 from kwatch.errors import DiskFullError, is_disk_full
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Recording:
     @property
     def console(self) -> Path:
         """The file of the console."""
-        return self.folder / "console"
+        return self.folder / CONSOLE
 
     @property
     def profile(self) -> Path:

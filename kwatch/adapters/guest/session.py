@@ -13,13 +13,14 @@ from kwatch.adapters.guest import qemu
 from kwatch.adapters.guest.deadguest import Memory, examine_guest
 from kwatch.adapters.guest.qmp import SHUTDOWN, Qmp
 from kwatch.adapters.host.runs import Cancellation, OnCancel
+from kwatch.domain import run
 from kwatch.domain.boot.channel import Channels, Done
 from kwatch.domain.boot.ending import BootEnd, BootVerdict
 from kwatch.domain.boot.vcpu import VcpuSample
 from kwatch.domain.boot.watch import Continue, Decision, End, QmpEvent, Sample, Watch
 from kwatch.domain.deadguest.autopsy import Machine
 from kwatch.domain.lab.backoff import Backoff
-from kwatch.domain.run import LOG, Alive, Ended, Output
+from kwatch.domain.run import Alive, Ended, Output
 from kwatch.errors import InfraError, ungrouped
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Session:
 
     def _tell(self, watch: Watch, happening: object, now: float) -> Decision:
         match happening:
-            case Output(file=qemu.CONSOLE, data=data):
+            case Output(file=run.CONSOLE, data=data):
                 self._heard.hear(data)
                 return watch.receive_console(data, now)
             case Output(file=qemu.CHANNEL | qemu.SERIAL as file, data=data):
@@ -196,7 +197,7 @@ class Session:
 
     async def _follow(self, run_id: str, happenings: asyncio.Queue[object]) -> None:
         """Everything that the supervisor tells."""
-        offsets = dict.fromkeys((LOG, qemu.CONSOLE, *self._channels.names), 0)
+        offsets = dict.fromkeys((run.LOG, run.CONSOLE, *self._channels.names), 0)
         async with contextlib.aclosing(self._host.runs.attach(run_id, offsets)) as frames:
             async for frame in frames:
                 self._clock.hear()

@@ -180,10 +180,15 @@ class Pool:
                 self._changed.notify_all()
 
     async def close(self) -> None:
-        """Drop all connections."""
-        for host in self.hosts.values():
+        """Drop all connections, of all hosts at once."""
+
+        async def close(host: Host) -> None:
             with contextlib.suppress(InfraError):
                 await host.close()
+
+        async with asyncio.TaskGroup() as group:
+            for host in self.hosts.values():
+                group.create_task(close(host))
 
     async def _take(self, need: Need, prefer: Handle | None) -> Lease:
         specs = [host.spec for host in self.hosts.values()]

@@ -32,7 +32,7 @@ SILENCE = 15.0
 # After so many of them the host gets no more work meanwhile.
 QUIET = 4.0
 RENEW_EVERY = 0.8
-# Seconds that a cancelled start waits for its answer: a clean stop of the daemon has ten.
+# Seconds that a cancelled start waits for its answer. A stop of the daemon waits for less.
 START_ANSWER = 5.0
 # Seconds a host may stay away: less than the lease, so that nobody is killed behind our back.
 PATIENCE = 150.0
@@ -118,9 +118,11 @@ class Runs:
         try:
             await asyncio.shield(asking)
         except asyncio.CancelledError:
-            await asyncio.wait({asking}, timeout=START_ANSWER)
-            if not asking.cancel():
-                asking.exception()
+            try:
+                await asyncio.wait({asking}, timeout=START_ANSWER)
+            finally:
+                if not asking.cancel():
+                    asking.exception()
             raise
 
     async def stop(self, run_id: str) -> RunEnd | None:

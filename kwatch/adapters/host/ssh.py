@@ -33,6 +33,7 @@ CHANNELS = 8
 PIECE = 16 * MIB  # of the rest of an upload: read at a time, and written in many requests at once
 LOGIN_TIMEOUT = 20.0
 AGENT_TIMEOUT = 10.0
+CLOSING = 1.0  # of all connections to a host together
 # A connection without an answer to so many questions, so many seconds apart, is dropped: a host
 # that was started anew does not know it, and would tell only when TCP asks again.
 KEEPALIVE = 5
@@ -174,9 +175,9 @@ class SshTransport:
             link.connection.close()
         if self._jump is not None:
             await self._jump.close()
-        for link in links:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(5):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING):
+                for link in links:
                     await link.connection.wait_closed()
 
     @contextlib.asynccontextmanager
@@ -221,7 +222,8 @@ class SshTransport:
         spec = self._spec
         own, known_hosts = self._own_key(), self._pinned_keys()
         try:
-            async with self._agent_keys() as held:
+            # asyncssh's own timeout forgets a cancellation that comes with the connection.
+            async with self._agent_keys() as held, asyncio.timeout(LOGIN_TIMEOUT):
                 connection = await asyncssh.connect(
                     self._address,
                     spec.port,
@@ -235,7 +237,6 @@ class SshTransport:
                     compression_algs=None,
                     keepalive_interval=KEEPALIVE,
                     keepalive_count_max=KEEPALIVES,
-                    connect_timeout=LOGIN_TIMEOUT,
                     login_timeout=LOGIN_TIMEOUT,
                 )
         except (OSError, asyncssh.Error) as error:

@@ -40,7 +40,6 @@ _FILES = (
     "remote/linkaudit.py",
 )
 DEADLINE = 120.0
-LONGEST_INSTRUCTION = 15
 # What each stage of a link leaves behind, in their order; not every configuration has them all.
 STAGES = ("vmlinux.o", ".tmp_vmlinux1", "vmlinux")
 

@@ -6,7 +6,8 @@ are written, and one output folder for each kind of build, so that a step of a b
 what changed and no more.
 
 What a series can write, its output folder and its compiler cache, is never read by the build of
-another series or of the control: see :func:`trust_domain`.
+another series or of the control: see :func:`trust_domain`. A build from nothing has the cache of
+its verification, which began empty (see kwatch/adapters/kernel/caches.py), or none.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ SHORT = 120.0
 TRANSFER = 7200.0
 # Output folders that a slot keeps; each holds a gigabyte or two.
 OUTPUTS_KEPT = 4
-# Compiler caches of series that a host keeps, besides those of its slots' last builds. With the
-# control's they take (CACHES_KEPT + 1 + slots) * CACHE_SIZE at most.
+# Compiler caches of series and of verifications that a host keeps, besides those of its slots' last
+# builds. With the control's they take (CACHES_KEPT + CLEAN_KEPT + 1 + slots) * CACHE_SIZE at most.
 CACHES_KEPT = 4
+CLEAN_KEPT = 2
 CACHE_SIZE = "5G"
 CONTROL = "control"
 
@@ -112,7 +114,7 @@ flock 9
 """
 
 # Remove a folder. What a Makefile made unreadable must not keep the slot from its next build.
-_DISCARD = """
+DISCARD = """
 discard() {
     rm -rf "$1" 2>/dev/null || { chmod -R u+rwX "$1"; rm -rf "$1"; }
 }
@@ -127,9 +129,10 @@ touch "$1" "$4"
 ls -1dt "$0"/out-* | tail -n +"$2" | while read -r old; do discard "$old"; done
 """
 
-# $0 slot folder, $1 folder of all caches, $2 the cache of this build ("": none), $3 how many of
-# series to keep (plus one). SLOT/ccache names the cache that the slot uses until it is filled
-# again; such a cache is never removed. One slot at a time: the lock also orders the naming.
+# $0 slot folder, $1 folder of all caches, $2 the cache of this build ("": none), $3 and $4 how many
+# of series and of verifications to keep (plus one). SLOT/ccache names the cache that the slot uses
+# until it is filled again; such a cache is never removed. One slot at a time: the lock also orders
+# the naming.
 _MAKE_CACHE = """
 set -e
 mkdir -p "$1"
@@ -137,10 +140,13 @@ exec 8>"$1.lock"
 flock 8
 printf '%s\n' "$2" >"$0/ccache"
 if test -n "$2"; then mkdir -p "$1/$2"; touch "$1/$2"; fi
-find "$1" -mindepth 1 -maxdepth 1 ! -name control ! -name 'series-*' -exec rm -rf {} +
+find "$1" -mindepth 1 -maxdepth 1 \
+    ! -name control ! -name 'series-*' ! -name 'clean-*' -exec rm -rf {} +
 cd "$1"
-ls -1t | grep '^series-' | tail -n +"$3" | while read -r old; do
-    grep -qsxF "$old" "${0%/*}"/*/ccache || discard "$old"
+for kind in "series-$3" "clean-$4"; do
+    ls -1t | grep "^${kind%-*}-" | tail -n +"${kind#*-}" | while read -r old; do
+        grep -qsxF "$old" "${0%/*}"/*/ccache || discard "$old"
+    done
 done
 """
 
@@ -294,7 +300,8 @@ async def slot(
 ) -> BuildSlot:
     """The folders of a slot. ``recipe`` names the kind of build (its output folder).
 
-    ``cache`` names its compiler cache, a :func:`trust_domain`; None: it uses none. ``tools`` are
+    ``cache`` names its compiler cache, a :func:`trust_domain` or that of a verification; None: it
+    uses none. ``tools`` are
     those of :func:`linkers`.
     """
     folder = await host.account.path(f"slots/{number}")
@@ -315,13 +322,14 @@ async def fill(
     """Check ``commit`` out into a slot. ``is_fresh`` empties the output folder first."""
     alone = f"LOCK={slot.folder}.lock"
     await host.account.run(
-        ["env", alone, "sh", "-c", _DISCARD + _ALONE + _MAKE_OUTPUT, slot.folder, slot.output,
+        ["env", alone, "sh", "-c", DISCARD + _ALONE + _MAKE_OUTPUT, slot.folder, slot.output,
          str(OUTPUTS_KEPT + 1), "fresh" if is_fresh else "keep", slot.marker],
         timeout=SHORT * 5,
     )  # fmt: skip
     await host.account.run(
-        ["sh", "-c", _DISCARD + _MAKE_CACHE, slot.folder, await host.account.path("ccache"),
-         PurePosixPath(slot.ccache).name if slot.ccache else "", str(CACHES_KEPT + 1)],
+        ["sh", "-c", DISCARD + _MAKE_CACHE, slot.folder, await host.account.path("ccache"),
+         PurePosixPath(slot.ccache).name if slot.ccache else "", str(CACHES_KEPT + 1),
+         str(CLEAN_KEPT + 1)],
         timeout=SHORT * 5,
     )  # fmt: skip
     await host.account.run(

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PROTOCOL_VERSION = 1
 LINE_LIMIT = 1024
 """Bytes of the longest line, its newline included."""
 CHUNK_SIZE = 65536

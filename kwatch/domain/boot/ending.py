@@ -52,8 +52,7 @@ class BootVerdict:
     """What is known of a boot when it is over.
 
     ``samples`` are the last looks at all vCPUs while the guest was quiet, oldest first;
-    ``console_bytes`` counts all that came, and ``console`` is what it says. ``reason`` is a
-    sentence for people.
+    ``console`` is what the console says. ``reason`` is a sentence for people.
     """
 
     end: BootEnd
@@ -61,7 +60,6 @@ class BootVerdict:
     reached: tuple[Reached, ...]
     samples: tuple[tuple[VcpuSample, ...], ...]
     took: float
-    console_bytes: int
     console: Reading
     reason: str
 

@@ -110,7 +110,7 @@ class Watch:
         self._panic_until: float | None = None
         self._off_until: float | None = None
         self._log = b""
-        self._console_bytes = 0
+        self._has_spoken = False
         self._console = ConsoleReader()
         self._heard = now
         self._idle_since: float | None = None
@@ -128,7 +128,7 @@ class Watch:
     def receive_console(self, data: bytes, now: float) -> Decision:
         """Bytes of the console."""
         if data:
-            self._console_bytes += len(data)
+            self._has_spoken = True
             self._sign_of_life(now)
             self._console.feed(data)
             self._note_console(now)
@@ -296,7 +296,7 @@ class Watch:
         if refusal := _REFUSAL.search(self._log):
             said = refusal[0].decode("utf-8", "replace").strip()
             return BootEnd.REFUSED, f"QEMU does not take the image: {said}"
-        end = BootEnd.CONTROL_LOST if self._console_bytes else BootEnd.NEVER_STARTED
+        end = BootEnd.CONTROL_LOST if self._has_spoken else BootEnd.NEVER_STARTED
         return end, f"QEMU ended with status {run_end.status}"
 
     def _finish(self, end: BootEnd, reason: str, now: float) -> End:
@@ -307,7 +307,6 @@ class Watch:
                 reached=tuple(self._reached),
                 samples=tuple(self._samples),
                 took=now - self._start,
-                console_bytes=self._console_bytes,
                 console=self._console.finish(),
                 reason=reason,
             )

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Coverage of one boot, and what changed between two of them.
-
-Two boots of the same image do not reach exactly the same lines: interrupts and memory pressure
-decide whether a slow path runs. The comparison therefore asks for more than a handful of items
-before it calls something a fall.
-"""
+"""Coverage of one boot: the figures of its files, and of the whole kernel."""
 
 from __future__ import annotations
 
@@ -110,79 +105,6 @@ class Roots:
         return Origin.FOREIGN, clean
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
-    """How many items may be missing without meaning anything, in one file and in a kernel.
-
-    The default leaves room above what was measured on two boots of one image (one line and one
-    branch of the totals, in three files).
-    """
-
-    file: int = 3
-    total: int = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One figure before and after."""
-
-    before: Count
-    after: Count
-
-    @property
-    def points(self) -> float | None:
-        """Percentage points gained (or lost, below zero); None where one side is empty."""
-        before, after = self.before.percent, self.after.percent
-        return None if before is None or after is None else after - before
-
-    @property
-    def shortfall(self) -> int:
-        """How many more items would be covered now, had the rate stayed; never below 0.
-
-        It stays 0 when covered code merely went away, and grows when new code comes without
-        tests as well as when old tests stop reaching code.
-        """
-        if not self.before.total:
-            return 0
-        expected = self.before.covered * self.after.total // self.before.total
-        return max(0, expected - self.after.covered)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileChange:
-    """The four figures of a file that is on both sides."""
-
-    path: str
-    origin: Origin
-    lines: Change
-    functions: Change
-    branches: Change
-    mcdc: Change
-
-    @property
-    def shortfall(self) -> int:
-        """The largest shortfall of the four figures."""
-        return max(change_of(self, metric).shortfall for metric in Metric)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoverageChange:
-    """What changed between two boots.
-
-    ``fell`` holds the files whose shortfall exceeds the noise, the worst first; ``fell_totals``
-    the figures of the whole kernel that did. ``lost`` and ``gained`` are files on one side only.
-    """
-
-    lines: Change
-    functions: Change
-    branches: Change
-    mcdc: Change
-    fell_totals: tuple[Metric, ...]
-    fell: tuple[FileChange, ...]
-    lost: tuple[FileCoverage, ...]
-    gained: tuple[FileCoverage, ...]
-
-
 def count_of(figures: Totals | FileCoverage, metric: Metric) -> Count:
     """One figure by its name."""
     match metric:
@@ -194,21 +116,6 @@ def count_of(figures: Totals | FileCoverage, metric: Metric) -> Count:
             return figures.branches
         case Metric.MCDC:
             return figures.mcdc
-        case _:
-            assert_never(metric)
-
-
-def change_of(change: CoverageChange | FileChange, metric: Metric) -> Change:
-    """One change by its name."""
-    match metric:
-        case Metric.LINES:
-            return change.lines
-        case Metric.FUNCTIONS:
-            return change.functions
-        case Metric.BRANCHES:
-            return change.branches
-        case Metric.MCDC:
-            return change.mcdc
         case _:
             assert_never(metric)
 
@@ -231,38 +138,4 @@ def _added(one: FileCoverage, other: FileCoverage) -> FileCoverage:
         functions=one.functions + other.functions,
         branches=one.branches + other.branches,
         mcdc=one.mcdc + other.mcdc,
-    )
-
-
-def compare(before: Coverage, after: Coverage, noise: Noise | None = None) -> CoverageChange:
-    """What changed from ``before`` to ``after``; a fall within ``noise`` is not reported as one."""
-    noise = noise or Noise()
-    old = {(file.origin, file.path): file for file in before.files}
-    new = {(file.origin, file.path): file for file in after.files}
-    common = [_file_change(old[place], new[place]) for place in sorted(old.keys() & new.keys())]
-    fell = [change for change in common if change.shortfall > noise.file]
-    totals = {
-        metric: Change(before=count_of(before.totals, metric), after=count_of(after.totals, metric))
-        for metric in Metric
-    }
-    return CoverageChange(
-        lines=totals[Metric.LINES],
-        functions=totals[Metric.FUNCTIONS],
-        branches=totals[Metric.BRANCHES],
-        mcdc=totals[Metric.MCDC],
-        fell_totals=tuple(name for name in Metric if totals[name].shortfall > noise.total),
-        fell=tuple(sorted(fell, key=lambda change: (-change.shortfall, change.path))),
-        lost=tuple(old[place] for place in sorted(old.keys() - new.keys())),
-        gained=tuple(new[place] for place in sorted(new.keys() - old.keys())),
-    )
-
-
-def _file_change(before: FileCoverage, after: FileCoverage) -> FileChange:
-    return FileChange(
-        path=after.path,
-        origin=after.origin,
-        lines=Change(before=before.lines, after=after.lines),
-        functions=Change(before=before.functions, after=after.functions),
-        branches=Change(before=before.branches, after=after.branches),
-        mcdc=Change(before=before.mcdc, after=after.mcdc),
     )

@@ -22,7 +22,7 @@ _NAME = re.compile(r"[\w.$@]{1,512}")
 
 
 def lost_instrumentation(audit: Mapping[str, Any]) -> Finding | None:
-    """What an audit (:func:`kwatch.remote.elf.audit`) found, or None for a sound image."""
+    """What an audit (:func:`kwatch.remote.linkaudit.audit`) found, or None for a sound image."""
     symbols, accesses = audit["symbols"], audit["accesses"]
     if not symbols and not accesses:
         return None

@@ -134,19 +134,12 @@ def find_trap(
     if arch != X86_64.name:
         return None
     for at in range(1, len(words) - _HARDWARE + 1):
-        pointer, segment, flags, stack, stack_segment = words[at : at + _HARDWARE]
-        if not (
-            segment == _KERNEL_CODE
-            and stack_segment in _KERNEL_STACKS
-            and flags & _ALWAYS_ONE
-            and flags < _MOST_FLAGS
-            and stack & _KERNEL_HALF
-        ):
+        hardware = words[at : at + _HARDWARE]
+        if not _is_frame(hardware):
             continue
-        end = at + _HARDWARE
         # The CPU aligns the stack, and pushes the frame right below where it was.
         is_wild = at not in code
-        if is_wild and not 0 <= stack - (top + _WORD * end) <= _WORD:
+        if is_wild and not 0 <= hardware[3] - (top + _WORD * (at + _HARDWARE)) <= _WORD:
             continue
         inner = [name for position, name in returns if position < at]
         entry = inner[-1] if inner else None
@@ -154,18 +147,36 @@ def find_trap(
             return None
         is_early = entry is not None and _EARLY.match(entry)
         if is_early or any(_DYING.match(name) for name in (function or "", *inner)):
-            error_code = words[at - 1]
-            saved = words[at - 1 - len(_SAVED) : at - 1] if at > len(_SAVED) else ()
-            return Trap(
-                pointer=pointer,
-                error_code=error_code if error_code <= 0xFFFF_FFFF else None,
-                stack=stack,
-                end=end,
-                is_wild=is_wild,
-                entry=entry,
-                registers=dict(zip(_SAVED, saved, strict=False)),
-            )
+            return _trap(words, at, entry, is_wild=is_wild)
     return None
+
+
+def _is_frame(hardware: Sequence[int]) -> bool:
+    """Whether the CPU may have pushed these words for an exception in the kernel."""
+    _, segment, flags, stack, stack_segment = hardware
+    return bool(
+        segment == _KERNEL_CODE
+        and stack_segment in _KERNEL_STACKS
+        and flags & _ALWAYS_ONE
+        and flags < _MOST_FLAGS
+        and stack & _KERNEL_HALF
+    )
+
+
+def _trap(words: Sequence[int], at: int, entry: str | None, *, is_wild: bool) -> Trap:
+    """The exception whose frame begins at this position."""
+    pointer, _, _, stack, _ = words[at : at + _HARDWARE]
+    error_code = words[at - 1]
+    saved = words[at - 1 - len(_SAVED) : at - 1] if at > len(_SAVED) else ()
+    return Trap(
+        pointer=pointer,
+        error_code=error_code if error_code <= 0xFFFF_FFFF else None,
+        stack=stack,
+        end=at + _HARDWARE,
+        is_wild=is_wild,
+        entry=entry,
+        registers=dict(zip(_SAVED, saved, strict=False)),
+    )
 
 
 def fault_of(trap: Trap, instruction: Instruction | None, cr2: int | None) -> Fault:

@@ -73,7 +73,7 @@ def entered(counted: Mapping[int, int], function: str) -> int | None:
 
 
 def _hashes(function: str) -> Iterator[int]:
-    """LLVM has written both of these between file and function."""
+    """LLVM has written both of these between file and function; so has remote/callgraph.py."""
     for name in dict.fromkeys((function, function.replace(":", ";", 1))):
         digest = hashlib.md5(name.encode(), usedforsecurity=False).digest()
         yield int.from_bytes(digest[:8], "little")

@@ -15,6 +15,7 @@ from kwatch.domain.lab.job import Party, Purpose, Resource
 
 HALF = 0.5
 SMALLEST_SHARE = 0.05
+"""The least that searches get; then one lets 19 jobs of tags pass, see ``Turns.patience``."""
 # Starts of each resource that are remembered: more than a search ever lets pass.
 REMEMBERED = 100
 # A share is rarely a number that a float holds.

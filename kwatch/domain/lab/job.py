@@ -40,6 +40,9 @@ class JobKind(StrEnum):
 WHOLE = "all"
 """The key of a job that there is only one of."""
 
+CACHES = "caches"
+"""The key of a TIDY that deletes the compiler caches of verifications that ended, and no more."""
+
 STEPS = (JobKind.CHECKOUT, JobKind.BUILD, JobKind.BOOT, JobKind.COLLECT)
 
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from kwatch.domain.text import CONTROLS, ESCAPE, without_controls
+
 MAX_LINE = 1200
 """Bytes of a line that are read: printk's longest (LOG_LINE_MAX) and what travels before it."""
 
 MAX_TEXT = 400
 """Characters of a line that people are shown."""
 
-_ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78cDEHM])")
-_CONTROLS = bytes({*range(0x09), *range(0x0B, 0x20), 0x7F})
+_ESCAPE = re.compile(ESCAPE.encode())
 
 # Each alternative starts with another byte than the others can go on with, so this is linear.
 _TRANSPORT = re.compile(
@@ -39,10 +40,6 @@ _STAMP = re.compile(rb"\[ *\d{1,7}\.\d{1,9}(?:@\d+)?\]")
 _CALLER = re.compile(rb"\[ *([TC]\d{1,8})\]")
 
 
-# Colour and other terminal controls, and everything else that is no text.
-_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
-
-
 class Line(NamedTuple):
     """``number`` counts from 0; ``caller`` is ``T123`` or ``C0``; ``prefix`` was cut off."""
 
@@ -59,14 +56,14 @@ class Line(NamedTuple):
 
 def clean(line: str) -> str:
     """A line of a log without terminal controls, at most MAX_TEXT characters."""
-    return _CONTROL.sub("", line).rstrip()[:MAX_TEXT]
+    return without_controls(line).rstrip()[:MAX_TEXT]
 
 
 def read_line(raw: bytes, number: int) -> Line:
     """Take one line, without its line end, apart. Whatever the bytes are, this is an answer."""
     raw = raw[:MAX_LINE]
     if b"\x1b" in raw:
-        raw = _ANSI.sub(b"", raw)
+        raw = _ESCAPE.sub(b"", raw)
     # A carriage return alone starts the line anew, as a terminal shows it.
     raw = raw.rstrip(b"\r").rpartition(b"\r")[2]
     transport = _TRANSPORT.match(raw)
@@ -74,7 +71,7 @@ def read_line(raw: bytes, number: int) -> Line:
     if b"[" not in raw[:end] and (late := _LATE.search(raw, end)):
         end = late.end()
     caller = _CALLER.search(raw, 0, end)
-    text = raw[end:].translate(None, _CONTROLS).decode("utf-8", "replace").rstrip()
+    text = raw[end:].translate(None, CONTROLS).decode("utf-8", "replace").rstrip()
     return Line(
         number,
         text,

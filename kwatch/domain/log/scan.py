@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Goes up with each change to an answer: what an older one read is read again."""
 
 MAX_PENDING = 1 << 16

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from kwatch.domain.source.message import normalised
-from kwatch.domain.source.posting import Posting, PostingMail, assemble, follows
+from kwatch.domain.source.message import Mail, normalised
+from kwatch.domain.source.posting import Posting, assemble, follows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -33,11 +33,11 @@ _KEY = 200
 class Inbox(Protocol):
     """The stored cover letters and patches. One of each Message-ID: the first that came."""
 
-    def get(self, message_ids: Collection[str]) -> Iterable[PostingMail]:
+    def get(self, message_ids: Collection[str]) -> Iterable[Mail]:
         """Those of these mails that are stored."""
         ...
 
-    def having(self, keys: Collection[str]) -> Iterable[PostingMail]:
+    def having(self, keys: Collection[str]) -> Iterable[Mail]:
         """The mails with any of these keys."""
         ...
 
@@ -51,11 +51,11 @@ class Found:
     """The complete postings of a series, oldest first. ``cut``: MAX_RELATED or MAX_ROUNDS hit."""
 
     postings: tuple[Posting, ...]
-    mails: Mapping[str, PostingMail]
+    mails: Mapping[str, Mail]
     cut: bool
 
 
-def keys_of(mail: PostingMail) -> frozenset[str]:
+def keys_of(mail: Mail) -> frozenset[str]:
     """The keys that a mail is found by."""
     return frozenset(
         [
@@ -117,10 +117,10 @@ class _Related:
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self.mails: dict[str, PostingMail] = {}
+        self.mails: dict[str, Mail] = {}
         self.cut = False
 
-    def add(self, mails: Iterable[PostingMail]) -> bool:
+    def add(self, mails: Iterable[Mail]) -> bool:
         """Add mails and their threads; False if all were there."""
         before = len(self.mails)
         new = self._new(mails)
@@ -130,7 +130,7 @@ class _Related:
             new = self._new([*self._inbox.get(parents), *self._inbox.having(answers)])
         return len(self.mails) > before
 
-    def _new(self, mails: Iterable[PostingMail]) -> list[PostingMail]:
+    def _new(self, mails: Iterable[Mail]) -> list[Mail]:
         new = {one.message_id: one for one in mails if one.message_id not in self.mails}
         if len(self.mails) + len(new) > MAX_RELATED:
             self.cut = True
@@ -142,25 +142,25 @@ class _Related:
 class WithFresh:
     """An inbox and mails that are not stored yet; of one Message-ID the stored mail counts."""
 
-    def __init__(self, stored: Inbox, fresh: Iterable[PostingMail]) -> None:
+    def __init__(self, stored: Inbox, fresh: Iterable[Mail]) -> None:
         self._stored = stored
-        firsts: dict[str, PostingMail] = {}
+        firsts: dict[str, Mail] = {}
         for one in fresh:
             firsts.setdefault(one.message_id, one)
         for one in stored.get(firsts.keys()):
             del firsts[one.message_id]
         self._fresh = firsts
-        self._by_key: dict[str, list[PostingMail]] = {}
+        self._by_key: dict[str, list[Mail]] = {}
         for one in firsts.values():
             for key in keys_of(one):
                 self._by_key.setdefault(key, []).append(one)
 
-    def get(self, message_ids: Collection[str]) -> Iterable[PostingMail]:
+    def get(self, message_ids: Collection[str]) -> Iterable[Mail]:
         """See Inbox."""
         yield from self._stored.get(message_ids)
         yield from (self._fresh[one] for one in message_ids if one in self._fresh)
 
-    def having(self, keys: Collection[str]) -> Iterable[PostingMail]:
+    def having(self, keys: Collection[str]) -> Iterable[Mail]:
         """See Inbox."""
         yield from self._stored.having(keys)
         yield from (one for key in keys for one in self._by_key.get(key, ()))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MAX_MAIL = 2 << 20
-"""Bytes of the largest mail that is read."""
+"""Bytes of the largest mail that is read; of a larger one the size is reported."""
 
 MAX_HEADER = 64 << 10
 """Characters of a header that are read; the longest real Cc lines have some 12000."""
@@ -72,7 +72,6 @@ _TAGS = re.compile(r"\s*((?:\[[^\[\]]{0,200}\]\s*)+)(.*)", re.DOTALL)
 _COUNTER = re.compile(r"(\d{1,4})/(\d{1,4})")
 _VERSION = re.compile(r"(?:patch-?|rfc-?)?v(\d{1,3})", re.IGNORECASE)
 _PLAIN_VERSION = re.compile(r"v\d{1,3}", re.IGNORECASE)
-_DIFFSTAT = re.compile(r"^ \d{1,6} files? changed\b", re.MULTILINE)
 _DIFF = re.compile(r"^diff --git a/", re.MULTILINE)
 _NEW_FILE = re.compile(r"^diff --git a/(\S{1,400}) b/\S+\nnew file mode \d{6}$", re.MULTILINE)
 _CREATED = re.compile(r"^ create mode \d{6} (\S{1,400})$", re.MULTILINE)
@@ -93,37 +92,35 @@ class MailKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """One mail. Message-IDs carry no angle brackets, addresses are in lower case.
+    """What is kept of one mail. Message-IDs have no angle brackets, addresses are in lower case.
 
     ``date`` is the sender's clock, never later than ``received_at``, the archive's clock. ``title``
     is the subject without the bracketed ``prefixes``; ``index`` of ``total`` and ``version``
-    (1 where none is given) come from these. ``digest`` is the SHA-256 of the raw bytes.
+    (1 where none is given) come from these. ``digest`` is the SHA-256 of the raw bytes, ``patch``
+    that of what ``git am`` would commit (series.patch_digest()), where it was computed.
     """
 
     digest: str
+    patch: str | None = None
     message_id: str
     in_reply_to: str | None
     references: tuple[str, ...]
     from_name: str
     from_address: str
-    recipients: tuple[str, ...]
     subject: str
     date: datetime | None
     received_at: datetime | None
-    body: str
     kind: MailKind
     prefixes: tuple[str, ...]
     title: str
     index: int
     total: int
     version: int
-    has_diffstat: bool
     has_diff: bool
     new_files: tuple[str, ...]
     links: tuple[str, ...]
     change_id: str | None
     base_commit: str | None
-    auto_submitted: bool
 
     @property
     def is_patch(self) -> bool:
@@ -135,6 +132,15 @@ class Mail:
         """The mails that it answers, nearest first."""
         nearest = (self.in_reply_to,) if self.in_reply_to else ()
         return tuple(dict.fromkeys((*nearest, *reversed(self.references))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """A mail with its text, and whether a program sent it (RFC 3834)."""
+
+    mail: Mail
+    body: str
+    auto_submitted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +161,7 @@ class _Subject:
     version: int
 
 
-def parse(raw: bytes, *, received_at: datetime | None = None) -> Mail | Unreadable:
+def parse(raw: bytes, *, received_at: datetime | None = None) -> Parsed | Unreadable:
     """Read one mail; ``received_at`` (aware) is when the archive took it. Never raises."""
     message = opened(raw)
     if isinstance(message, Unreadable):
@@ -213,7 +219,7 @@ def normalised(title: str) -> str:
     return " ".join(re.findall(r"\w+", title.casefold()))
 
 
-def _read(message: Message, digest: str, received_at: datetime | None) -> Mail | Unreadable:
+def _read(message: Message, digest: str, received_at: datetime | None) -> Parsed | Unreadable:
     headers = header_values(message)
     message_ids = _message_ids(headers, "message-id")
     if not message_ids:
@@ -221,38 +227,34 @@ def _read(message: Message, digest: str, received_at: datetime | None) -> Mail |
     # Two senders are none: nobody can be trusted by one of them.
     senders = _addresses(headers, "from")
     from_name, from_address = senders[0] if len(senders) == 1 else ("", "")
-    recipients = (*_addresses(headers, "to"), *_addresses(headers, "cc"))
     body = _body(message)
     has_diff = bool(_DIFF.search(body))
     subject = " ".join(decoded("".join(headers.get("subject", [])[:1])).split())[:MAX_SUBJECT]
     reading = _subject(subject, has_diff=has_diff)
     submitted = " ".join(headers.get("auto-submitted", [])).strip().lower()
-    return Mail(
+    mail = Mail(
         digest=digest,
         message_id=message_ids[0],
         in_reply_to=next(iter(_message_ids(headers, "in-reply-to")), None),
         references=_message_ids(headers, "references"),
         from_name=from_name,
         from_address=from_address,
-        recipients=tuple(dict.fromkeys(address for _, address in recipients)),
         subject=subject,
         date=_date(headers, received_at),
         received_at=received_at,
-        body=body,
         kind=reading.kind,
         prefixes=reading.prefixes,
         title=reading.title,
         index=reading.index,
         total=reading.total,
         version=reading.version,
-        has_diffstat=bool(_DIFFSTAT.search(body)),
         has_diff=has_diff,
         new_files=_some((*_NEW_FILE.findall(body), *_CREATED.findall(body))),
         links=_some(link.rstrip(".,;:)'\"")[:MAX_LINK] for link in _LINK.findall(body)),
         change_id=_first(_CHANGE_ID, body),
         base_commit=_first(_BASE_COMMIT, body),
-        auto_submitted=submitted not in {"", "no"},
     )
+    return Parsed(mail=mail, body=body, auto_submitted=submitted not in {"", "no"})
 
 
 def header_values(message: Message) -> dict[str, list[str]]:

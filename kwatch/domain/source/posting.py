@@ -11,74 +11,23 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import defaultdict
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from kwatch.domain.source.message import Mail, MailKind, normalised, parse
+from kwatch.domain.source.message import MailKind, normalised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
+
+    from kwatch.domain.source.message import Mail
 
 MAX_DEPTH = 1000
 """Mails between a patch and its cover; a deeper thread is not walked."""
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _FROM_LINE = re.compile(rb"^(>*From )", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostingMail:
-    """What is stored of a cover letter or patch: the fields of a Mail that postings are made of.
-
-    ``patch`` is the identity of what is applied, where it was computed: see
-    series.patch_digest().
-    """
-
-    digest: str
-    patch: str | None = None
-    message_id: str
-    in_reply_to: str | None
-    references: tuple[str, ...]
-    from_name: str
-    from_address: str
-    subject: str
-    date: datetime | None
-    received_at: datetime | None
-    kind: MailKind
-    prefixes: tuple[str, ...]
-    title: str
-    index: int
-    total: int
-    version: int
-    has_diff: bool
-    new_files: tuple[str, ...]
-    links: tuple[str, ...]
-    change_id: str | None
-    base_commit: str | None
-
-    @property
-    def is_patch(self) -> bool:
-        """See Mail."""
-        return self.kind is MailKind.PATCH
-
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """See Mail."""
-        nearest = (self.in_reply_to,) if self.in_reply_to else ()
-        return tuple(dict.fromkeys((*nearest, *reversed(self.references))))
-
-
-AnyMail = Mail | PostingMail
-
-
-def header_of(mail: Mail, patch: str | None) -> PostingMail:
-    """What is stored of a mail."""
-    values = {
-        one.name: getattr(mail, one.name) for one in fields(PostingMail) if one.name != "patch"
-    }
-    return PostingMail(patch=patch, **values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,15 +51,12 @@ class Posting:
 
     root: str
     sender: str
-    sender_name: str
     title: str
-    prefixes: tuple[str, ...]
     version: int
     total: int
     cover: str | None
     patches: tuple[PostedPatch, ...]
     change_id: str | None
-    base_commit: str | None
     new_files: tuple[str, ...]
     ancestors: tuple[str, ...]
     links: tuple[str, ...]
@@ -161,14 +107,14 @@ class Acceptance(Enum):
     HELD = "waits for the operator: kwatch series accept"
 
 
-def assemble(mails: Iterable[AnyMail]) -> list[Posting]:
+def assemble(mails: Iterable[Mail]) -> list[Posting]:
     """Group mails into postings, oldest first, whatever the order in which they come.
 
     A patch belongs to the nearest root that it answers, directly or through other mails, of the
     same sender, total and version. Of several mails with one Message-ID, and of several patches
     with one index, the earliest counts. A patch whose root is not known makes no posting.
     """
-    known: dict[str, AnyMail] = {}
+    known: dict[str, Mail] = {}
     for mail in sorted(mails, key=_arrival):
         known.setdefault(mail.message_id, mail)
     posted = [
@@ -180,7 +126,7 @@ def assemble(mails: Iterable[AnyMail]) -> list[Posting]:
         for mail in posted
         if mail.is_patch and mail.index == 1 and _root(mail, known, covers) is None
     }
-    members: defaultdict[str, dict[int, AnyMail]] = defaultdict(dict)
+    members: defaultdict[str, dict[int, Mail]] = defaultdict(dict)
     for mail in posted:
         root = mail.message_id
         if root not in covers | firsts:
@@ -218,27 +164,8 @@ def acceptance(posting: Posting, rule: SeriesRule) -> Acceptance:
     return Acceptance.ACCEPTED if posting.sender in allowed else Acceptance.HELD
 
 
-def am_ready(mails: Sequence[bytes]) -> bytes:
-    """The mbox for ``git am --patch-format=mboxrd`` of the patches, in the order of their numbers.
-
-    Cover letters are left out. The same mails give the same bytes in any order. A mail that is no
-    patch, and two with one number, are the caller's mistake: ValueError.
-    """
-    patches: dict[int, bytes] = {}
-    for raw in mails:
-        mail = parse(raw)
-        if not isinstance(mail, Mail) or mail.kind is MailKind.OTHER:
-            raise ValueError("not every mail is a patch or a cover letter")
-        if mail.kind is MailKind.COVER:
-            continue
-        if mail.index in patches:
-            raise ValueError(f"two patches have the number {mail.index}")
-        patches[mail.index] = raw
-    return mboxrd([patches[index] for index in sorted(patches)])
-
-
 def mboxrd(mails: Iterable[bytes]) -> bytes:
-    """These mails, as they are, as one file in mboxrd format."""
+    """These mails in their order as one file for ``git am --patch-format=mboxrd``."""
     return b"".join(_mboxrd(raw) for raw in mails)
 
 
@@ -250,16 +177,16 @@ def _mboxrd(raw: bytes) -> bytes:
     return b"From mboxrd@z Mon Sep 17 00:00:00 2001\n" + content + end
 
 
-def _arrival(mail: AnyMail) -> tuple[datetime, str, str]:
+def _arrival(mail: Mail) -> tuple[datetime, str, str]:
     return (mail.received_at or mail.date or _BEGINNING, mail.message_id, mail.digest)
 
 
-def _better(mail: AnyMail, other: AnyMail) -> bool:
+def _better(mail: Mail, other: Mail) -> bool:
     """Whether a later mail with the same number replaces one that carries no patch."""
     return mail.has_diff and not other.has_diff
 
 
-def _ancestors(mail: AnyMail, known: Mapping[str, AnyMail]) -> list[str]:
+def _ancestors(mail: Mail, known: Mapping[str, Mail]) -> list[str]:
     """The mails above this one, nearest first: its own headers, then those of its parents."""
     found: dict[str, None] = {}
     level = [mail]
@@ -272,7 +199,7 @@ def _ancestors(mail: AnyMail, known: Mapping[str, AnyMail]) -> list[str]:
     return list(found)
 
 
-def _root(mail: AnyMail, known: Mapping[str, AnyMail], roots: set[str]) -> str | None:
+def _root(mail: Mail, known: Mapping[str, Mail], roots: set[str]) -> str | None:
     """The nearest of ``roots`` that this patch answers and that is of the same sending."""
     for ancestor in _ancestors(mail, known):
         if ancestor in roots:
@@ -286,7 +213,7 @@ def _root(mail: AnyMail, known: Mapping[str, AnyMail], roots: set[str]) -> str |
     return None
 
 
-def _posting(root: AnyMail, slots: Mapping[int, AnyMail], known: Mapping[str, AnyMail]) -> Posting:
+def _posting(root: Mail, slots: Mapping[int, Mail], known: Mapping[str, Mail]) -> Posting:
     patches = tuple(
         PostedPatch(
             index=index,
@@ -300,15 +227,12 @@ def _posting(root: AnyMail, slots: Mapping[int, AnyMail], known: Mapping[str, An
     return Posting(
         root=root.message_id,
         sender=root.from_address,
-        sender_name=root.from_name,
         title=root.title,
-        prefixes=root.prefixes,
         version=root.version,
         total=root.total,
         cover=root.message_id if root.kind is MailKind.COVER else None,
         patches=patches,
         change_id=root.change_id,
-        base_commit=root.base_commit,
         new_files=tuple(sorted(set(created))),
         ancestors=tuple(_ancestors(root, known)),
         links=root.links,

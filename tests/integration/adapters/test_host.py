@@ -10,8 +10,9 @@ import hashlib
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import asyncssh
 import pytest
 
 from kwatch.adapters.host.account import WRITE
@@ -23,6 +24,8 @@ from tests.lab.sshd import SshHost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from kwatch.adapters.process import Completed
 
 
 async def test_a_command_answers(host: Host) -> None:
@@ -211,3 +214,22 @@ async def test_a_command_does_not_outlive_its_timeout_without_us(there: Host) ->
         async with asyncio.timeout(0.5):
             await there.account.run(["sleep", "52.01"], timeout=1)
     assert await gone("52.01", 3)
+
+
+async def test_a_cancellation_that_comes_with_the_connection_is_not_lost(
+    sshd: SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = asyncssh.connection._connect
+    begun: list[asyncio.Task[Completed]] = []
+
+    async def connected(*words: Any) -> object:  # noqa: ANN401 - what there is
+        connection = await connect(*words)
+        begun[0].cancel()
+        return connection
+
+    monkeypatch.setattr("asyncssh.connection._connect", connected)
+    async with Host(sshd.spec(tmp_path / "host")) as there:
+        begun.append(asyncio.ensure_future(there.account.run(["sleep", "30"], timeout=60)))
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(10):
+                await begun[0]

@@ -20,9 +20,10 @@ import pytest
 
 from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
-from kwatch.adapters.kernel import kbuild
+from kwatch.adapters.kernel import caches, kbuild
 from kwatch.adapters.kernel.kbuild import (
     CACHES_KEPT,
+    CLEAN_KEPT,
     CONTROL,
     OUTPUTS_KEPT,
     SOURCE,
@@ -420,7 +421,7 @@ async def test_a_host_keeps_the_compiler_caches_that_were_used_last(
 ) -> None:
     commit = await fetched(git, source)
     repository = await kbuild.push(git, host, commit)
-    caches = Path(await host.account.path("ccache"))
+    folder = Path(await host.account.path("ccache"))
 
     async def fill(number: int, cache: str | None) -> None:
         slot = await kbuild.slot(host, number, recipe="r", cache=cache, tools={})
@@ -428,8 +429,8 @@ async def test_a_host_keeps_the_compiler_caches_that_were_used_last(
         await asyncio.sleep(0.01)
 
     # What an older kwatch left: one cache for all.
-    (caches / "0").mkdir(parents=True)
-    (caches / "ccache.conf").touch()
+    (folder / "0").mkdir(parents=True)
+    (folder / "ccache.conf").touch()
     await fill(0, CONTROL)
     # It stays in use in its slot for as long as all others take.
     await fill(1, "series-in-use")
@@ -438,11 +439,35 @@ async def test_a_host_keeps_the_compiler_caches_that_were_used_last(
     await fill(0, "series-2")
     await fill(0, None)
     await fill(0, "series-new")
-    kept = {path.name for path in caches.iterdir()}
+    kept = {path.name for path in folder.iterdir()}
     assert kept == {CONTROL, "series-in-use", "series-4", "series-5", "series-2", "series-new"}
     await fill(1, None)
     await fill(0, "series-2")
-    assert not (caches / "series-in-use").exists()
+    assert not (folder / "series-in-use").exists()
+
+
+async def test_a_host_keeps_few_caches_of_verifications(host: Host, git: Git, source: Path) -> None:
+    commit = await fetched(git, source)
+    repository = await kbuild.push(git, host, commit)
+
+    async def fill(number: int, cache: str | None) -> None:
+        slot = await kbuild.slot(host, number, recipe="r", cache=cache, tools={})
+        await kbuild.fill(host, slot, repository, commit, is_fresh=True)
+        await asyncio.sleep(0.01)
+
+    names = [caches.name(token, CONTROL) for token in "abcde"]
+    await fill(0, "series-1")
+    await fill(1, names[0])
+    for name in names[1:]:
+        await fill(0, name)
+    # The first is in use.
+    assert set(await caches.found(host)) == {names[0], *names[-CLEAN_KEPT:]}
+    assert {caches.verification_of(name) for name in await caches.found(host)} == {"a", "d", "e"}
+    await caches.drop(host, names, building={1})
+    assert await caches.found(host) == (names[0],)
+    await caches.drop(host, names, building=())
+    kept = sorted(path.name for path in Path(await host.account.path("ccache")).iterdir())
+    assert kept == ["series-1"]
 
 
 def test_what_a_makefile_made_unreadable_is_removed_all_the_same() -> None:
@@ -453,7 +478,7 @@ def test_what_a_makefile_made_unreadable_is_removed_all_the_same() -> None:
             'cd "$0" && mkdir -p out/a/b && touch out/a/b/c && ln -s / out/a/root'
             " && chmod 0 out/a/b out/a && discard out && ! test -e out"
         )
-        argv = [*nobody, "sh", "-ec", kbuild._DISCARD + script, folder]
+        argv = [*nobody, "sh", "-ec", kbuild.DISCARD + script, folder]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

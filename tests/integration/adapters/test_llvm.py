@@ -18,7 +18,6 @@ from kwatch.adapters.llvm import (
     explain_merge_failure,
     mismatched_functions,
     parse_version,
-    version_command,
 )
 from kwatch.adapters.process import run
 from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Roots
@@ -201,6 +200,6 @@ async def test_an_image_without_coverage_is_data(built: Path) -> None:
     [("clang-22", Program.CLANG), ("ld.lld-22", Program.LLD), ("ld.bfd", Program.BFD)],
 )
 async def test_installed_tools_name_themselves(command: str, program: Program) -> None:
-    probed = parse_version((await run(version_command(command), timeout=30)).text())
+    probed = parse_version((await run((command, "--version"), timeout=30)).text())
     assert probed.program is program
     assert command.endswith("bfd") or probed.version.startswith("22.")

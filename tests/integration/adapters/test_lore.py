@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from kwatch.adapters.lore import MAX_MAIL, MAX_MANIFEST, Batch, Cursor, Lore
-from kwatch.domain.source.message import Mail, parse
+from kwatch.adapters.lore import MAX_MANIFEST, Batch, Cursor, Lore
+from kwatch.domain.source.message import MAX_MAIL, Parsed, parse
 from kwatch.errors import InfraError
 from tests.lab.inbox import Inbox
 
@@ -52,9 +52,10 @@ def numbers(batch: Batch) -> list[int]:
     found = []
     for raw in batch.mails:
         read = parse(raw.raw, received_at=raw.received_at)
-        assert isinstance(read, Mail)
-        assert raw.received_at == START + timedelta(days=int(read.message_id.split("@")[0]))
-        found.append(int(read.message_id.split("@")[0]))
+        assert isinstance(read, Parsed)
+        number = int(read.mail.message_id.split("@")[0])
+        assert raw.received_at == START + timedelta(days=number)
+        found.append(number)
     return found
 
 

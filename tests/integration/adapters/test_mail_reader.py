@@ -11,8 +11,7 @@ import pytest
 from kwatch.adapters import confined, mail_reader
 from kwatch.adapters.lore import RawMail
 from kwatch.adapters.mail_reader import Other, Unread, read_mails
-from kwatch.domain.source.message import MailKind
-from kwatch.domain.source.posting import PostingMail
+from kwatch.domain.source.message import Mail, MailKind
 from kwatch.domain.source.series import patch_digest
 from kwatch.errors import InfraError
 from tests.unit.domain.mailed import Mailed
@@ -34,8 +33,8 @@ TALK = mail(b"Message-ID: <talk@example.org>\nSubject: hello\n\nhello\n")
 async def test_each_mail_has_its_answer() -> None:
     huge = mail(b"Subject: x\nMessage-Id:\n <huge@example.org>\n\n" + b"a" * (3 << 20))
     one, talk, unread, two = await read_mails([patch("1"), TALK, huge, patch("2")])
-    assert isinstance(one, PostingMail)
-    assert isinstance(two, PostingMail)
+    assert isinstance(one, Mail)
+    assert isinstance(two, Mail)
     assert (one.message_id, two.message_id) == ("1@example.org", "2@example.org")
     assert one.kind is MailKind.PATCH
     assert one.received_at == WHEN
@@ -71,15 +70,15 @@ async def test_a_slow_mail_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mail_reader, "__name__", "tests.integration.adapters.dying_reader")
     slow = mail(b"Message-ID: <slow@example.org>\n\nloop\n")
     one, unread, two = await read_mails([patch("1"), slow, patch("2")])
-    assert isinstance(one, PostingMail)
-    assert isinstance(two, PostingMail)
+    assert isinstance(one, Mail)
+    assert isinstance(two, Mail)
     assert unread == Unread(message_id="slow@example.org", reason="takes more than 0.2 s")
 
 
 async def test_answers_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mail_reader, "MAX_INPUT", 1500)
     found = await read_mails([patch(str(number)) for number in range(5)])
-    assert [one.message_id for one in found if isinstance(one, PostingMail)] == [
+    assert [one.message_id for one in found if isinstance(one, Mail)] == [
         f"{number}@example.org" for number in range(5)
     ]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kwatch.adapters.git import Git
 from kwatch.domain.lab.job import Job, JobKind
-from kwatch.domain.source.posting import am_ready
+from kwatch.domain.source.posting import mboxrd
 from kwatch.domain.source.series import series_digest
 from kwatch.domain.source.source import Change, Source, with_series
 from kwatch.domain.trial.trial import Trial
@@ -35,7 +35,8 @@ SECOND = "llvm-cov: add Clang's MC/DC support"
 
 
 def toy_series() -> bytes:
-    return am_ready([path.read_bytes() for path in KERNEL.series])
+    """The patches, without their cover letter."""
+    return mboxrd([path.read_bytes() for path in KERNEL.series[1:]])
 
 
 def patch(title: str, name: str, old: Sequence[str], new: Sequence[str], *, day: int = 1) -> bytes:

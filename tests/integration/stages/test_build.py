@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,9 +26,10 @@ from kwatch.domain.run import LOG
 from kwatch.domain.source.source import with_series
 from kwatch.domain.trial.steps import BuildResult, CheckoutResult
 from kwatch.domain.trial.trial import Sample, Trial
+from kwatch.domain.verdict.question import Goal, Phase
 from kwatch.errors import InfraError
 from kwatch.stages import build
-from kwatch.store import steps
+from kwatch.store import investigations, motion, recipes, steps
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
 from tests.integration.stages.jobs import NOW, keep, next_of, want
@@ -35,7 +37,7 @@ from tests.lab.toy import history as toy
 from tests.unit.domain.trials import BOOT, BUILD, SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from kwatch.domain.recipe.build import BuildRecipe
     from kwatch.domain.recipe.toolchain import Toolchain, ToolchainVersions
@@ -84,8 +86,12 @@ class Builds:
         *,
         recipe: BuildRecipe = TOY,
         sample: Sample = FIRST,
+        verification: int | None = None,
     ) -> BuildResult:
-        """Have the stage build a commit that a series is said to be on."""
+        """Have the stage build a commit that a series is said to be on.
+
+        A lane wants it, or the investigation ``verification``.
+        """
         source = with_series(commit, series)
         trial = Trial(source=source, build=recipe.digest, boot=BOOT.digest, sample=sample)
 
@@ -96,7 +102,13 @@ class Builds:
                 took=1.0,
             )  # fmt: skip
             steps.put_checkout(tx, result, now=NOW)
-            want(tx, trial, build=recipe)
+            if verification is None:
+                want(tx, trial, build=recipe)
+            else:
+                recipes.put(tx, recipe, BOOT)
+                asker = str(verification)
+                number = motion.want(tx, trial, JobKind.INVESTIGATE, asker, now=NOW)
+                investigations.note_step(tx, verification, number, Phase.VERIFY, now=NOW)
 
         await self.database.write(checked_out)
         job = await next_of(self.database, JobKind.BUILD)
@@ -108,6 +120,31 @@ class Builds:
         assert found.recipe == recipe.digest
         await keep(self.database, job, found)
         return found.result
+
+    async def verification(self) -> int:
+        """An investigation that has come to its clean builds."""
+
+        def put(tx: Transaction) -> int:
+            row = tx.execute(
+                "INSERT INTO investigation (goal, phase, opened_at) VALUES (?, ?, ?) RETURNING id",
+                (Goal.CAUSE, Phase.VERIFY, time.time()),
+            ).fetchone()
+            return int(row["id"])
+
+        return await self.database.write(put)
+
+    async def caches(self) -> dict[str, Mapping[str, int]]:
+        """What ccache counted in each compiler cache of the host, by its name."""
+        folder = Path(await self.host.account.path("ccache"))
+        found: dict[str, Mapping[str, int]] = {}
+        for cache in sorted(folder.iterdir()):
+            printed = subprocess.run(
+                ["ccache", "--dir", cache, "--print-stats"],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            rows = (line.split("\t") for line in printed.stdout.splitlines())
+            found[cache.name] = {name: int(value) for name, value in rows}
+        return found
 
     async def seen(self, result: BuildResult) -> str:
         """What a PLANTING Makefile found before anything was made."""
@@ -164,6 +201,47 @@ async def test_a_rebuild_from_nothing_uses_no_compiler_cache(builds: Builds) -> 
     # All that differs is where it came from.
     for name in ("image", "vmlinux", "config"):
         assert again.artifacts[name] == one.artifacts[name]
+
+
+async def test_clean_builds_of_a_verification_share_a_cache_that_began_empty(
+    builds: Builds,
+) -> None:
+    parent = await builds.commit("plant", PLANTING)
+    culprit = await builds.commit("again", "# more\n")
+    one = await builds.build(culprit)
+    number = await builds.verification()
+    clean = Sample(rebuild=1)
+    first = await builds.build(culprit, sample=clean, verification=number)
+    (name,) = (name for name in await builds.caches() if name.startswith("clean-"))
+    counted = (await builds.caches())[name]
+    # The cache of the series was full of it, and of what its Makefiles had planted.
+    assert await builds.seen(first) == " of /build/out /build/ccache"
+    assert counted["direct_cache_hit"] == counted["preprocessed_cache_hit"] == 0
+    assert counted["cache_miss"] > 5
+    second = await builds.build(parent, sample=clean, verification=number)
+    assert await builds.seen(second) == "/build/ccache/planted of /build/out /build/ccache"
+    after = (await builds.caches())[name]
+    assert after["direct_cache_hit"] == counted["cache_miss"]
+    assert after["cache_miss"] == counted["cache_miss"]
+    # All that differs is where it came from.
+    for artifact in ("image", "vmlinux", "config"):
+        assert first.artifacts[artifact] == one.artifacts[artifact]
+
+
+async def test_no_other_build_reads_the_cache_of_a_verification(builds: Builds) -> None:
+    commit = await builds.commit("plant", PLANTING)
+    nothing = " of /build/out /build/ccache"
+    one, two = await builds.verification(), await builds.verification()
+    clean = Sample(rebuild=1)
+    for series, number in ((OURS, one), (CONTROL, one), (OTHER, two)):
+        found = await builds.build(commit, series, sample=clean, verification=number)
+        assert await builds.seen(found) == nothing
+    # One that goes on from what a clean build made has the cache of its series all the same.
+    again = await builds.build(commit, OURS)
+    assert await builds.seen(again) == "/build/out/planted" + nothing
+    # A tag that is built anew has none.
+    again = await builds.build(commit, OURS, sample=Sample(rebuild=2))
+    assert await builds.seen(again) == " of /build/out"
 
 
 async def test_a_toolchain_links_with_both_of_its_linkers(builds: Builds) -> None:

@@ -19,13 +19,13 @@ import pytest
 from kwatch.adapters.git import Git
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
-from kwatch.adapters.kernel import kbuild
+from kwatch.adapters.kernel import caches, kbuild
 from kwatch.domain.facts import ListMail
 from kwatch.domain.lab.host import HostSpec, Slot
-from kwatch.domain.lab.job import JobKind
-from kwatch.domain.source.message import MailKind
-from kwatch.domain.source.posting import PostingMail
+from kwatch.domain.lab.job import CACHES, Handle, Job, JobKind
+from kwatch.domain.source.message import Mail, MailKind
 from kwatch.domain.source.series import Series
+from kwatch.domain.verdict.question import Goal, Phase
 from kwatch.stages import tidy as stage
 from kwatch.store import (
     inbox,
@@ -33,6 +33,7 @@ from kwatch.store import (
     recipes,
     series,
     tidy,
+    verifications,
 )
 from kwatch.store.database import Database
 from tests.integration.stages.tidy_lab import DAY, JOB, NOW, TREE, TidyLab, history_of_a_year
@@ -176,14 +177,14 @@ async def test_rows_of_the_past_are_deleted_and_no_others(lab: TidyLab) -> None:
 
 def list_mail(name: str, *, at: float) -> ListMail:
     """A patch that came at a moment."""
-    header = PostingMail(
+    mail = Mail(
         digest=name, message_id=name, in_reply_to=None, references=(), from_name="A",
         from_address="a@example.org", subject=f"[PATCH] {name}", date=None,
         received_at=datetime.fromtimestamp(at, UTC), kind=MailKind.PATCH, prefixes=(), title=name,
         index=1, total=1, version=1, has_diff=True, new_files=(), links=(), change_id=None,
         base_commit=None,
     )  # fmt: skip
-    return ListMail(header=header, raw=b"raw")
+    return ListMail(mail=mail, raw=b"raw")
 
 
 async def test_evidence_of_an_open_regression_is_protected(lab: TidyLab) -> None:
@@ -214,6 +215,52 @@ async def test_a_host_forgets_old_commits(lab: TidyLab, monkeypatch: pytest.Monk
     slot = await kbuild.slot(host, 0, recipe="r", cache=None, tools={})
     await kbuild.fill(host, slot, repository, commits[0], is_fresh=False)
     assert (Path(slot.source) / "file").read_text() == "c0"
+
+
+async def test_the_caches_of_verifications_that_ended_are_deleted(lab: TidyLab) -> None:
+    (host,) = lab.pool.hosts.values()
+    slots = Path(await host.account.path("slots"))
+    folder = Path(await host.account.path("ccache"))
+
+    def begun(tx: Transaction) -> str:
+        before = verifications.alive(tx)
+        tx.execute(
+            "INSERT INTO investigation (goal, phase, opened_at) VALUES (?, ?, ?)",
+            (Goal.CAUSE, Phase.VERIFY, NOW),
+        )
+        (token,) = verifications.alive(tx) - before
+        return token
+
+    def ended(tx: Transaction) -> None:
+        tx.execute("UPDATE investigation SET ended_at = ? WHERE id = 1", (NOW,))
+
+    def building(tx: Transaction, run_id: str) -> None:
+        queue.enqueue(tx, JobKind.BUILD, run_id, now=NOW)
+        job = queue.claim(tx, [JobKind.BUILD], now=NOW)
+        assert job is not None
+        queue.remember(tx, job, Handle(host="here", run_id=run_id, slot=0))
+
+    async def tidied() -> list[str]:
+        job = Job(id=1, kind=JobKind.TIDY, key=CACHES, attempt=1, failures=0)
+        await stage.run(job, git=lab.git, pool=lab.pool, database=lab.database, clock=time.time)
+        return sorted(path.name for path in folder.iterdir())
+
+    tokens = [await lab.database.write(begun) for _ in range(2)]
+    # Such a number was given away before, in a history that is gone.
+    tokens.append("0" * 16)
+    names = [caches.name(token, "control") for token in tokens]
+    for name in (*names, "control", "series-1"):
+        (folder / name).mkdir(parents=True)
+    (slots / "0").mkdir(parents=True)
+    (slots / "0" / "ccache").write_text(f"{names[0]}\n")
+    assert await tidied() == sorted([names[0], names[1], "control", "series-1"])
+    # A build may go on after the end, for somebody else; a boot uses no cache.
+    await lab.database.write(ended)
+    await lab.database.write(building, "build-1-1-make")
+    assert names[0] in await tidied()
+    await lab.database.write(lambda tx: tx.execute("DELETE FROM job"))
+    await lab.database.write(building, "boot-1-1")
+    assert await tidied() == sorted([names[1], "control", "series-1"])
 
 
 async def test_a_restart_does_not_tidy_again(lab: TidyLab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from kwatch.domain.facts import ListMail
 from kwatch.domain.source.inbox import WithFresh, find
-from kwatch.domain.source.message import MailKind
-from kwatch.domain.source.posting import PostingMail, SeriesRule, assemble, follows, header_of
+from kwatch.domain.source.message import Mail, MailKind
+from kwatch.domain.source.posting import SeriesRule, assemble, follows
 from kwatch.store import inbox
 from kwatch.store.migrations import SCHEMA
 from tests.unit.domain.test_posting import the_real_case
@@ -37,11 +38,11 @@ def stored() -> Iterator[sqlite3.Connection]:
         yield tx
 
 
-def kept(mails: Iterable[PostingMail]) -> list[ListMail]:
-    return [ListMail(header=mail, raw=mail.message_id.encode()) for mail in mails]
+def kept(mails: Iterable[Mail]) -> list[ListMail]:
+    return [ListMail(mail=mail, raw=mail.message_id.encode()) for mail in mails]
 
 
-def of_all(mails: Iterable[PostingMail], rule: SeriesRule) -> list[Posting]:
+def of_all(mails: Iterable[Mail], rule: SeriesRule) -> list[Posting]:
     """What follows a rule, by an assembly of everything."""
     members: list[Posting] = []
     for posting in assemble(mails):
@@ -51,7 +52,7 @@ def of_all(mails: Iterable[PostingMail], rule: SeriesRule) -> list[Posting]:
 
 
 @st.composite
-def some_mails(draw: st.DrawFn) -> list[PostingMail]:
+def some_mails(draw: st.DrawFn) -> list[Mail]:
     count = draw(st.integers(1, 14))
     names = [f"{number}@example.org" for number in range(count + 2)]
     some_names = st.lists(st.sampled_from(names), max_size=2, unique=True).map(tuple)
@@ -60,7 +61,7 @@ def some_mails(draw: st.DrawFn) -> list[PostingMail]:
         total = draw(st.integers(1, 2))
         index = draw(st.integers(0, total))
         mails.append(
-            PostingMail(
+            Mail(
                 digest=f"{number}",
                 patch=f"{number}",
                 message_id=draw(st.sampled_from(names[: number + 1])),
@@ -95,8 +96,8 @@ RULES = st.builds(
 )
 
 
-def first_of_each(mails: Sequence[PostingMail]) -> list[PostingMail]:
-    firsts: dict[str, PostingMail] = {}
+def first_of_each(mails: Sequence[Mail]) -> list[Mail]:
+    firsts: dict[str, Mail] = {}
     for mail in mails:
         firsts.setdefault(mail.message_id, mail)
     return list(firsts.values())
@@ -105,7 +106,7 @@ def first_of_each(mails: Sequence[PostingMail]) -> list[PostingMail]:
 @given(some_mails(), RULES, st.integers(1, 5))
 @settings(max_examples=400, deadline=None)
 def test_nothing_is_missed_and_nothing_is_added(
-    mails: list[PostingMail], rule: SeriesRule, size: int
+    mails: list[Mail], rule: SeriesRule, size: int
 ) -> None:
     with stored() as tx:
         for start in range(0, len(mails), size):
@@ -120,7 +121,9 @@ def test_nothing_is_missed_and_nothing_is_added(
 
 def test_a_mail_comes_back_as_it_was_kept() -> None:
     mails = [
-        header_of(mail, mail.digest) for mail in the_real_case() if mail.kind is not MailKind.OTHER
+        replace(mail, patch=mail.digest)
+        for mail in the_real_case()
+        if mail.kind is not MailKind.OTHER
     ]
     with stored() as tx:
         inbox.keep(tx, "llvm", kept(mails))
@@ -135,7 +138,7 @@ def test_a_mail_comes_back_as_it_was_kept() -> None:
 
 
 def test_only_mails_of_the_last_time_count() -> None:
-    mails = [header_of(mail, None) for mail in the_real_case()[:3]]
+    mails = the_real_case()[:3]
     with stored() as tx:
         inbox.keep(tx, "llvm", kept(mails))
         received = mails[1].received_at

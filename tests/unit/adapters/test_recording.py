@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters.guest import qemu, recording
+from kwatch.adapters.guest import recording
 from kwatch.adapters.guest.recording import Recording
 from kwatch.domain.boot.channel import ChannelReader
 from kwatch.errors import DiskFullError
@@ -51,7 +51,6 @@ def test_a_console_is_there_at_once_and_grows(tmp_path: Path) -> None:
 def test_it_is_where_those_look_who_follow_it(tmp_path: Path) -> None:
     with Recording(folder=live.folder(tmp_path, "key")) as heard:
         assert heard.console == live.console(tmp_path, "key")
-        assert live.CONSOLE == qemu.CONSOLE
 
 
 def test_pieces_end_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

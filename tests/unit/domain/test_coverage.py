@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What counts as a fall of coverage, and what does not."""
+"""Figures of files, and where the files are."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kwatch.domain.coverage.figures import (
-    Change,
     Count,
     Coverage,
     FileCoverage,
     Metric,
-    Noise,
     Origin,
     Roots,
     Totals,
-    change_of,
     collected,
-    compare,
     count_of,
 )
 
@@ -50,15 +46,6 @@ def coverage(*files: FileCoverage) -> Coverage:
             mcdc=total(Metric.MCDC),
         ),
     )
-
-
-counts = st.integers(0, 10_000).flatmap(
-    lambda total: st.integers(0, total).map(lambda covered: count(covered, total))
-)
-kernels = st.lists(
-    st.builds(file, st.sampled_from(["mm/slub.c", "lib/string.c", "fs/read_write.c"]), counts),
-    max_size=6,
-).map(lambda files: coverage(*files))
 
 
 def test_percent_of_nothing_is_no_figure() -> None:
@@ -105,67 +92,3 @@ def test_no_path_escapes_its_root(path: str) -> None:
 def test_a_file_under_two_spellings_is_added_up() -> None:
     both = coverage(file("a.h", count(1, 2)), file("a.h", count(3, 4)))
     assert both.files == (file("a.h", count(4, 6)),)
-
-
-def test_the_noise_of_two_equal_boots_is_no_fall() -> None:
-    before = coverage(file("lib/rbtree.c", count(100, 200)), file("mm/swap.c", count(50, 100)))
-    after = coverage(file("lib/rbtree.c", count(99, 200)), file("mm/swap.c", count(48, 100)))
-    change = compare(before, after)
-    assert change.fell == ()
-    assert change.fell_totals == ()
-    assert change.lines == Change(before=count(150, 300), after=count(147, 300))
-    assert change.lines.points == -1.0
-
-
-def test_what_fell_most_comes_first() -> None:
-    before = coverage(
-        file("a.c", count(90, 100)), file("b.c", count(90, 100)), file("c.c", count(90, 100))
-    )
-    after = coverage(
-        file("a.c", count(80, 100)), file("b.c", count(20, 100)), file("c.c", count(95, 100))
-    )
-    change = compare(before, after)
-    assert [(each.path, each.shortfall) for each in change.fell] == [("b.c", 70), ("a.c", 10)]
-    assert change.fell_totals == (Metric.LINES,)
-
-
-def test_mcdc_alone_can_fall() -> None:
-    before = coverage(file("a.c", count(90, 100), mcdc=count(20, 30)))
-    after = coverage(file("a.c", count(90, 100), mcdc=count(10, 30)))
-    change = compare(before, after, Noise(file=3, total=9))
-    assert change.fell_totals == (Metric.MCDC,)
-    assert change_of(change.fell[0], Metric.MCDC).points == pytest.approx(-100 / 3)
-
-
-def test_covered_code_that_went_away_is_no_fall() -> None:
-    change = compare(coverage(file("a.c", count(90, 100))), coverage(file("a.c", count(45, 50))))
-    assert change.fell == ()
-
-
-def test_new_code_without_tests_is_a_fall() -> None:
-    change = compare(coverage(file("a.c", count(90, 100))), coverage(file("a.c", count(90, 200))))
-    assert [each.shortfall for each in change.fell] == [90]
-
-
-def test_files_lost_and_gained_are_named() -> None:
-    old, new = file("old.c", count(1, 1)), file("new.c", count(0, 1))
-    change = compare(coverage(old), coverage(new))
-    assert change.lost == (old,)
-    assert change.gained == (new,)
-    assert change.fell == ()
-
-
-@given(kernels)
-def test_nothing_changes_against_itself(kernel: Coverage) -> None:
-    change = compare(kernel, kernel, Noise(file=0, total=0))
-    assert (change.fell, change.fell_totals, change.lost, change.gained) == ((), (), (), ())
-
-
-@given(kernels, kernels)
-def test_every_file_is_accounted_for(before: Coverage, after: Coverage) -> None:
-    change = compare(before, after, Noise(file=-1, total=-1))
-    one_side = {each.path for each in (*change.lost, *change.gained)}
-    both = {each.path for each in (*before.files, *after.files)}
-    assert one_side | {each.path for each in change.fell} == both
-    swapped = compare(after, before)
-    assert (swapped.lost, swapped.gained) == (change.gained, change.lost)

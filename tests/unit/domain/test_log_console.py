@@ -166,6 +166,7 @@ TRANSPORTS: Mapping[str, Callable[[str], str]] = {
     "syslog": lambda line: f"Nov 22 12:00:01 host7 kernel: {line}",
     "a serial server": lambda line: f"2026-11-22T12:00:01.123456+00:00 {line}",
     "colours": lambda line: f"\x1b[31m{line}\x1b[0m",
+    "titles": lambda line: f"\x1b]0;root@guest\x07{line}",
     "later": lambda line: line.replace("[    1.1", "[ 7171.1"),
     "another task": lambda line: line.replace("T7]", "T4711]").replace("PID: 7 ", "PID: 4711 "),
     "another address": lambda line: line.replace("0000000000000008", "ffff8881deadbeef"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kwatch.domain.source.patch import Patch, read_patch, split_mbox
-from kwatch.domain.source.posting import am_ready
+from kwatch.domain.source.posting import mboxrd
 from kwatch.domain.source.series import SCHEMA, patch_digest, series_digest
 from tests.unit.domain.mailed import DIFF, Mailed
 
@@ -26,7 +26,7 @@ def test_the_digest_of_a_series_stays_what_it_is() -> None:
     """If this fails on purpose: a new SCHEMA number, and the digest that it gives."""
     assert SCHEMA == 1
     second = Mailed(subject="lib: use the thing", text="Now.", diff=DIFF.replace("2nd", "zwei"))
-    mbox = am_ready(
+    mbox = mboxrd(
         [
             BASE.raw(headers=("Message-ID: <1@example.org>",)),
             second.raw(headers=("Message-ID: <2@example.org>",), prefix="[PATCH 2/2] "),
@@ -165,7 +165,7 @@ def test_patches_count_in_their_order() -> None:
 
 def test_a_quoted_from_line_is_the_text_that_it_was() -> None:
     text = "Why.\n\nFrom here on it goes on.\n>From there, too."
-    mbox = am_ready([replace(BASE, text=text).raw(headers=("Message-ID: <x@example.org>",))])
+    mbox = mboxrd([replace(BASE, text=text).raw(headers=("Message-ID: <x@example.org>",))])
     (raw,) = split_mbox(mbox)
     found = read_patch(raw)
     assert found is not None

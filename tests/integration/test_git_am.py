@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kwatch.domain.source.posting import am_ready
+from kwatch.domain.source.posting import mboxrd
 from kwatch.domain.source.series import series_digest
 from tests.unit.domain.mailed import Mailed
 
@@ -51,8 +51,7 @@ def test_git_am_takes_it(tmp_path: Path) -> None:
         mail = mail.replace("Subject: [PATCH]", f"Subject: [PATCH {number}/3]")
         mails.append(mail.replace("From: ", f"Message-ID: <{number}@example.org>\nFrom: ", 1))
     raw = [mail.encode() for mail in mails]
-    cover = b"Message-ID: <0@example.org>\nSubject: [PATCH 0/3] all\n\nblurb\n"
-    mbox = am_ready([raw[2], cover, raw[0], raw[1].replace(b"\n", b"\r\n")])
+    mbox = mboxrd([raw[0], raw[1].replace(b"\n", b"\r\n"), raw[2]])
     git(target, "am", "--quiet", "-3", "--patch-format=mboxrd", stdin=mbox)
     assert git(target, "rev-parse", "HEAD^{tree}") == git(source, "rev-parse", "HEAD^{tree}")
     assert git(target, "log", "--format=%B") == git(source, "log", "--format=%B")
