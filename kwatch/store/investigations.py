@@ -63,8 +63,8 @@ def open_investigation(
     """
     revision, trial = (fixed.revision, fixed.number) if fixed else (None, None)
     is_known = tx.execute(
-        "SELECT 1 FROM investigation WHERE regression_id = ? AND goal = ?"
-        " AND (ended_at IS NULL AND lane = ? OR fixed_trial = ?)",
+        "SELECT 1 FROM investigation WHERE regression_id = ? AND goal = ? AND lane = ?"
+        " AND (ended_at IS NULL OR fixed_trial = ?)",
         (regression, goal, lane, trial),
     ).fetchone()
     if is_known:

@@ -152,9 +152,9 @@ def _known(tx: Transaction, lane: int, row: sqlite3.Row) -> Known:
         "SELECT revision FROM sighting WHERE regression = ? AND lane = ?", (found.id, lane)
     )
     tried = tx.execute(
-        "SELECT fixed_trial FROM investigation WHERE regression_id = ? AND ended_at IS NOT NULL"
-        " AND fixed_trial IS NOT NULL",
-        (found.id,),
+        "SELECT fixed_trial FROM investigation WHERE regression_id = ? AND lane = ?"
+        " AND ended_at IS NOT NULL AND fixed_trial IS NOT NULL",
+        (found.id, lane),
     )
     return Known(
         id=found.id,

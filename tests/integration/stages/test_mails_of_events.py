@@ -20,6 +20,7 @@ from kwatch.domain.source.revision import Tree
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.case import GIVE_UP
 from kwatch.domain.verdict.grade import Grade
+from kwatch.domain.verdict.regression import RegressionState
 from kwatch.stages import investigate
 from kwatch.stages.report import stage as report
 from kwatch.store import investigations, mail, regressions, series, steps
@@ -42,6 +43,7 @@ LAB = Correspondence(
     from_name="kwatch", from_address="kwatch@lab.example.org", message_id_domain="lab.example.org",
     owner=OWNER, tree_mail_to=(LIST,), series_mail_to=(PEOPLE,), release=Release.AUTOMATIC,
 )  # fmt: skip
+MAINLINE = replace(LAB, tree_mail_to=("mainline.list@example.org",))
 NAMES = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -84,13 +86,13 @@ class Desk:
         self.world.commits.append(made)
         return made
 
-    async def tag(self) -> None:
+    async def tag(self, tree: str = TREE) -> None:
         """Upstream tags the newest commit, with all that comes of it."""
         self.tags += 1
-        tag = f"next-{self.tags}"
+        tag = f"{'next-' if tree == TREE else 'v'}{self.tags}"
         self.run_git("tag", tag, self.world.commits[-1])
         await self.git.fetch(str(self.source), ["+refs/tags/*:refs/kwatch/next/*"])
-        self.world.tag(tag)
+        self.world.tag(tag, tree=tree)
         await self.settle()
 
     async def settle(self) -> None:
@@ -107,8 +109,12 @@ class Desk:
         if job.kind is JobKind.REPORT:
             return await report.run(
                 job,
-                trees={TREE: Tree(name=TREE, url="u", tags=("next-*",), variants=("cov", "plain"))},
-                correspondence=lambda *_: LAB, git=self.git, blobs=self.blobs,
+                trees={
+                    name: Tree(name=name, url="u", tags=("*",), variants=("cov", "plain"))
+                    for name in (TREE, "mainline")
+                },
+                correspondence=lambda tree, _: LAB if tree == TREE else MAINLINE,
+                git=self.git, blobs=self.blobs,
                 database=self.database, token=lambda: "tok1", status_url="https://lab.example.org",
             )  # fmt: skip
         return self.world.work(job)
@@ -117,6 +123,10 @@ class Desk:
     def regression(self) -> Regression:
         (found,) = regressions.newest_first(self.world.connection)
         return found
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.regression.state is RegressionState.FIXED
 
     @property
     def grade(self) -> Grade | None:
@@ -216,6 +226,33 @@ async def test_what_is_back_is_told_in_the_same_thread(desk: Desk) -> None:
     assert "1/1" in desk.text(back).partition("tag with it again")[0][-25:]
     assert "in next-5. It had failed again since next-4:" in desk.text(fixed)
     assert len({one.subject.removeprefix("Re: ") for one in desk.mails}) == 1
+
+
+async def test_what_comes_to_another_tree_and_leaves_one_by_one(desk: Desk) -> None:
+    desk.world.bugs.append(Bug(name="a", kind=Kind.PANIC, since=1, until=2))
+    desk.commit()
+    await desk.tag()
+    await desk.tag("mainline")
+    desk.commit()
+    await desk.tag()
+    await desk.tag("mainline")
+    desk.commit()
+    await desk.tag()
+    kinds = [one.kind for one in desk.mails]
+    assert kinds == ["new", "bisected", "spread", "gone"]
+    _, _, spread, gone = desk.mails
+    assert to(spread) == {LIST, OWNER, AUTHOR, "mainline.list@example.org"}
+    assert desk.text(spread).startswith(
+        "mainline has this as well on x86_64 since v4; v2 does not fail like this: panic in a"
+    )
+    assert "also in mainline since v4" in desk.text(gone)
+    assert not desk.is_fixed
+    await desk.tag("mainline")
+    assert desk.mails[-1].kind is ReportKind.FIXED
+    assert desk.text(desk.mails[-1]).startswith(
+        "mainline completes the tests on x86_64 again in v6"
+    )
+    assert desk.regression.state is RegressionState.FIXED
 
 
 async def test_a_new_warning(desk: Desk) -> None:

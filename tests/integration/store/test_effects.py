@@ -17,6 +17,7 @@ from kwatch.domain.verdict.case import GIVE_UP
 from kwatch.domain.verdict.lane import Lane
 from kwatch.domain.verdict.question import Goal, Verdict
 from kwatch.domain.verdict.regression import RegressionEvent, RegressionState
+from kwatch.stages.investigate import question_of
 from kwatch.store import (
     commands,
     investigations,
@@ -451,3 +452,24 @@ def test_a_step_that_a_search_waits_for_is_taken_over_by_a_tag(world: World) -> 
     world.record(job, world.work(job))
     rows = world.rows("SELECT DISTINCT tree, purpose FROM job WHERE kind = 'checkout'")
     assert [tuple(row) for row in rows] == [(TREE, "tag")]
+
+
+def test_a_question_is_answered_without_a_regression(world: World) -> None:
+    grow(world, 1)
+    grow(world, 3)
+    regression = the_regression(world)
+    cause = investigations.of_regression(world.connection, regression.id)[0]
+    question = question_of(world.connection, cause)
+    with transaction(world.connection):
+        number = investigations.open_question(world.connection, question, now=world.now)
+    mails = mail.outbox(world.connection)
+    settle(world)
+    found = investigations.load(world.connection, number)
+    assert found.regression is None
+    assert found.answer is not None
+    assert cause.answer is not None
+    assert (found.answer.verdict, found.answer.commits) == (
+        cause.answer.verdict, cause.answer.commits
+    )  # fmt: skip
+    assert regressions.newest_first(world.connection) == (regression,)
+    assert mail.outbox(world.connection) == mails

@@ -25,10 +25,10 @@ from kwatch.domain.source.series import Series
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import CleanBuilds, Count, Grade
-from kwatch.domain.verdict.lane import Lane, TagRun
+from kwatch.domain.verdict.lane import Lane, Line, TagRun
 from kwatch.domain.verdict.problem import Facet
 from kwatch.domain.verdict.question import Verdict
-from kwatch.domain.verdict.regression import Regression, RegressionState
+from kwatch.domain.verdict.regression import Presence, Regression, RegressionState
 from tests.unit.domain.trials import PASSED, failed, trial
 
 GOOD, BAD, FIXED, AGAIN = "1" * 40, "2" * 40, "f" * 40, "e" * 40
@@ -312,6 +312,30 @@ BACK = replace(
     ),
 )
 
+_MAINLINE = Presence(
+    line=Line(lane=Lane(tree="mainline", variant="x86_64-mcdc"), branch="v"),
+    good=TagRun(revision=5, tag="v6.19-rc1", number=5, trial=trial("5" * 40), seen=PASSED),
+    bad=TagRun(
+        revision=6,
+        tag="v6.19-rc2",
+        number=6,
+        trial=trial("6" * 40),
+        seen=failed(replace(HANG, evidence=HANG.evidence[:2]), Milestone.LINKED),
+    ),
+)
+ELSEWHERE = replace(
+    MENDED,
+    notice=45,
+    kind=ReportKind.SPREAD,
+    verdict=None,
+    fixed=None,
+    place=_MAINLINE,
+    coverage_before=None,
+    coverage_after=None,
+    proof=(),
+)
+GONE_HERE = replace(MENDED, notice=46, kind=ReportKind.GONE, others=(_MAINLINE,))
+
 LOCKDEP = Finding(
     kind=FindingKind.LOCKDEP,
     title="possible circular locking dependency detected in counters_open",
@@ -361,4 +385,6 @@ STORIES = {
     "warning": WARNING,
     "unknown": UNKNOWN,
     "changed": CHANGED,
+    "spread": ELSEWHERE,
+    "gone": GONE_HERE,
 }
