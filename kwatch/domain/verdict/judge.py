@@ -163,17 +163,14 @@ def _judge_branch(
                 for one in known
                 if one.problem.facet is problem.facet and one.problem.fingerprints & names
             ]
-            valid = [one for one in matches if one.state is not RegressionState.INVALID]
-            recorded = any(run.revision in one.sighted for one in matches)
-            if recorded or (valid and not names & opened):
-                about = [one for one in valid if run.revision in one.sighted] or (
-                    [] if recorded else [_nearest(valid, run)]
-                )
+            recorded = [one for one in matches if run.revision in one.sighted]
+            if names & opened and not recorded:
+                continue
+            about = [one for one in recorded or _nearest(matches, run) if _is_valid(one)]
+            if about or recorded:
                 news = [_again(one, base, line, at) for one in about if one.id not in spread]
                 spread |= {one.regression for one in news if isinstance(one, Spread)}
                 yield from (one for one in news if one is not None)
-                continue
-            if names & opened:
                 continue
             # A tag whose failure could not be reproduced says nothing either way.
             doubtful = frozenset[int]().union(*(one.sighted for one in matches))
@@ -185,9 +182,15 @@ def _judge_branch(
                 yield verdict
 
 
-def _nearest(valid: Sequence[Known], run: TagRun) -> Known:
-    """Of several regressions that a tag may show, one that its branch had before, or the newest."""
-    return next((one for one in reversed(valid) if run.branch in one.here), valid[-1])
+def _is_valid(one: Known) -> bool:
+    return one.state is not RegressionState.INVALID
+
+
+def _nearest(matches: Sequence[Known], run: TagRun) -> Sequence[Known]:
+    """Of the regressions that a tag may show, one that its branch had before, or the newest."""
+    valid = [one for one in matches if _is_valid(one)]
+    here = [one for one in valid if run.branch in one.here]
+    return (here or valid)[-1:]
 
 
 def _problems(run: TagRun) -> Iterator[tuple[Problem, Finding]]:
