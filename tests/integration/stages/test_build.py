@@ -126,7 +126,8 @@ class Builds:
 
         def put(tx: Transaction) -> int:
             row = tx.execute(
-                "INSERT INTO investigation (goal, phase, opened_at) VALUES (?, ?, ?) RETURNING id",
+                "INSERT INTO investigation (goal, question, phase, opened_at)"
+                " VALUES (?, '{}', ?, ?) RETURNING id",
                 (Goal.CAUSE, Phase.VERIFY, time.time()),
             ).fetchone()
             return int(row["id"])

@@ -225,7 +225,7 @@ async def test_the_caches_of_verifications_that_ended_are_deleted(lab: TidyLab) 
     def begun(tx: Transaction) -> str:
         before = verifications.alive(tx)
         tx.execute(
-            "INSERT INTO investigation (goal, phase, opened_at) VALUES (?, ?, ?)",
+            "INSERT INTO investigation (goal, question, phase, opened_at) VALUES (?, '{}', ?, ?)",
             (Goal.CAUSE, Phase.VERIFY, NOW),
         )
         (token,) = verifications.alive(tx) - before
