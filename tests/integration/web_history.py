@@ -412,7 +412,7 @@ def _found(daemon: Daemon, old: str) -> tuple[int, str, str]:
     lost = daemon.observe(trial(bad, KASAN), finding=REFCOUNT)
     number, investigation = daemon.open(X86_64, "next-20261118", "next-20261119")
     bad_run = daemon.run(SMP, "next-20261119")
-    daemon.judge(SMP, Spread(regression=number, good=daemon.run(SMP, "next-20261118"), bad=bad_run))
+    daemon.judge(SMP, Spread(regression=number, good=None, bad=bad_run))
     culprit = commit("culprit")
     proof = (
         trial(bad, X86_64, repeat=1),
