@@ -431,7 +431,8 @@ def test_one_thing(shell: Shell) -> None:
         {"tree": "linux-next", "tag": "next-20261119", "variants": ["x86_64", "x86_64-smp"]}
     ]
     events = re.findall(r"^\d{4}-\d\d-\d\d [\d:]{8}Z  (\w+)", regression.out, re.MULTILINE)
-    assert events == ["opened", "confirmed", "bisected"]
+    assert events == ["opened", "spread", "confirmed", "bisected"]
+    assert re.search(r"^linux-next +x86_64-smp +next-20261119$", regression.out, re.MULTILINE)
     assert [one["kind"] for one in document["timeline"]] == events
     revision = shell("show", "revision", "linux-next", "next-20261119")
     assert revision.out.startswith("linux-next next-20261119\n")

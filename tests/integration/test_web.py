@@ -161,7 +161,8 @@ async def test_a_regression_shows_timeline_proof_and_mails(tmp_path: Path) -> No
         assert "found" in shown
         assert history.culprit in shown
         assert "culprit" in shown
-        assert "grade likely seen in next-20261119 : x86_64, x86_64-smp fingerprint" in shown
+        assert "grade likely seen in next-20261119 : x86_64, x86_64-smp present in" in shown
+        assert "linux-next, x86_64-smp: since next-20261119" in shown
         assert "likely, but a clean build of its parent does not pass" in shown
         assert "rebuild 1" in shown
         assert "opened" in shown

@@ -455,12 +455,16 @@ def _write(daemon: Daemon, number: int) -> None:
             message=MAIL.encode(),
         )
         for event, kind, start in (
-            (events[1], ReportKind.NEW, ""), (events[2], ReportKind.BISECTED, "Re: ")
+            (events[2], ReportKind.NEW, ""), (events[3], ReportKind.BISECTED, "Re: ")
         )
     ]  # fmt: skip
     for letter, release in zip(letters, (Release.AUTOMATIC, Release.MODERATE), strict=True):
         daemon.now += 600
-        written = Written(letters=(letter,), silent=(by_cause[str(events[0].id)],), release=release)
+        written = Written(
+            letters=(letter,),
+            silent=tuple(by_cause[str(event.id)] for event in events[:2]),
+            release=release,
+        )
         daemon.do(JobKind.REPORT, str(thread), written)
     deliveries = tuple(
         Delivery(address=address, state=DeliveryState.ACCEPTED, answer="250 ok queued")
