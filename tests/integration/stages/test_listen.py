@@ -17,13 +17,14 @@ import pytest_asyncio
 from kwatch.adapters.lore import Lore
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.mail.story import Letter, Release, ReportKind
+from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.source.mailing_list import MailingList
 from kwatch.domain.source.posting import SeriesRule
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.series import Series, series_digest
 from kwatch.errors import InfraError
 from kwatch.stages import listen
-from kwatch.store import cursors, mail, revisions, series
+from kwatch.store import cursors, mail, notices, revisions, series
 from kwatch.store.database import Database
 from tests.integration.stages.jobs import claimed, keep, queued
 from tests.lab.inbox import Inbox
@@ -231,6 +232,7 @@ async def test_our_own_mails_and_machines_are_not_listened_to(lab: Lab) -> None:
     # Without the history of the regression that it would be about.
     with contextlib.closing(sqlite3.connect(lab.database.path)) as connection, connection:
         connection.row_factory = sqlite3.Row
+        notices.put(connection, of_regression(1), "1", now=1.0)
         mail.put_letter(connection, letter, Release.MODERATE, now=1.0)
     robot = patch_mail("robot", "kernel/llvm-cov.c").replace(
         b"To: llvm", b"Auto-Submitted: auto-generated\nTo: llvm"
