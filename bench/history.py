@@ -2,7 +2,7 @@
 """What a long history costs: 200,000 trials and a year of jobs.
 
 Prints the 99th percentile of each query that a stage, a page or a scrape makes, beside the goal of
-100 ms. The history is made once and kept in ``--directory``.
+100 ms. The history is made once for each schema and kept in ``--directory``.
 
     python -m bench.history
 """
@@ -25,7 +25,16 @@ from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.judge import judge
 from kwatch.stages.investigate import question_of
 from kwatch.stages.report.gathering import load_case
-from kwatch.store import baselines, investigations, lanes, recipes, regressions, tidy, trials
+from kwatch.store import (
+    baselines,
+    investigations,
+    lanes,
+    migrations,
+    recipes,
+    regressions,
+    tidy,
+    trials,
+)
 from kwatch.store.codec import encode
 from kwatch.store.database import connect, migrate
 from kwatch.views import counts, overview, reading
@@ -47,7 +56,8 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp/kwatch-history"))  # noqa: S108
     directory = parser.parse_args().directory
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "history.sqlite"
+    schema = hashlib.sha256(migrations.SCHEMA.encode()).hexdigest()[:12]
+    path = directory / f"history-{schema}.sqlite"
     if not path.exists():
         started = time.monotonic()
         part = path.with_suffix(".part")

@@ -254,7 +254,7 @@ def _stages_of_trials(settings: Settings, ports: _Ports) -> Mapping[JobKind, Sta
 
 
 def _stages_of_verdicts(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
-    """What the trials of a tag mean, and who is told."""
+    """Judging, investigating, and the mails about it."""
     git, database = ports.git, ports.database
     return {
         JobKind.JUDGE: partial(judge.run, database=database),

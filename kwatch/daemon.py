@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 10.0
 # Between two looks of a single round whether it is over.
 LOOK_SECONDS = 0.2
-# A stop has one budget, in seconds: for hosts to answer what they were asked before or are asked
-# for the stop, all of them together; for requests under way; and for all that there is.
+# Limits of a stop, in seconds: for the answers of all hosts together, for HTTP requests in
+# progress, and for the whole process.
 LAST_ANSWERS = 4.0
 LAST_REQUESTS = 1.0
 LONGEST_STOP = 8.0
@@ -47,7 +47,7 @@ LONGEST_STOP = 8.0
 
 async def run(settings: Settings) -> None:
     """Be the daemon, until SIGTERM or SIGINT."""
-    stop = _told_to_stop()
+    stop = _stop_requested()
     started = time.time()
     with ungrouped():
         async with (
@@ -67,7 +67,7 @@ async def once(settings: Settings, *, patience: float) -> bool:
 
     Whether it came to that: SIGTERM and SIGINT end it before, as they end the daemon.
     """
-    stop = _told_to_stop()
+    stop = _stop_requested()
     with ungrouped():
         async with open_lab(settings) as lab, _at_work(lab):
             for tick in lab.ticks():
@@ -77,8 +77,8 @@ async def once(settings: Settings, *, patience: float) -> bool:
     return not stop.is_set()
 
 
-def _told_to_stop() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT, also where a shell had the latter ignored (a job with ``&``)."""
+def _stop_requested() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT, also where a shell made us ignore the latter (``kwatch &``)."""
     stop = asyncio.Event()
 
     def begin() -> None:
@@ -93,13 +93,13 @@ def _told_to_stop() -> asyncio.Event:
 
 
 def leave_within(seconds: float) -> None:
-    """End this process by then, whatever it waits for: a thread cannot be cancelled.
+    """Exit after so many seconds, whatever is still running: a thread cannot be cancelled.
 
-    It is as after a kill, which costs the steps under way.
+    As after a kill, this costs the steps in progress.
     """
 
     def leave() -> None:
-        log.error("not all came to its end within %g s: it is left as after a kill", seconds)
+        log.error("not stopped within %g s: exiting as after a kill", seconds)
         os._exit(1)
 
     timer = threading.Timer(seconds, leave)
@@ -128,15 +128,15 @@ async def _at_work(lab: Lab, *besides: Coroutine[object, object, None]) -> Async
 
 
 async def end(tasks: Collection[asyncio.Task[None]], *, within: float) -> None:
-    """Cancel ``tasks``, and after so many seconds everything that they still wait for.
+    """Cancel ``tasks``, and after ``within`` seconds everything that they still wait for.
 
-    What a host was asked to start or stop, and did not answer to, is left to its lease.
+    A command whose start or stop a host did not answer is left to its lease.
     """
     for task in tasks:
         task.cancel()
     _, left = await asyncio.wait(tasks, timeout=within)
     if left:
-        log.warning("no answer within %g s, so it is not waited for: %s", within,
+        log.warning("no answer within %g s, left to its lease: %s", within,
                     ", ".join(sorted(task.get_name() for task in left)))  # fmt: skip
         for task in asyncio.all_tasks():
             if task is not asyncio.current_task():

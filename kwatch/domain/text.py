@@ -16,7 +16,7 @@ ESCAPE = (
     r"|\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)"
     r"|[()][0-9AB]|[=>78DEHMNOZc])"
 )
-"""What a program tells a terminal: colours, titles, character sets (ECMA-48, xterm)."""
+"""Terminal control sequences: colours, titles, character sets (ECMA-48, xterm)."""
 
 CONTROLS = bytes((*range(0x09), *range(0x0B, 0x20), 0x7F))
 """The control characters of ASCII without tab and line end."""

@@ -67,7 +67,7 @@ class _Inputs:
     def cache(self, domain: str) -> str | None:
         """The compiler cache. A build from nothing reads none that was filled for anything else.
 
-        How it is built is nothing that its key says: the same comes out.
+        It is not part of the key: it does not change the result.
         """
         if not self.trial.sample.rebuild:
             return domain
@@ -127,13 +127,8 @@ async def run(
         if made.config is not None:
             artifacts["config"] = await blobs.put(made.config.encode())
         if made.finding is None:
-            files = {
-                "image": ARCHES[inputs.recipe.arch].image,
-                "vmlinux": "vmlinux",
-                "system-map": "System.map",
-            }
-            for name, path in files.items():
-                artifacts[name] = await _keep(lease.host, f"{slot.output}/{path}", blobs, scratch)
+            image = ARCHES[inputs.recipe.arch].image
+            artifacts |= await _outputs(lease.host, slot.output, image, blobs, scratch)
     result = BuildResult(
         key=inputs.key,
         milestone=made.milestone,
@@ -355,6 +350,16 @@ def _inputs(tx: Transaction, key: str) -> _Inputs | None:
         recipe=recipes.build(tx, trial.build),
         verification=verifications.of_build(tx, key),
     )
+
+
+async def _outputs(
+    host: Host, folder: str, image: str, blobs: Blobs, scratch: Path
+) -> Mapping[str, str]:
+    """The digests of what a build leaves in its output folder, by their names."""
+    files = {"image": image, "vmlinux": "vmlinux", "system-map": "System.map"}
+    return {
+        name: await _keep(host, f"{folder}/{path}", blobs, scratch) for name, path in files.items()
+    }
 
 
 async def _keep(host: Host, path: str, blobs: Blobs, scratch: Path) -> str:

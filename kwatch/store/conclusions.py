@@ -21,7 +21,7 @@ from kwatch.domain.verdict.judge import (
 )
 from kwatch.domain.verdict.lane import Line
 from kwatch.domain.verdict.question import Answer, Ask, Goal, Phase, Verdict
-from kwatch.domain.verdict.regression import RegressionEvent, RegressionState, ended
+from kwatch.domain.verdict.regression import RegressionEvent, ended, is_news
 from kwatch.store import (
     investigations,
     lanes,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kwatch.domain.facts import Investigated, Judged
     from kwatch.domain.verdict.judge import Judgement
     from kwatch.domain.verdict.lane import TagRun
+    from kwatch.domain.verdict.regression import Presence
     from kwatch.store.database import Transaction
     from kwatch.store.investigations import Investigation
 
@@ -82,11 +83,11 @@ def _judgement(tx: Transaction, lane: int, judgement: Judgement, *, now: float) 
 
 def _spread(tx: Transaction, lane: int, judgement: Spread, *, now: float) -> None:
     number, bad = judgement.regression, judgement.bad
-    line = Line(lane=lanes.load(tx, lane), branch=bad.branch)
-    is_news = ended(line, presences.of_regression(tx, number))[1]
+    others = _others(tx, lane, number, bad)
     regressions.sight(tx, number, lane, bad, now=now)
     if presences.put(tx, number, lane, good=judgement.good, bad=bad):
-        _happened(tx, lane, number, RegressionEvent.SPREAD, bad, now=now, news=is_news)
+        news = is_news(_line(tx, lane, bad), others)
+        _happened(tx, lane, number, RegressionEvent.SPREAD, bad, now=now, news=news)
     # Later tags of the line are sighted next.
     queue.enqueue(tx, JobKind.JUDGE, str(lane), now=now)
 
@@ -102,12 +103,21 @@ def _earlier(tx: Transaction, lane: int, judgement: Earlier, *, now: float) -> N
 
 def _reappeared(tx: Transaction, lane: int, judgement: Reappeared, *, now: float) -> None:
     number, run = judgement.regression, judgement.run
-    line = Line(lane=lanes.load(tx, lane), branch=run.branch)
-    is_news = ended(line, presences.of_regression(tx, number))[1]
     regressions.sight(tx, number, lane, run, now=now)
     # Of several tags that show it again, the first one counts.
     if presences.resume(tx, number, lane, run):
-        _happened(tx, lane, number, RegressionEvent.REAPPEARED, run, now=now, news=is_news)
+        news = is_news(_line(tx, lane, run), _others(tx, lane, number, run))
+        _happened(tx, lane, number, RegressionEvent.REAPPEARED, run, now=now, news=news)
+
+
+def _line(tx: Transaction, lane: int, run: TagRun) -> Line:
+    return Line(lane=lanes.load(tx, lane), branch=run.branch)
+
+
+def _others(tx: Transaction, lane: int, number: int, run: TagRun) -> tuple[Presence, ...]:
+    """A regression in all lines but that of a tag."""
+    line = _line(tx, lane, run)
+    return tuple(one for one in presences.of_regression(tx, number) if one.line != line)
 
 
 def _happened(
@@ -119,12 +129,14 @@ def _happened(
     *,
     now: float,
     **detail: object,
-) -> None:
-    """Let an event happen in a tag of a lane, and have it reported."""
+) -> bool:
+    """Let an event happen in a tag of a lane, and have it reported; False if it cannot."""
     place = lanes.load(tx, lane)
     about = {"tag": run.tag, "tree": place.tree, "variant": place.variant, **detail}
-    if regressions.advance(tx, number, event, about, now=now):
-        notices.wake(tx, of_regression(number), now=now)
+    if not regressions.advance(tx, number, event, about, now=now):
+        return False
+    notices.wake(tx, of_regression(number), now=now)
+    return True
 
 
 def _masked(tx: Transaction, lane: int, judgement: Masked, *, now: float) -> None:
@@ -187,18 +199,18 @@ def _gone(
     tx: Transaction, investigation: int, number: int, lane: int, fixed: TagRun, *, now: float
 ) -> None:
     """A line is free of a regression, which is fixed if it was the last one."""
-    if regressions.load(tx, number).state is not RegressionState.CONFIRMED:
-        return
-    presences.end(tx, number, lane, fixed)
-    line = Line(lane=lanes.load(tx, lane), branch=fixed.branch)
-    event, is_news = ended(line, presences.of_regression(tx, number))
-    _happened(tx, lane, number, event, fixed, now=now, news=is_news, investigation=investigation)
+    others = _others(tx, lane, number, fixed)
+    news = is_news(_line(tx, lane, fixed), others)
+    if _happened(
+        tx, lane, number, ended(others), fixed, now=now, news=news, investigation=investigation
+    ):
+        presences.end(tx, number, lane, fixed)
 
 
 def _judge_again(tx: Transaction, number: int, *, now: float) -> None:
     """Judge all lanes that have a regression."""
-    lines = {presence.line.lane for presence in presences.of_regression(tx, number)}
-    for lane in lines:
+    found = {presence.line.lane for presence in presences.of_regression(tx, number)}
+    for lane in sorted(found, key=str):
         queue.enqueue(tx, JobKind.JUDGE, str(lanes.number(tx, lane)), now=now)
 
 

@@ -57,11 +57,11 @@ def put_letter(tx: Transaction, letter: Letter, release: Release, *, now: float)
     state = first_state(release)
     row = tx.execute(
         "INSERT INTO mail (message_id, thread, notice, kind, subject, envelope_from, message,"
-        " state, created_at) SELECT ?, thread, id, ?, ?, ?, ?, ?, ? FROM notice WHERE id = ?"
-        " ON CONFLICT (notice) DO NOTHING RETURNING id",
+        " state, created_at) VALUES (?, (SELECT thread FROM notice WHERE id = ?), ?, ?, ?, ?, ?,"
+        " ?, ?) ON CONFLICT (notice) DO NOTHING RETURNING id",
         (
-            letter.message_id, letter.kind, letter.subject, letter.envelope_from, letter.message,
-            state, now, letter.notice,
+            letter.message_id, letter.notice, letter.notice, letter.kind, letter.subject,
+            letter.envelope_from, letter.message, state, now,
         ),
     ).fetchone()  # fmt: skip
     if row is None:

@@ -11,19 +11,18 @@ from kwatch.domain.mail.thread import Thread, ThreadKind
 from kwatch.store import queue
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from kwatch.store.database import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """One thing that a thread may report. ``cause`` is what happened, in the words of its kind."""
+    """One thing that a thread may report.
+
+    ``cause`` is what happened: in a thread about a regression, the number of one of its events.
+    """
 
     id: int
-    thread: int
     cause: str
-    at: float
 
 
 def thread_number(tx: Transaction, thread: Thread) -> int:
@@ -32,10 +31,9 @@ def thread_number(tx: Transaction, thread: Thread) -> int:
         "INSERT INTO thread (kind, owner) VALUES (?, ?) ON CONFLICT DO NOTHING",
         (thread.kind, thread.owner),
     )
-    row = tx.execute(
-        "SELECT id FROM thread WHERE kind = ? AND owner = ?", (thread.kind, thread.owner)
-    ).fetchone()
-    return int(row["id"])
+    number = thread_of(tx, thread)
+    assert number is not None  # noqa: S101 - it was inserted above
+    return number
 
 
 def thread_of(tx: Transaction, thread: Thread) -> int | None:
@@ -68,9 +66,10 @@ def wake(tx: Transaction, thread: Thread, *, now: float) -> None:
 def pending(tx: Transaction, thread: int) -> tuple[Notice, ...]:
     """The notices of a thread that are not dealt with, in order."""
     rows = tx.execute(
-        "SELECT * FROM notice WHERE thread = ? AND handled_at IS NULL ORDER BY id", (thread,)
+        "SELECT id, cause FROM notice WHERE thread = ? AND handled_at IS NULL ORDER BY id",
+        (thread,),
     )
-    return tuple(_notice(row) for row in rows)
+    return tuple(Notice(id=row["id"], cause=row["cause"]) for row in rows)
 
 
 def handled(tx: Transaction, number: int, *, now: float) -> None:
@@ -86,7 +85,3 @@ def reopen(tx: Transaction, number: int, *, now: float) -> None:
         "UPDATE notice SET handled_at = NULL WHERE id = ? RETURNING thread", (number,)
     ).fetchone()
     queue.enqueue(tx, JobKind.REPORT, str(row["thread"]), now=now)
-
-
-def _notice(row: sqlite3.Row) -> Notice:
-    return Notice(id=row["id"], thread=row["thread"], cause=row["cause"], at=row["at"])

@@ -36,15 +36,19 @@ def mails(
     number: int | None = None,
     limit: int,
 ) -> tuple[MailLine, ...]:
-    """Mails that fit all that is given, newest first."""
+    """Mails that fit all that is given, newest first. ``thread`` is written ``regression:17``."""
+    kind, _, owner = (thread or "").partition(":")
     rows = tx.execute(
         "SELECT mail.id, message_id, thread.kind || ':' || owner AS thread, mail.kind, subject,"
         " state, error, created_at, sent_at FROM mail JOIN thread ON thread.id = mail.thread"
         " WHERE (:thread IS NULL OR mail.thread = (SELECT id FROM thread"
-        " WHERE kind || ':' || owner = :thread)) AND (:state IS NULL OR state = :state)"
+        " WHERE kind = :kind AND owner = :owner)) AND (:state IS NULL OR state = :state)"
         " AND (:number IS NULL OR mail.id = :number) ORDER BY mail.id DESC LIMIT :limit",
-        {"thread": thread, "state": state, "number": number, "limit": limit},
-    ).fetchall()
+        {
+            "thread": thread, "kind": kind, "owner": owner, "state": state, "number": number,
+            "limit": limit,
+        },
+    ).fetchall()  # fmt: skip
     return tuple(
         MailLine(
             id=row["id"],

@@ -21,7 +21,7 @@ import asyncio, signal, time
 from kwatch import daemon
 async def main():
     asyncio.get_running_loop().call_later(0.1, signal.raise_signal, signal.SIGINT)
-    await daemon._told_to_stop().wait()
+    await daemon._stop_requested().wait()
     await asyncio.to_thread(time.sleep, 60)
 daemon.LONGEST_STOP = 0.5
 asyncio.run(main())
@@ -66,7 +66,7 @@ async def test_what_does_not_answer_is_cut_off_and_the_rest_has_its_time(
     await asyncio.wait(tasks, timeout=5)
     assert 0.5 <= time.monotonic() - began < 2
     assert ended == ["slow", "outer"]
-    assert "not waited for: b" in caplog.text
+    assert "left to its lease: b" in caplog.text
 
 
 def test_a_process_that_waits_for_a_thread_ends_all_the_same() -> None:
@@ -75,5 +75,5 @@ def test_a_process_that_waits_for_a_thread_ends_all_the_same() -> None:
         [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 1
-    assert "left as after a kill" in done.stderr
+    assert "exiting as after a kill" in done.stderr
     assert time.monotonic() - began < 10

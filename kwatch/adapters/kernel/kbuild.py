@@ -143,11 +143,13 @@ if test -n "$2"; then mkdir -p "$1/$2"; touch "$1/$2"; fi
 find "$1" -mindepth 1 -maxdepth 1 \
     ! -name control ! -name 'series-*' ! -name 'clean-*' -exec rm -rf {} +
 cd "$1"
-for kind in "series-$3" "clean-$4"; do
-    ls -1t | grep "^${kind%-*}-" | tail -n +"${kind#*-}" | while read -r old; do
+keep() {
+    ls -1t | grep "^$1-" | tail -n +"$2" | while read -r old; do
         grep -qsxF "$old" "${0%/*}"/*/ccache || discard "$old"
     done
-done
+}
+keep series "$3"
+keep clean "$4"
 """
 
 
@@ -301,8 +303,7 @@ async def slot(
     """The folders of a slot. ``recipe`` names the kind of build (its output folder).
 
     ``cache`` names its compiler cache, a :func:`trust_domain` or that of a verification; None: it
-    uses none. ``tools`` are
-    those of :func:`linkers`.
+    uses none. ``tools`` are those of :func:`linkers`.
     """
     folder = await host.account.path(f"slots/{number}")
     return BuildSlot(

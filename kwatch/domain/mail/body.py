@@ -122,7 +122,7 @@ def _sentences(story: Story) -> tuple[str, str, str]:
     else:
         found = _SENTENCES[area]
     names = {
-        "tree": label(story.tree),
+        "tree": label(story.lane.tree),
         "arch": label(story.arch),
         "good": label(regression.good.tag),
     }
@@ -132,7 +132,7 @@ def _sentences(story: Story) -> tuple[str, str, str]:
 
 def _statement(story: Story) -> str:
     broken, good, working = _sentences(story)
-    tree, arch, bad = label(story.tree), label(story.arch), label(story.first_bad.tag)
+    tree, arch, bad = label(story.lane.tree), label(story.arch), label(story.first_bad.tag)
     title = f"    {one_line(story.finding.title, WIDTH - 4)}"
     match story.kind:
         case ReportKind.NEW | ReportKind.BISECTED | ReportKind.INCONCLUSIVE:
@@ -140,10 +140,8 @@ def _statement(story: Story) -> str:
             rest = "" if story.verdict is Verdict.CHANGED else f"; {good}"
             return f"{paragraph(f'{broken} since {bad}{rest}.', WIDTH)}\n\n{title}"
         case ReportKind.SPREAD:
-            clean = story.place.good if story.place else None
-            does = "does not print it" if story.is_warning else "does not fail like this"
-            rest = f"; {label(clean.tag)} {does}" if clean else ""
-            first = f"{tree} has this as well on {arch} since {bad}{rest}:"
+            before = f"; {label(story.last_good.tag)} does not" if story.last_good else ""
+            first = f"{tree} shows this as well on {arch} since {bad}{before}:"
             return f"{paragraph(first, WIDTH)}\n\n{title}"
         case ReportKind.FIXED | ReportKind.GONE:
             tag = label(story.fixed.tag) if story.fixed else "the newest tag"
@@ -264,7 +262,7 @@ def _why(story: Story) -> str:
             )
     if story.tree_url is None:
         sentences.append(
-            f"{label(story.tree)} has been removed from our configuration; this mail"
+            f"{label(story.lane.tree)} has been removed from our configuration; this mail"
             " goes to the operator only."
         )
     return paragraph(" ".join(sentences)) if sentences else ""

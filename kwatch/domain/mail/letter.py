@@ -76,7 +76,7 @@ def compose(story: Story, correspondence: Correspondence, *, token: str) -> Lett
         header.identifiers("References", _trimmed(parents)) if parents else "",
         header.line("Auto-Submitted", "auto-generated"),
         header.line("X-Kwatch-Regression", str(regression.id)),
-        header.line("X-Kwatch-Tree", ascii_line(story.tree, 60)),
+        header.line("X-Kwatch-Tree", ascii_line(story.lane.tree, 60)),
         header.line("X-Kwatch-Tag", ascii_line(_tag_of(story).tag, 60)),
         header.line("X-Kwatch-Event", story.kind.value),
         header.line("MIME-Version", "1.0"),

@@ -18,7 +18,7 @@ from kwatch.domain.trial.seen import fingerprints_of
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import CleanBuilds, Grade
-from kwatch.domain.verdict.lane import TagRun
+from kwatch.domain.verdict.lane import Lane, TagRun
 from kwatch.domain.verdict.problem import Facet
 from kwatch.domain.verdict.question import Verdict
 from kwatch.domain.verdict.regression import Presence, Regression
@@ -214,8 +214,8 @@ class Story:
     problem, ``again`` the later one that had it again. ``toolchain`` has one line a
     program, ``excerpt`` the lines of the console or the build log (empty: no output).
     ``coverage_before`` is of the last good tag, ``coverage_after`` of the tag in question.
-    ``place`` is the line that the event is about, where that is not the one where the regression
-    was seen first; ``others`` are the lines elsewhere that have it now. ``reproduce`` are shell
+    ``place`` is the line that the mail is about, where that is in another tree or branch than the
+    first bad tag; ``others`` are the lines elsewhere that have it now. ``reproduce`` are shell
     lines to run in a clone with the ``attachments``. ``thread`` are the
     mails of the thread that went out or will, root first; ``told`` are their recipients.
     """
@@ -255,10 +255,8 @@ class Story:
     @property
     def shown(self) -> TagRun:
         """The tag whose log is shown: the first bad one, or the one that shows it again."""
-        if self.kind is ReportKind.SPREAD:
-            return self.first_bad
         is_again = self.kind is ReportKind.REAPPEARED and self.again is not None
-        return self.again if self.again and is_again else self.regression.bad
+        return self.again if self.again and is_again else self.first_bad
 
     @property
     def finding(self) -> Finding:
@@ -272,13 +270,18 @@ class Story:
         )
 
     @property
-    def tree(self) -> str:
-        """The tree that the event is about."""
-        return self.place.line.lane.tree if self.place else self.regression.tree
+    def lane(self) -> Lane:
+        """The tree and variant that the mail is about."""
+        return self.place.line.lane if self.place else self.regression.lane
+
+    @property
+    def last_good(self) -> TagRun | None:
+        """The last tag there before the problem, if there was one."""
+        return self.place.good if self.place else self.regression.good
 
     @property
     def first_bad(self) -> TagRun:
-        """The first tag of that tree with the problem."""
+        """The first tag there with the problem."""
         return self.place.bad if self.place else self.regression.bad
 
     @property

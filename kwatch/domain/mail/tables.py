@@ -100,37 +100,34 @@ _REACHED = {
 
 def where(story: Story) -> str:
     """Tree, tags, how far it got, configuration."""
-    regression = story.regression
     url = f", {one_line(story.tree_url, 200)}" if story.tree_url else ""
     rows = [
-        ("tree", f"{label(regression.tree)}{url}"),
-        ("last good", _tag(regression.good)),
-        ("first bad", _tag(regression.bad)),
+        ("tree", f"{label(story.lane.tree)}{url}"),
+        *([("last good", _tag(story.last_good))] if story.last_good else []),
+        ("first bad", _tag(story.first_bad)),
     ]
     # In the order in which it happened.
     times = [("fixed in", story.fixed), ("again in", story.again)]
     is_gone = story.kind in {ReportKind.FIXED, ReportKind.GONE}
     if is_gone:
         times.reverse()
-    elsewhere = f"{label(story.tree)} " if story.place else ""
-    rows += [(name, f"{elsewhere}{_tag(run)}") for name, run in times if run]
-    rows += [("also in", found) for found in also_in(story)]
+    rows += [(name, _tag(run)) for name, run in times if run]
+    rows += [("also in", found) for found in _also_in(story)]
     if not is_gone and not story.is_warning:
         silent = "; nothing on the console" if is_silent(story) else ""
         rows.append(("reached", f"{_REACHED[_milestone(story)]}{silent}"))
     shown = None if story.kind in BRIEF else story.configuration
     link = shown.where if shown else None
     place = f" (.config {'linked below' if '/' in link else 'attached'})" if link else ""
-    rows.append(("config", f"{label(regression.variant_name)}{place}"))
+    rows.append(("config", f"{label(story.lane.variant)}{place}"))
     return "\n".join(f"  {name:<9}  {text}" for name, text in rows)
 
 
-def also_in(story: Story) -> list[str]:
+def _also_in(story: Story) -> list[str]:
     """Other trees and branches that have it, each once, with the first tag there."""
     found: dict[tuple[str, str], str] = {}
     for one in story.others:
-        tree = one.line.lane.tree
-        found.setdefault((tree, one.line.branch), f"{label(tree)} since {_tag(one.bad)}")
+        found.setdefault(one.line.place, f"{label(one.line.lane.tree)} since {_tag(one.bad)}")
     return listed(list(found.values()))
 
 
@@ -215,8 +212,8 @@ _METRICS = {
 
 def coverage(story: Story) -> str:
     """The four figures before and after."""
-    before, after = story.coverage_before, story.coverage_after
-    if before is None or after is None:
+    before, after, good = story.coverage_before, story.coverage_after, story.last_good
+    if before is None or after is None or good is None:
         return ""
     rows = []
     for metric in Metric:
@@ -225,10 +222,8 @@ def coverage(story: Story) -> str:
             f"  {_METRICS[metric]:<10}  {_percent(old.percent):>7}  {_percent(new.percent):>7}"
             f"  ({new.covered} of {new.total})"
         )
-    tag = story.fixed.tag if story.fixed else story.regression.bad.tag
-    return "\n".join(
-        (paragraph(f"Coverage at {label(story.regression.good.tag)} and {label(tag)}:"), "", *rows)
-    )
+    tag = story.fixed.tag if story.fixed else story.first_bad.tag
+    return "\n".join((paragraph(f"Coverage at {label(good.tag)} and {label(tag)}:"), "", *rows))
 
 
 def _percent(value: float | None) -> str:

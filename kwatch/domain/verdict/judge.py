@@ -269,9 +269,9 @@ def _earlier(
     before = (*base, *line[:at])
     good = _last_good(one.problem, before)
     if here.first_bad in {later.revision for later in line[at + 1 :]}:
-        moved = here.good
-        if good is None and moved and tag_order(moved.tag) <= tag_order(line[at].tag):
-            good = moved
+        recorded = here.good
+        if good is None and recorded and tag_order(recorded.tag) <= tag_order(line[at].tag):
+            good = recorded
     elif here.first_bad != line[at].revision or here.good is not None:
         return None
     return None if good is None else Earlier(regression=one.id, good=good, bad=line[at])

@@ -29,6 +29,11 @@ class Line:
     lane: Lane
     branch: str
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Tree and branch, whatever the variant."""
+        return self.lane.tree, self.branch
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagRun:

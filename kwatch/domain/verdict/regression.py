@@ -87,15 +87,19 @@ class Presence:
     gone: int | None = None
 
 
-def ended(line: Line, others: Iterable[Presence]) -> tuple[RegressionEvent, bool]:
-    """What it means that ``line`` is free of a regression, with its presences in other lines.
+def is_news(line: Line, others: Iterable[Presence]) -> bool:
+    """Whether it is news that a regression is in ``line`` now, or is gone from it.
 
-    Returns the event, and whether it is news: that the branch is free of it in all variants.
+    It is not where another variant of the same tree and branch has it.
     """
-    left = [one.line for one in others if one.gone is None]
-    place = (line.lane.tree, line.branch)
-    is_news = place not in {(one.lane.tree, one.branch) for one in left}
-    return (RegressionEvent.GONE if left else RegressionEvent.FIXED), is_news
+    having = {one.line.place for one in others if one.gone is None}
+    return line.place not in having
+
+
+def ended(others: Iterable[Presence]) -> RegressionEvent:
+    """What happened to a regression that is gone from a line, with its presences in others."""
+    is_left = any(one.gone is None for one in others)
+    return RegressionEvent.GONE if is_left else RegressionEvent.FIXED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

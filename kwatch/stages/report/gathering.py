@@ -32,7 +32,7 @@ from kwatch.domain.trial.steps import BuildResult
 from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.lane import Epoch, Lane, TagRun, epoch_of
+from kwatch.domain.verdict.lane import Epoch, Lane, Line, TagRun, epoch_of
 from kwatch.domain.verdict.question import Phase, Verdict
 from kwatch.domain.verdict.regression import Presence, Regression, RegressionEvent
 from kwatch.errors import InfraError
@@ -72,8 +72,9 @@ class Case:
     """What the history holds about a regression. ``build`` is that of the first bad tag.
 
     ``steps`` are the trials that its investigations asked for. ``mbox`` is the series, ``config``
-    the .config of the build, ``config_url`` the public link. ``coverage_after`` is of the tags that
-    were investigated as fixed, by investigation, ``again`` the tags that showed it again, by event.
+    the .config of the build, ``config_url`` the public link. ``coverage_before`` is of the last
+    good tags, by revision, ``coverage_after`` of the tags that were investigated as fixed, by
+    investigation, ``again`` are the tags that showed it again, by event.
     """
 
     regression: Regression
@@ -87,7 +88,7 @@ class Case:
     accelerator: str | None
     thread: tuple[mail.StoredMail, ...]
     present: tuple[Presence, ...]
-    coverage_before: Totals | None
+    coverage_before: Mapping[int, Totals | None]
     coverage_after: Mapping[int, Totals | None]
     again: Mapping[int, TagRun]
     mbox: bytes | None
@@ -98,6 +99,7 @@ class Case:
 def load_case(tx: Transaction, number: int, thread: tuple[mail.StoredMail, ...]) -> Case:
     """All that the history holds about a regression; ``thread`` are its mails so far."""
     regression = regressions.load(tx, number)
+    present = presences.of_regression(tx, number)
     bad = regression.bad.trial
     found = investigations.of_regression(tx, number)
     events = regressions.timeline(tx, number)
@@ -115,8 +117,10 @@ def load_case(tx: Transaction, number: int, thread: tuple[mail.StoredMail, ...])
         build=steps.build(tx, stored.build_row),
         accelerator=boot.accelerator if boot else None,
         thread=thread,
-        present=presences.of_regression(tx, number),
-        coverage_before=_totals(tx, regression.good),
+        present=present,
+        coverage_before={
+            one.good.revision: _totals(tx, one.good) for one in present if one.good is not None
+        },
         coverage_after={one.id: _totals(tx, one.fixed) for one in found if one.fixed},
         again={
             event.id: run
@@ -153,13 +157,13 @@ async def with_config(case: Case, blobs: Blobs, status_url: str | None) -> Case:
         return case
 
 
-def _proof(case: Case, labels: Mapping[str, str]) -> tuple[Tested, ...]:
+def _proof(case: Case, here: Presence, labels: Mapping[str, str]) -> tuple[Tested, ...]:
     """All tests of the commits in ``labels`` that say something about a kernel."""
     regression, order = case.regression, list(labels)
-    good, bad = regression.good, regression.bad
-    earlier = {good.trial} if _epoch(good) != _epoch(bad) else set[Trial]()
-    fixes = (one.fixed for one in case.investigations if one.fixed)
-    tags = (good, bad, *fixes, *case.again.values())
+    good, bad = here.good, here.bad
+    earlier = {good.trial} if good and _epoch(good) != _epoch(bad) else set[Trial]()
+    fixes = [one.fixed for one in case.investigations]
+    tags = [run for run in (good, bad, *fixes, *case.again.values()) if run]
     runs = [(run.trial, run.seen) for run in tags]
     runs += [(step.trial.trial, step.seen) for step in case.steps]
     shown = {
@@ -171,7 +175,7 @@ def _proof(case: Case, labels: Mapping[str, str]) -> tuple[Tested, ...]:
         Tested(
             what=labels[trial.commit] + (EARLIER if trial in earlier else ""),
             commit=trial.commit,
-            is_control=trial.is_control and not regression.bad.trial.is_control,
+            is_control=trial.is_control and not bad.trial.is_control,
             is_clean=trial.sample.rebuild > 0,
             mark=regression.problem.mark(seen),
             other=seen.finding.title
@@ -215,35 +219,26 @@ async def gather(
     event: StoredEvent,
     kind: ReportKind,
     *,
+    notice: int,
     tree: Tree | None,
     rules: Correspondence,
     git: Git,
 ) -> Story:
-    """What the mail about an event says. ``tree`` is None where it is not configured any more."""
+    """What the mail about an event says, but for what its thread had before.
+
+    ``tree`` is None where it is not configured any more.
+    """
     regression = case.regression
-    investigation = next(
-        (one for one in case.investigations if one.id == event.detail.get("investigation")), None
-    )
-    # The result of the bisection belongs into the mails about it, not into the first one, which
-    # comes last only where there is nothing to bisect.
-    is_new = kind is ReportKind.NEW
-    answer = investigation.answer if investigation else None
-    if answer and is_new and answer.verdict is not Verdict.CHANGED:
-        answer = None
+    investigation, answer = _answer(case, event, kind)
     infos = [await git.commit_info(commit) for commit in (answer.commits if answer else ())]
     culprit = infos[0] if kind is ReportKind.BISECTED and len(infos) == 1 else None
     fixed, again = _ends(case, event, kind)
-    place = _place(case, event)
-    proof = _proof(case, _labels(regression, culprit, fixed, again))
-    suspects = (
-        await git.suspects(regression.bad.commit, [regression.good.commit])
-        if kind not in BRIEF
-        else {}
-    )
+    here = _here(case, event)
+    is_home = here.line.place == regression.home.place
     blame = _blame(case, answer)
     made = _reproducer(case, tree, rules, culprit.commit if culprit else None, blame)
     story = Story(
-        notice=0,
+        notice=notice,
         kind=kind,
         at=event.at,
         regression=regression,
@@ -252,21 +247,23 @@ async def gather(
         blame=blame,
         verdict=answer.verdict if answer else None,
         candidates=() if culprit else tuple(infos),
-        proof=proof,
-        suspects=len(suspects) or None,
-        steps=() if is_new or kind in BRIEF else await _steps(case, git),
+        proof=_proof(case, here, _labels(here, culprit, fixed, again)),
         fixed=fixed,
         again=again,
-        place=place,
-        others=_others(case, place),
+        place=None if is_home else here,
+        others=_others(case, here),
         series=case.series,
         configuration=_configuration(case, made.config),
         toolchain=tuple(case.build.environment.split("\n")[:1]) if case.build else (),
-        coverage_before=case.coverage_before,
+        coverage_before=case.coverage_before.get(here.good.revision) if here.good else None,
         coverage_after=case.coverage_after.get(investigation.id) if investigation else None,
         reproduce=made.lines,
-        attachments=() if kind in BRIEF else made.attachments,
     )
+    if kind not in BRIEF:
+        suspects = await git.suspects(regression.bad.commit, [regression.good.commit])
+        steps = () if kind is ReportKind.NEW else await _steps(case, git)
+        attached = made.attachments
+        story = replace(story, suspects=len(suspects) or None, steps=steps, attachments=attached)
     if culprit is None or answer is None:
         return story
     return replace(
@@ -274,26 +271,38 @@ async def gather(
     )
 
 
-def _place(case: Case, event: StoredEvent) -> Presence | None:
-    """The line that an event is about, unless it is of the tree and branch of the first bad tag."""
-    home, branch = case.regression.home, branch_of(event.detail.get("tag", ""))
-    tree, variant = event.detail.get("tree"), event.detail.get("variant")
-    for one in case.present:
-        lane = one.line.lane
-        if (lane.tree, lane.variant, one.line.branch) == (tree, variant, branch):
-            is_home = (tree, branch) == (home.lane.tree, home.branch)
-            return None if is_home else one
-    return None
+def _answer(
+    case: Case, event: StoredEvent, kind: ReportKind
+) -> tuple[Investigation | None, Answer | None]:
+    """The investigation that an event came of, and its answer as far as the mail shows it.
+
+    The result of the bisection belongs into the mails about it, not into the first one, which comes
+    last only where there is nothing to bisect.
+    """
+    number = event.detail.get("investigation")
+    investigation = next((one for one in case.investigations if one.id == number), None)
+    answer = investigation.answer if investigation else None
+    if answer and kind is ReportKind.NEW and answer.verdict is not Verdict.CHANGED:
+        answer = None
+    return investigation, answer
 
 
-def _others(case: Case, place: Presence | None) -> tuple[Presence, ...]:
-    """The lines that have the regression now, but for those of the tree that the mail is about."""
-    here = place.line if place else case.regression.home
-    about = {(here.lane.tree, here.branch), (case.regression.tree, case.regression.home.branch)}
+def _here(case: Case, event: StoredEvent) -> Presence:
+    """The line that an event is about; the one with the first bad tag for those of the whole."""
+    detail, home = event.detail, case.regression.home
+    about = home
+    if "tree" in detail:
+        lane = Lane(tree=detail["tree"], variant=detail["variant"])
+        about = Line(lane=lane, branch=branch_of(detail["tag"]))
+    # A mail is about a tree and branch: in that of the first bad tag, about this.
+    wanted = home if about.place == home.place else about
+    return next(one for one in case.present if one.line == wanted)
+
+
+def _others(case: Case, here: Presence) -> tuple[Presence, ...]:
+    """The lines elsewhere that have the regression now."""
     return tuple(
-        one
-        for one in case.present
-        if one.gone is None and (one.line.lane.tree, one.line.branch) not in about
+        one for one in case.present if one.gone is None and one.line.place != here.line.place
     )
 
 
@@ -311,15 +320,19 @@ def _ends(case: Case, event: StoredEvent, kind: ReportKind) -> tuple[TagRun | No
 
 
 def _same_place(one: StoredEvent, other: StoredEvent) -> bool:
-    """Whether two events are about the same tree."""
-    return one.detail.get("tree") == other.detail.get("tree")
+    """Whether two events are about the same tree and branch."""
+    places = [
+        (event.detail.get("tree"), branch_of(event.detail.get("tag", ""))) for event in (one, other)
+    ]
+    return places[0] == places[1]
 
 
 def _labels(
-    regression: Regression, culprit: CommitInfo | None, fixed: TagRun | None, again: TagRun | None
+    here: Presence, culprit: CommitInfo | None, fixed: TagRun | None, again: TagRun | None
 ) -> Mapping[str, str]:
     """The commits whose tests are shown, and what they are called."""
-    labels = {regression.good.commit: "last good tag", regression.bad.commit: "first bad tag"}
+    labels = {here.good.commit: "last good tag"} if here.good else {}
+    labels[here.bad.commit] = "first bad tag"
     if fixed:
         labels[fixed.commit] = "fixed tag"
     if again:

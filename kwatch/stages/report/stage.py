@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Written
 from kwatch.domain.mail.letter import compose
-from kwatch.domain.mail.story import ReportKind, ThreadMail
-from kwatch.domain.mail.tables import BRIEF
-from kwatch.domain.verdict.regression import RegressionEvent
+from kwatch.domain.mail.story import ThreadMail
+from kwatch.domain.mail.thread import reports_of
 from kwatch.stages.report.gathering import gather, load_case, with_config
 from kwatch.store import mail, notices
 
@@ -26,18 +25,6 @@ if TYPE_CHECKING:
     from kwatch.store.blobs import Blobs
     from kwatch.store.database import Database, Transaction
     from kwatch.store.notices import Notice
-
-# The events that get a mail. The others are for the timeline only.
-_KINDS: Mapping[RegressionEvent, ReportKind] = {
-    RegressionEvent.CONFIRMED: ReportKind.NEW,
-    RegressionEvent.BISECTED: ReportKind.BISECTED,
-    RegressionEvent.INCONCLUSIVE: ReportKind.INCONCLUSIVE,
-    RegressionEvent.SPREAD: ReportKind.SPREAD,
-    RegressionEvent.GONE: ReportKind.GONE,
-    RegressionEvent.FIXED: ReportKind.FIXED,
-    RegressionEvent.REAPPEARED: ReportKind.REAPPEARED,
-    RegressionEvent.RETRACTED: ReportKind.RETRACTED,
-}
 
 
 async def run(
@@ -63,20 +50,18 @@ async def run(
     letters: list[Letter] = []
     silent: list[int] = []
     by_cause = {str(event.id): event for event in case.events}
-    events = [(notice, by_cause[notice.cause]) for notice in pending]
-    is_withdrawn = any(event.kind is RegressionEvent.RETRACTED for _, event in events)
-    for notice, event in events:
-        kind = _KINDS.get(event.kind) if event.detail.get("news", True) else None
-        # Without an earlier mail in the thread there is nothing to retract or to call fixed.
-        is_first = not case.thread and not letters
-        if kind is None or (is_first and (is_withdrawn or kind in BRIEF)):
+    events = [by_cause[notice.cause] for notice in pending]
+    kinds = reports_of([(one.kind, one.detail) for one in events], is_begun=bool(case.thread))
+    for notice, event, kind in zip(pending, events, kinds, strict=True):
+        if kind is None:
             silent.append(notice.id)
             continue
         where = event.detail.get("tree", case.regression.tree)
         rules = correspondence(where, series)
         story = replace(
-            await gather(case, event, kind, tree=trees.get(where), rules=rules, git=git),
-            notice=notice.id,
+            await gather(
+                case, event, kind, notice=notice.id, tree=trees.get(where), rules=rules, git=git
+            ),
             status_url=page,
             thread=_mails_before(case, letters),
             told=_told(case, letters),

@@ -110,7 +110,7 @@ class Desk:
             return await report.run(
                 job,
                 trees={
-                    name: Tree(name=name, url="u", tags=("*",), variants=("cov", "plain"))
+                    name: Tree(name=name, url=f"u-{name}", tags=("*",), variants=("cov", "plain"))
                     for name in (TREE, "mainline")
                 },
                 correspondence=lambda tree, _: LAB if tree == TREE else MAINLINE,
@@ -243,8 +243,10 @@ async def test_what_comes_to_another_tree_and_leaves_one_by_one(desk: Desk) -> N
     _, _, spread, gone = desk.mails
     assert to(spread) == {LIST, OWNER, AUTHOR, "mainline.list@example.org"}
     assert desk.text(spread).startswith(
-        "mainline has this as well on x86_64 since v4; v2 does not fail like this: panic in a"
+        "mainline shows this as well on x86_64 since v4; v2 does not: panic in a"
     )
+    assert "tree mainline, u-mainline last good v2 " in desk.text(spread)
+    assert "also in linux-next since next-3" in desk.text(spread)
     assert "also in mainline since v4" in desk.text(gone)
     assert not desk.is_fixed
     await desk.tag("mainline")
@@ -253,6 +255,27 @@ async def test_what_comes_to_another_tree_and_leaves_one_by_one(desk: Desk) -> N
         "mainline completes the tests on x86_64 again in v6"
     )
     assert desk.regression.state is RegressionState.FIXED
+
+
+async def test_one_tree_is_free_of_it_while_the_first_one_is_not(desk: Desk) -> None:
+    desk.world.bugs.append(Bug(name="a", kind=Kind.PANIC, since=1, until=2))
+    desk.commit()
+    await desk.tag()
+    await desk.tag("mainline")
+    desk.commit()
+    await desk.tag()
+    await desk.tag("mainline")
+    desk.commit()
+    await desk.tag("mainline")
+    gone = desk.mails[-1]
+    assert gone.kind is ReportKind.GONE
+    text = desk.text(gone)
+    assert text.startswith(
+        "mainline completes the tests on x86_64 again in v5. It had failed since v4:"
+    )
+    assert "first bad v4 " in text
+    assert "fixed in v5 " in text
+    assert "also in linux-next since next-3" in text
 
 
 async def test_a_new_warning(desk: Desk) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kwatch.domain.source.tag_order import branches
@@ -160,7 +160,11 @@ def check_first_bad(world: World, regression: Regression) -> None:
     for one in presences.of_regression(world.connection, regression.id):
         runs = line(world, lanes.number(world.connection, one.line.lane))
         at = next(at for at, run in enumerate(runs) if run.revision == one.bad.revision)
-        marks = [regression.problem.mark(run.seen) for run in runs[:at] if run.seen]
+        before = runs[:at]
+        if one.good and one.good.revision not in {run.revision for run in runs}:
+            # The tag moved since. It is good where it was.
+            before = [one.good, *(run for run in before if run.tag != one.good.tag)]
+        marks = [regression.problem.mark(run.seen) for run in before if run.seen]
         telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
         if one.good is None:
             assert Mark.GOOD not in telling, regression
@@ -226,6 +230,9 @@ def regressions_sighted(world: World, number: int, lane: int) -> set[int]:
     return {row["revision"] for row in rows}
 
 
+_DAY = Day(
+    commits=1, side=0, series=False, recipe=False, environment=False, moves=False, steps=0
+)  # fmt: skip
 EVENTS = st.sets(st.integers(1, 200), max_size=4)
 LIVES = settings(
     max_examples=1000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -237,6 +244,13 @@ LIVES = settings(
     bugs=st.lists(st.one_of(COMMIT_BUGS, OTHER_BUGS), max_size=3, unique_by=lambda bug: bug.name),
     failures=EVENTS,
     restarts=EVENTS,
+)
+@example(
+    # The good tag moves to a bad commit.
+    days=[replace(_DAY, moves=True, steps=5), _DAY, _DAY],
+    bugs=[Bug(name="a", kind=Kind.APPLY, since=2)],
+    failures={2},
+    restarts=set(),
 )
 @LIVES
 def test_what_is_concluded_is_true(

@@ -27,8 +27,8 @@ from kwatch.domain.facts import (
 )
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.lab.job import Job, JobKind
-from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
-from kwatch.domain.mail.thread import of_regression
+from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release
+from kwatch.domain.mail.thread import of_regression, reports_of
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.source import with_series
@@ -39,7 +39,6 @@ from kwatch.domain.verdict.case import evidence_for
 from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.judge import judge
 from kwatch.domain.verdict.lane import Lane
-from kwatch.domain.verdict.regression import RegressionEvent
 from kwatch.stages.investigate import question_of
 from kwatch.store import (
     effects,
@@ -62,18 +61,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from kwatch.domain.recipe.build import BuildRecipe
-    from kwatch.store.regressions import StoredEvent
 
 TREE = "linux-next"
-MAILS = {
-    RegressionEvent.CONFIRMED: ReportKind.NEW,
-    RegressionEvent.BISECTED: ReportKind.BISECTED,
-    RegressionEvent.INCONCLUSIVE: ReportKind.INCONCLUSIVE,
-    RegressionEvent.SPREAD: ReportKind.SPREAD,
-    RegressionEvent.GONE: ReportKind.GONE,
-    RegressionEvent.FIXED: ReportKind.FIXED,
-    RegressionEvent.REAPPEARED: ReportKind.REAPPEARED,
-}
 
 
 class Kind(StrEnum):
@@ -441,26 +430,28 @@ class World:
             str(event.id): event
             for event in regressions.timeline(self.connection, int(thread.owner))
         }
-        fresh = [
-            (notice.id, events[notice.cause])
-            for notice in notices.pending(self.connection, int(job.key))
-        ]
+        pending = notices.pending(self.connection, int(job.key))
+        kinds = reports_of(
+            [(events[one.cause].kind, events[one.cause].detail) for one in pending],
+            is_begun=bool(mail.thread(self.connection, thread)),
+        )
+        fresh = [(notice.id, kind) for notice, kind in zip(pending, kinds, strict=True)]
         return Written(
             letters=tuple(
                 Letter(
                     notice=notice,
-                    kind=MAILS[event.kind],
+                    kind=kind,
                     # As in the real stage, each attempt makes an identity of its own.
-                    message_id=f"{event.id}.{job.id}.{job.attempt}@lab.example.org",
+                    message_id=f"{notice}.{job.id}.{job.attempt}@lab.example.org",
                     subject="subject",
                     envelope_from="kwatch@lab.example.org",
                     recipients=("author@example.org", "list@example.org"),
                     message=b"Subject: subject\n\nbody\n",
                 )
-                for notice, event in fresh
-                if _is_worth_a_mail(event)
+                for notice, kind in fresh
+                if kind is not None
             ),
-            silent=tuple(notice for notice, event in fresh if not _is_worth_a_mail(event)),
+            silent=tuple(notice for notice, kind in fresh if kind is None),
             release=Release.AUTOMATIC,
         )
 
@@ -533,10 +524,6 @@ class World:
             assert row["n"] == 1
         for row in self.rows("SELECT id FROM mail WHERE state IN ('ready', 'sending')"):
             assert (JobKind.SEND, str(row["id"])) in runnable
-
-
-def _is_worth_a_mail(event: StoredEvent) -> bool:
-    return event.kind in MAILS and event.detail.get("news", True)
 
 
 def recipe_of(number: int) -> BuildRecipe:
