@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.database import Transaction
     from kwatch.store.regressions import StoredEvent
-    from kwatch.views.overview import TrialLine
-    from kwatch.views.reading import BootStory, PresenceLine, RegressionStory, RevisionStory
+    from kwatch.views.overview import PresenceLine, TrialLine
+    from kwatch.views.reading import BootStory, RegressionStory, RevisionStory
 
 SHORTEST_KEY = 6
 # The newest tags with a regression that are listed.
@@ -81,8 +81,7 @@ def _tag(value: TagRun) -> str:
 
 
 def _place(line: PresenceLine) -> Sequence[object]:
-    one = line.presence
-    return (one.line.lane.tree, one.line.lane.variant, one.bad.tag, line.gone)
+    return (line.tree, line.variant, line.bad, line.gone)
 
 
 def _event(event: StoredEvent) -> Sequence[object]:

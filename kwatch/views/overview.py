@@ -70,6 +70,21 @@ class TagLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceLine:
+    """A branch of a lane that has or had a regression, by its tags.
+
+    ``good`` is the last one before, if there was one, ``bad`` the first one with it, and ``gone``
+    the one that is free of it again.
+    """
+
+    tree: str
+    variant: str
+    good: str | None
+    bad: str
+    gone: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
     """The coverage of one boot below a top-level folder of the source."""
 
@@ -274,6 +289,20 @@ def folders(tx: Transaction, boot_key: str) -> tuple[Folder, ...]:
         )
         for row in rows
     )
+
+
+def present_in(tx: Transaction, regression: int) -> tuple[PresenceLine, ...]:
+    """The lines that have or had a regression, in the order of their lanes."""
+    rows = tx.execute(
+        "SELECT lane.tree, variant, good.tag AS good, bad.tag AS bad, gone.tag AS gone"
+        " FROM presence JOIN lane ON lane.id = presence.lane"
+        " LEFT JOIN revision AS good ON good.id = good_revision"
+        " JOIN revision AS bad ON bad.id = bad_revision"
+        " LEFT JOIN revision AS gone ON gone.id = gone_revision"
+        " WHERE regression = ? ORDER BY lane.id, branch",
+        (regression,),
+    )
+    return tuple(PresenceLine(**row) for row in rows)
 
 
 def subject_of_job(tx: Transaction, kind: JobKind, key: str) -> str:

@@ -23,7 +23,6 @@ from kwatch.domain.verdict.question import Goal
 from kwatch.domain.verdict.regression import (
     CLOSED_STATES,
     OPEN_STATES,
-    Presence,
     Regression,
     RegressionEvent,
 )
@@ -31,10 +30,8 @@ from kwatch.store import (
     cursors,
     hosts,
     investigations,
-    presences,
     queue,
     regressions,
-    revisions,
     steps,
 )
 from kwatch.store import series as series_store
@@ -46,7 +43,7 @@ from kwatch.store.regressions import StoredEvent
 from kwatch.views import outbox, overview
 from kwatch.views.counts import mail_states
 from kwatch.views.outbox import MailLine
-from kwatch.views.overview import Folder, TagLine, TrialLine
+from kwatch.views.overview import Folder, PresenceLine, TagLine, TrialLine
 
 if TYPE_CHECKING:
     from kwatch.store.database import Transaction
@@ -65,14 +62,6 @@ class SeenTag:
     tree: str
     tag: str
     variants: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PresenceLine:
-    """A line that has or had a regression; ``gone`` is the tag that is free of it again."""
-
-    presence: Presence
-    gone: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,10 +226,7 @@ def regression_line(tx: Transaction, regression: Regression) -> RegressionLine:
         culprits=answer.commits if answer else (),
         grade=answer.grade if answer else None,
         sightings=regressions.sightings(tx, regression.id),
-        present=tuple(
-            PresenceLine(presence=one, gone=revisions.load(tx, one.gone).tag if one.gone else None)
-            for one in presences.of_regression(tx, regression.id)
-        ),
+        present=overview.present_in(tx, regression.id),
         mails=mails[::-1],
     )
 

@@ -26,13 +26,12 @@ if TYPE_CHECKING:
     from kwatch.store.regressions import StoredEvent
     from kwatch.views.counts import Figures
     from kwatch.views.outbox import MailLine
-    from kwatch.views.overview import TrialLine
+    from kwatch.views.overview import PresenceLine, TrialLine
     from kwatch.views.reading import (
         BootStory,
         Inquiry,
         JobLine,
         Letter,
-        PresenceLine,
         RegressionLine,
         RegressionStory,
         RevisionStory,
@@ -188,12 +187,11 @@ def regression(line: RegressionLine) -> Document:
 
 def presence(line: PresenceLine) -> Document:
     """A regression in one branch of a lane; ``gone`` is null while it is there."""
-    value = line.presence
     return {
-        "tree": value.line.lane.tree,
-        "variant": value.line.lane.variant,
-        "good": value.good.tag if value.good else None,
-        "bad": value.bad.tag,
+        "tree": line.tree,
+        "variant": line.variant,
+        "good": line.good,
+        "bad": line.bad,
         "gone": line.gone,
     }
 
