@@ -32,7 +32,7 @@ from kwatch.domain.trial.diagnosis import besides, examine
 from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.domain.trial.trial import Trial
 from kwatch.errors import InfraError
-from kwatch.store import baselines, live, queue, recipes, steps, trials
+from kwatch.store import good_boots, live, queue, recipes, steps, trials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -94,7 +94,7 @@ async def run(
                 await asyncio.to_thread(_initramfs, profile, busybox[profile.recipe.arch])
             )
             run_id = await _run_id(job, lease, database)
-            known = await database.read(baselines.phases, inputs.trial.boot, accelerator)
+            known = await database.read(good_boots.phases, inputs.trial.boot, accelerator)
             session = Session(
                 lease.host,
                 profile=profile,
@@ -138,7 +138,7 @@ async def _result(
     artifacts = await _kept(heard, blobs)
     autopsy = heard.autopsy
     if autopsy is not None:
-        good = await database.read(baselines.profile, inputs.trial.build, inputs.trial.boot)
+        good = await database.read(good_boots.profile, inputs.trial.build, inputs.trial.boot)
         autopsy = await _with_whereabouts(autopsy, heard.counters, good, blobs, image)
     names, console = await _read(heard, verdict, image)
     finding = examine(

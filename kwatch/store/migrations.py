@@ -28,6 +28,7 @@ CREATE TABLE revision (
     tag TEXT NOT NULL,
     commit_id TEXT NOT NULL,
     seen_at REAL NOT NULL,
+    is_baseline INTEGER NOT NULL DEFAULT 0,
     UNIQUE (tree, tag, commit_id)
 ) STRICT;
 
@@ -156,6 +157,24 @@ CREATE INDEX planned_lane ON planned (lane, id);
 CREATE INDEX planned_trial ON planned (trial);
 
 CREATE INDEX planned_revision ON planned (revision);
+
+CREATE TABLE baseline_search (
+    id INTEGER PRIMARY KEY,
+    lane INTEGER NOT NULL REFERENCES lane (id),
+    failing INTEGER NOT NULL REFERENCES revision (id),
+    at REAL NOT NULL,
+    UNIQUE (lane, failing)
+) STRICT;
+
+CREATE TABLE baseline (
+    search INTEGER NOT NULL REFERENCES baseline_search (id),
+    place INTEGER NOT NULL,
+    revision INTEGER NOT NULL REFERENCES revision (id),
+    trial INTEGER REFERENCES trial (id),
+    PRIMARY KEY (search, place)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX baseline_trial ON baseline (trial);
 
 CREATE TABLE want (
     trial INTEGER NOT NULL REFERENCES trial (id),

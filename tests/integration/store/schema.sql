@@ -1,3 +1,21 @@
+CREATE TABLE baseline (
+    search INTEGER NOT NULL REFERENCES baseline_search (id),
+    place INTEGER NOT NULL,
+    revision INTEGER NOT NULL REFERENCES revision (id),
+    trial INTEGER REFERENCES trial (id),
+    PRIMARY KEY (search, place)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX baseline_trial ON baseline (trial);
+
+CREATE TABLE baseline_search (
+    id INTEGER PRIMARY KEY,
+    lane INTEGER NOT NULL REFERENCES lane (id),
+    failing INTEGER NOT NULL REFERENCES revision (id),
+    at REAL NOT NULL,
+    UNIQUE (lane, failing)
+) STRICT;
+
 CREATE TABLE blob (
     digest TEXT PRIMARY KEY,
     size INTEGER NOT NULL,
@@ -351,6 +369,7 @@ CREATE TABLE revision (
     tag TEXT NOT NULL,
     commit_id TEXT NOT NULL,
     seen_at REAL NOT NULL,
+    is_baseline INTEGER NOT NULL DEFAULT 0,
     UNIQUE (tree, tag, commit_id)
 ) STRICT;
 

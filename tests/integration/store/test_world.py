@@ -20,7 +20,7 @@ from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import Grade
 from kwatch.domain.verdict.question import Goal
 from kwatch.domain.verdict.regression import RegressionEvent, RegressionState
-from kwatch.store import investigations, lanes, presences, regressions
+from kwatch.store import baselines, investigations, lanes, presences, regressions
 from tests.integration.store.world import NEEDS_SERIES, Bug, Kind, World
 
 if TYPE_CHECKING:
@@ -84,8 +84,17 @@ FLAKY_BUGS = st.builds(
 )
 
 
-def live(world: World, days: Sequence[Day], failures: set[int], restarts: set[int]) -> None:
-    """Let the days go by, with a failure or a restart of the lab before some jobs."""
+def live(
+    world: World,
+    days: Sequence[Day],
+    failures: set[int],
+    restarts: set[int],
+    released: int = 0,
+) -> None:
+    """Let the days go by, with a failure or a restart of the lab before some jobs.
+
+    The first commit is a release, and a later one (``released`` > 0) a release candidate.
+    """
     count = 0
 
     def work(steps: int) -> None:
@@ -103,7 +112,11 @@ def live(world: World, days: Sequence[Day], failures: set[int], restarts: set[in
                 continue
             world.record(job, world.work(job))
 
-    world.add_commit()
+    world.releases["v1.0"] = world.add_commit()
+    if released:
+        for _ in range(released):
+            world.add_commit()
+        world.releases["v1.1-rc1"] = world.commits[-1]
     for number, day in enumerate(days):
         for _ in range(day.commits):
             world.add_commit()
@@ -178,12 +191,24 @@ def check_end(world: World, regression: Regression) -> None:
     found = presences.of_regression(world.connection, regression.id)
     for one in found:
         runs = line(world, lanes.number(world.connection, one.line.lane))
-        marks = [regression.problem.mark(run.seen) for run in runs if run.seen]
+        marks = [_mark_at_end(world, regression, one.bad, run) for run in runs if run.seen]
         telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
         assert (one.gone is not None) is (telling[-1] is Mark.GOOD), (regression, one)
     is_fixed = all(one.gone is not None for one in found)
     expected = RegressionState.FIXED if is_fixed else RegressionState.CONFIRMED
     assert regression.state is expected, regression
+
+
+def _mark_at_end(world: World, regression: Regression, bad: TagRun, run: TagRun) -> Mark:
+    """What a tag says of a regression: a good one must be good as the bad one was tried, too."""
+    assert run.seen
+    mark = regression.problem.mark(run.seen)
+    if mark is Mark.GOOD and bad.seen and bad.seen.environment:
+        (bug,) = (one for one in world.bugs if one.finding.title == regression.finding.title)
+        environment = int(bad.seen.environment.lstrip("e"))
+        if world.has(bug, bad.trial.of(run.commit), environment):
+            return Mark.BAD
+    return mark
 
 
 def check_nothing_lost(world: World, found: Sequence[Regression]) -> None:
@@ -207,6 +232,27 @@ def check_nothing_lost(world: World, found: Sequence[Regression]) -> None:
                 and _mark(run, old) is Mark.GOOD
             ]  # fmt: skip
             assert not before or run.revision in sighted, (run, known)
+
+
+def check_baseline(world: World) -> None:
+    """A first tag that fails is compared with a release or candidate that is free of it."""
+    for row in world.rows("SELECT id FROM lane"):
+        first = line(world, row["id"])[0]
+        if first.seen is None or first.seen.finding is None or not first.seen.is_evidence:
+            continue
+        tried = baselines.runs(world.connection, row["id"]).get(first.revision, ())
+        found = regressions.newest_first(world.connection)
+        sighted = [
+            one
+            for one in found
+            if first.revision in regressions_sighted(world, one.id, row["id"])
+            and one.fingerprint == first.seen.finding.fingerprint
+        ]
+        if sighted:
+            continue
+        assert len(tried) == len(world.releases), first
+        marks = [_mark(first, old) for old in tried]
+        assert Mark.GOOD not in marks, (first, tried)
 
 
 def _mark(run: TagRun, old: TagRun) -> Mark:
@@ -241,6 +287,7 @@ LIVES = settings(
 
 @given(
     days=st.lists(DAYS, min_size=2, max_size=7),
+    released=st.sampled_from([0, 0, 2]),
     bugs=st.lists(st.one_of(COMMIT_BUGS, OTHER_BUGS), max_size=3, unique_by=lambda bug: bug.name),
     failures=EVENTS,
     restarts=EVENTS,
@@ -248,20 +295,22 @@ LIVES = settings(
 @example(
     # The good tag moves to a bad commit.
     days=[replace(_DAY, moves=True, steps=5), _DAY, _DAY],
+    released=0,
     bugs=[Bug(name="a", kind=Kind.APPLY, since=2)],
     failures={2},
     restarts=set(),
 )
 @LIVES
 def test_what_is_concluded_is_true(
-    days: list[Day], bugs: list[Bug], failures: set[int], restarts: set[int]
+    days: list[Day], released: int, bugs: list[Bug], failures: set[int], restarts: set[int]
 ) -> None:
     world = World(bugs=bugs)
-    live(world, days, failures, restarts)
+    live(world, days, failures, restarts, released)
     found = regressions.newest_first(world.connection)
     check_opened_once(found)
     check_blame(world, found)
     check_nothing_lost(world, found)
+    check_baseline(world)
     for regression in found:
         assert regression.state is not RegressionState.SUSPECTED, regression
         if regression.state in SOUND:

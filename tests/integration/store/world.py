@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import (
+    BaselinesFound,
     Built,
     Facts,
     Investigated,
@@ -26,7 +27,7 @@ from kwatch.domain.facts import (
     Written,
 )
 from kwatch.domain.finding import Finding, FindingKind, Severity
-from kwatch.domain.lab.job import Job, JobKind
+from kwatch.domain.lab.job import Job, JobKind, failing_tag
 from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release
 from kwatch.domain.mail.thread import of_regression, reports_of
 from kwatch.domain.milestone import Milestone
@@ -34,6 +35,7 @@ from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.source import with_series
 from kwatch.domain.trial.steps import build_key
 from kwatch.domain.trial.trial import Trial
+from kwatch.domain.verdict.baseline import in_order, releases
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.case import evidence_for
 from kwatch.domain.verdict.investigation import plan
@@ -41,6 +43,7 @@ from kwatch.domain.verdict.judge import judge
 from kwatch.domain.verdict.lane import Lane
 from kwatch.stages.investigate import question_of
 from kwatch.store import (
+    baselines,
     effects,
     investigations,
     lanes,
@@ -155,6 +158,7 @@ class World:
     environment: int = 1
     seed: int = 0
     tags: dict[str, str] = field(default_factory=dict)
+    releases: dict[str, str] = field(default_factory=dict)
     _known: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
@@ -328,6 +332,8 @@ class World:
                 return self._step(job, lie)
             case JobKind.JUDGE:
                 return self._judge(job)
+            case JobKind.BASELINE:
+                return self._baseline(job)
             case JobKind.INVESTIGATE:
                 return self._investigate(job)
             case JobKind.REPORT:
@@ -411,7 +417,36 @@ class World:
         lane = int(job.key)
         runs = lanes.runs(self.connection, lane)
         known = regressions.known(self.connection, lane, runs)
-        return Judged(lane=lane, judgements=judge(runs, known))
+        tried = baselines.runs(self.connection, lane)
+        return Judged(lane=lane, judgements=judge(runs, known, tried))
+
+    def _baseline(self, job: Job) -> BaselinesFound:
+        lane, failing = failing_tag(job.key)
+        bad = revisions.load(self.connection, failing)
+        known = self._ancestors(bad.commit) - {bad.commit}
+        finals, candidates = releases(
+            {name: commit for name, commit in self.releases.items() if commit in known}
+        )
+        found = in_order(
+            bad.commit,
+            fork=None,
+            candidate=next(iter(candidates), None),
+            release=next(iter(finals), None),
+        )
+        return BaselinesFound(
+            lane=lane,
+            failing=failing,
+            revisions=tuple(
+                Revision(
+                    tree=bad.tree,
+                    tag=one.name,
+                    commit=one.commit,
+                    seen_at=self.now,
+                    is_baseline=True,
+                )
+                for one in found
+            ),
+        )
 
     def _investigate(self, job: Job) -> Investigated | None:
         investigation = investigations.load(self.connection, int(job.key))

@@ -86,6 +86,33 @@ def test_without_anything_that_ever_passed_there_is_no_baseline() -> None:
     assert judge(runs, []) == (NoBaseline(bad=runs[0]),)
 
 
+def test_the_first_tag_is_compared_with_baselines() -> None:
+    fork, release = run(90, FAIL, "stable-g0123456789ab"), run(91, PASSED, "v6.12")
+    runs = lane(FAIL, FAIL)
+    none = (NoBaseline(bad=runs[0]),)
+    assert judge(runs, [], {0: []}) == none
+    assert judge(runs, [], {0: [fork]}) == none
+    assert judge(runs, [], {0: [fork, replace(release, seen=LAB_FAILED)]}) == none
+    assert judge(runs, [], {0: [fork, replace(release, seen=None)]}) == ()
+    assert judge(runs, [], {0: [fork, release]}) == (opened(release, runs[0]),)
+
+
+def test_baselines_say_nothing_of_earlier_tags() -> None:
+    release = run(90, PASSED, "v6.12")
+    runs = lane(FAIL, LAB_FAILED, PANICS)
+    assert judge(runs, [], {2: [release]}) == (
+        NoBaseline(bad=runs[0]),
+        opened(release, runs[2], PANIC),
+    )
+
+
+def test_an_earlier_tag_that_settles_late_keeps_the_baseline() -> None:
+    release = run(90, PASSED, "v6.12")
+    runs = lane(FAIL, FAIL)
+    found = judge(runs, [known(good=release)], {1: [release]})
+    assert found == (Earlier(regression=7, good=release, bad=runs[0]),)
+
+
 def test_a_tag_without_a_baseline_does_not_hide_what_comes_back_after_a_good_one() -> None:
     runs = lane(FAIL, PASSED, FAIL)
     assert judge(runs, []) == (NoBaseline(bad=runs[0]), opened(runs[1], runs[2]))
