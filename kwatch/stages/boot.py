@@ -28,7 +28,8 @@ from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
 from kwatch.domain.run import CONSOLE
-from kwatch.domain.trial.diagnosis import besides, examine
+from kwatch.domain.trial.case_results import results_of
+from kwatch.domain.trial.diagnosis import examine, others_of
 from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.domain.trial.trial import Trial
 from kwatch.errors import InfraError
@@ -155,7 +156,7 @@ async def _result(
         end=verdict.end,
         milestone=verdict.milestone,
         finding=await located(finding, image),
-        others=besides(finding, console.findings),
+        others=others_of(finding, console, inputs.recipe.test_results),
         statuses=heard.statuses,
         autopsy=autopsy,
         names=names,
@@ -166,6 +167,7 @@ async def _result(
         boot_seconds=verdict.boot_seconds,
         phases=verdict.phases,
         tests=Counter(case.status for case in console.cases),
+        cases=results_of(console.cases),
         test_results=inputs.recipe.test_results,
     )
 

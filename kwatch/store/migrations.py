@@ -216,6 +216,11 @@ CREATE INDEX build_key ON build (key, at);
 
 CREATE INDEX build_reader ON build (reader, at);
 
+CREATE TABLE case_list (
+    digest TEXT PRIMARY KEY,
+    names BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE boot (
     key TEXT PRIMARY KEY,
     build TEXT NOT NULL REFERENCES build (row),
@@ -226,6 +231,8 @@ CREATE TABLE boot (
     is_good INTEGER NOT NULL,
     took REAL NOT NULL,
     result TEXT NOT NULL,
+    cases_run TEXT REFERENCES case_list (digest),
+    cases_failed TEXT NOT NULL,
     at REAL NOT NULL,
     reader INTEGER NOT NULL
 ) STRICT;

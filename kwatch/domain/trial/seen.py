@@ -15,7 +15,8 @@ class Seen:
     """Outcome, milestone and findings. ``finding`` is what failed it, ``others`` everything else.
 
     ``environment`` are the tools of the build, empty where nothing was built. ``tries`` counts how
-    often the lab gave up on it (INFRA).
+    often the lab gave up on it (INFRA). ``cases_run`` are the fingerprints of the test cases that
+    passed or failed, whichever, and ``cases_failed`` those of the ones that failed.
     """
 
     outcome: Outcome
@@ -26,6 +27,8 @@ class Seen:
     host: str = ""
     accelerator: str = ""
     tries: int = 0
+    cases_run: frozenset[str] = frozenset()
+    cases_failed: frozenset[str] = frozenset()
 
     @property
     def is_evidence(self) -> bool:

@@ -210,22 +210,29 @@ def _nearest(matches: Sequence[Known], run: TagRun) -> Sequence[Known]:
 
 
 def _problems(run: TagRun) -> Iterator[tuple[Problem, Finding]]:
-    """What a tag shows that may be news: its failure, or what a good boot reports besides."""
+    """What a tag shows that may be news: a failure, test cases that fail, warnings."""
     seen = run.seen
     if seen is None or not seen.is_evidence:
         return
-    if seen.finding is not None:
-        yield _problem(Facet.FAILURE, seen.finding, seen), seen.finding
-        return
+    failure = seen.finding
+    if failure is not None and failure.fingerprint not in seen.cases_failed:
+        yield _problem(Facet.FAILURE, failure, seen), failure
+        if seen.milestone < Milestone.TESTED or AREA[failure.kind] is Area.TEST:
+            # The tests were cut short, or the command fails that ran them.
+            return
+        others = [one for one in seen.others if one.fingerprint in seen.cases_failed]
+    else:
+        others = [*([failure] if failure else []), *seen.others]
     if seen.milestone < Milestone.KERNEL:
         return
     names: set[str] = set()
-    for other in seen.others:
+    for other in others:
         # What a build log warns of is on record, and no regression.
         is_news = other.severity is not Severity.INFO and AREA[other.kind] not in BUILD_AREAS
         if is_news and other.fingerprint not in names:
             names.add(other.fingerprint)
-            yield _problem(Facet.WARNING, other, seen), other
+            is_case = other.fingerprint in seen.cases_failed
+            yield _problem(Facet.TEST if is_case else Facet.WARNING, other, seen), other
 
 
 def _problem(facet: Facet, finding: Finding, seen: Seen) -> Problem:
@@ -331,7 +338,8 @@ def _first(
             return None
         if problem.mark(old.seen) is Mark.GOOD:
             return Opened(facet=problem.facet, finding=finding, good=old, bad=run)
-    return NoBaseline(bad=run) if is_first and problem.facet is Facet.FAILURE else None
+    is_failure = run.seen is not None and run.seen.finding == finding
+    return NoBaseline(bad=run) if is_first and is_failure else None
 
 
 def _last_good(problem: Problem, before: Sequence[TagRun]) -> TagRun | None:

@@ -14,6 +14,7 @@ from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.trial.case_results import case_fingerprint
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.trial import Sample
 from kwatch.store import findings, steps, trials
@@ -159,3 +160,23 @@ async def is_stored(bench: BootBench, number: int, *, cause: Finding | None) -> 
     assert (seen.finding, seen.others) == stored
     assert seen.outcome is (Outcome.FAIL if cause else Outcome.PASS)
     assert seen.milestone is (Milestone.KERNEL if cause else Milestone.TESTED)
+
+
+async def test_the_results_of_tests_are_kept_by_name(bench: BootBench, tmp_path: Path) -> None:
+    number = await bench.built(*toy(tmp_path, "TOY_SELFTEST", "TOY_SELFTEST_FAIL"), SMALL)
+    result = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    # The command that ran them fails as well.
+    assert result.finding is not None
+    assert result.finding.title == "test command 1 fails with status 1"
+    assert [one.title for one in result.others] == ["toy.failing_test fails"]
+    found = await bench.database.read(trials.load, number)
+    seen = await bench.database.read(trials.seen, found)
+    assert seen is not None
+    assert seen.outcome is Outcome.FAIL
+    assert seen.cases_failed == {case_fingerprint(name) for name in ("toy", "toy.failing_test")}
+    assert {case_fingerprint("toy.string_test"), *seen.cases_failed} <= seen.cases_run
+    # A log that is gone keeps the results that it gave.
+    bare = await bench.database.read(steps.boot, result.key)
+    assert bare is not None
+    await bench.database.write(steps.read_again, bare, reader=99)
+    assert await bench.database.read(trials.seen, found) == seen

@@ -44,6 +44,8 @@ CREATE TABLE boot (
     is_good INTEGER NOT NULL,
     took REAL NOT NULL,
     result TEXT NOT NULL,
+    cases_run TEXT REFERENCES case_list (digest),
+    cases_failed TEXT NOT NULL,
     at REAL NOT NULL,
     reader INTEGER NOT NULL
 ) STRICT;
@@ -68,6 +70,11 @@ CREATE TABLE build (
 CREATE INDEX build_key ON build (key, at);
 
 CREATE INDEX build_reader ON build (reader, at);
+
+CREATE TABLE case_list (
+    digest TEXT PRIMARY KEY,
+    names BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE checkout (
     key TEXT PRIMARY KEY,

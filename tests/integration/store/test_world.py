@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from kwatch.domain.finding import FindingKind
 from kwatch.domain.source.tag_order import branches
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import Grade
+from kwatch.domain.verdict.problem import Facet, Problem
 from kwatch.domain.verdict.question import Goal
 from kwatch.domain.verdict.regression import RegressionEvent, RegressionState
 from kwatch.store import baselines, investigations, lanes, presences, regressions
@@ -69,14 +71,14 @@ COMMIT_BUGS = st.builds(
 OTHER_BUGS = st.builds(
     Bug,
     name=st.sampled_from("xyz"),
-    kind=st.sampled_from([Kind.COMPILE, Kind.HANG, Kind.PANIC, Kind.WARNING]),
+    kind=st.sampled_from([Kind.COMPILE, Kind.HANG, Kind.PANIC, Kind.WARNING, Kind.TEST]),
     axis=st.sampled_from([Blame.SERIES, Blame.TOOLCHAIN, Blame.CONFIG]),
     version=st.just(2),
 )
 FLAKY_BUGS = st.builds(
     Bug,
     name=st.sampled_from("fgh"),
-    kind=st.sampled_from([Kind.HANG, Kind.PANIC]),
+    kind=st.sampled_from([Kind.HANG, Kind.PANIC, Kind.TEST]),
     axis=st.sampled_from([Blame.TREE, Blame.SERIES]),
     since=st.integers(1, 25),
     until=st.one_of(st.none(), st.integers(2, 30)),
@@ -212,26 +214,38 @@ def _mark_at_end(world: World, regression: Regression, bad: TagRun, run: TagRun)
 
 
 def check_nothing_lost(world: World, found: Sequence[Regression]) -> None:
-    """Each failure of a tag that an earlier one had not is on record."""
+    """Each failure of a tag, or of its tests, that an earlier one had not is on record."""
     for row in world.rows("SELECT id FROM lane"):
         runs = line(world, row["id"])
         for at, run in enumerate(runs):
-            if run.seen is None or run.seen.finding is None:
-                continue
-            fingerprint = run.seen.finding.fingerprint
-            known = [one for one in found if one.fingerprint == fingerprint]
-            sighted = {
-                revision
-                for one in known
-                for revision in regressions_sighted(world, one.id, row["id"])
-            }
-            before = [
-                old
-                for old in runs[:at]
-                if old.seen and old.seen.is_evidence
-                and _mark(run, old) is Mark.GOOD
-            ]  # fmt: skip
-            assert not before or run.revision in sighted, (run, known)
+            for problem in _problems(run):
+                known = [one for one in found if one.fingerprint in problem.fingerprints]
+                sighted = {
+                    revision
+                    for one in known
+                    for revision in regressions_sighted(world, one.id, row["id"])
+                }
+                before = [
+                    old for old in runs[:at] if old.seen and problem.mark(old.seen) is Mark.GOOD
+                ]
+                assert not before or run.revision in sighted, (run, known)
+
+
+def _problems(run: TagRun) -> list[Problem]:
+    """The failure of a tag, and those of its test cases."""
+    seen = run.seen
+    if seen is None or not seen.is_evidence:
+        return []
+    shown = [(Facet.FAILURE, seen.finding)] if seen.finding else []
+    shown += [(Facet.TEST, one) for one in seen.others if one.kind is FindingKind.TEST]
+    return [
+        Problem(
+            facet=facet,
+            fingerprints=frozenset({finding.fingerprint}),
+            milestone=seen.milestone,
+        )
+        for facet, finding in shown
+    ]
 
 
 def check_baseline(world: World) -> None:
@@ -251,22 +265,9 @@ def check_baseline(world: World) -> None:
         if sighted:
             continue
         assert len(tried) == len(world.releases), first
-        marks = [_mark(first, old) for old in tried]
+        (problem,) = _problems(first)
+        marks = [problem.mark(old.seen) for old in tried if old.seen]
         assert Mark.GOOD not in marks, (first, tried)
-
-
-def _mark(run: TagRun, old: TagRun) -> Mark:
-    from kwatch.domain.verdict.problem import Facet, Problem
-
-    assert run.seen
-    assert run.seen.finding
-    assert old.seen
-    problem = Problem(
-        facet=Facet.FAILURE,
-        fingerprints=frozenset({run.seen.finding.fingerprint}),
-        milestone=run.seen.milestone,
-    )
-    return problem.mark(old.seen)
 
 
 def regressions_sighted(world: World, number: int, lane: int) -> set[int]:

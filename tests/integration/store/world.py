@@ -33,6 +33,7 @@ from kwatch.domain.mail.thread import of_regression, reports_of
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.source import with_series
+from kwatch.domain.trial.case_results import CaseResults
 from kwatch.domain.trial.steps import build_key
 from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.baseline import in_order, releases
@@ -77,10 +78,11 @@ class Kind(StrEnum):
     PANIC = "panic"
     COVERAGE = "coverage"
     WARNING = "warning"
+    TEST = "test"
 
 
 # What a bug shows at, in the order in which one hides the next.
-ORDER = (Kind.APPLY, Kind.COMPILE, Kind.HANG, Kind.PANIC, Kind.COVERAGE, Kind.WARNING)
+ORDER = (Kind.APPLY, Kind.COMPILE, Kind.HANG, Kind.PANIC, Kind.COVERAGE, Kind.WARNING, Kind.TEST)
 _FINDINGS = {
     Kind.APPLY: FindingKind.APPLY,
     Kind.COMPILE: FindingKind.COMPILE,
@@ -88,7 +90,10 @@ _FINDINGS = {
     Kind.PANIC: FindingKind.PANIC,
     Kind.COVERAGE: FindingKind.COVERAGE,
     Kind.WARNING: FindingKind.WARNING,
+    Kind.TEST: FindingKind.TEST,
 }
+# The test cases that each boot runs, if it comes to that: a bug is in the one of its name.
+CASES = tuple("abcfghxyz")
 NEEDS_SERIES = {Kind.APPLY, Kind.COVERAGE}
 
 
@@ -111,9 +116,12 @@ class Bug:
     @property
     def finding(self) -> Finding:
         """What a log has of it."""
-        severity = Severity.WARNING if self.kind is Kind.WARNING else Severity.ERROR
+        is_error = self.kind not in (Kind.WARNING, Kind.TEST)
+        title = f"{self.kind} in {self.name}"
         return Finding(
-            kind=_FINDINGS[self.kind], title=f"{self.kind} in {self.name}", severity=severity
+            kind=_FINDINGS[self.kind],
+            title=f"{self.name} fails" if self.kind is Kind.TEST else title,
+            severity=Severity.ERROR if is_error else Severity.WARNING,
         )
 
 
@@ -385,7 +393,8 @@ class World:
             first = next((bug for bug in shown if bug.kind is Kind.COVERAGE), None)
             return samples.collection(job.key, finding=first.finding if first else None)
         first = next((bug for bug in shown if bug.kind in (Kind.HANG, Kind.PANIC)), None)
-        warnings = tuple(bug.finding for bug in shown if bug.kind is Kind.WARNING)
+        others = tuple(bug.finding for bug in shown if bug.kind in (Kind.WARNING, Kind.TEST))
+        failed = tuple(sorted(bug.name for bug in shown if bug.kind is Kind.TEST))
         milestones = {Kind.HANG: Milestone.LINKED, Kind.PANIC: Milestone.INIT}
         return samples.boot(
             job.key,
@@ -393,7 +402,8 @@ class World:
             finding=first.finding if first else None,
             milestone=milestones[first.kind] if first else Milestone.TESTED,
             artifacts={"profile": "p" * 64} if not trial.is_control and first is None else {},
-            others=warnings if first is None else (),
+            others=others if first is None else (),
+            cases=CaseResults() if first else CaseResults(ran=CASES, failed=failed),
         )
 
     def _build(self, trial: Trial, bugs: list[Bug] | None) -> Built:
