@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kwatch.domain.finding import FindingKind
-from kwatch.domain.source.tag_order import branches
+from kwatch.domain.source.tag_order import branch_of, branches
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.grade import Grade
@@ -23,24 +23,31 @@ from kwatch.domain.verdict.problem import Facet, Problem
 from kwatch.domain.verdict.question import Goal
 from kwatch.domain.verdict.regression import RegressionEvent, RegressionState
 from kwatch.store import baselines, investigations, lanes, presences, regressions
-from tests.integration.store.world import NEEDS_SERIES, Bug, Kind, World
+from tests.integration.store.world import NEEDS_SERIES, TREE, Bug, Kind, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kwatch.domain.verdict.lane import TagRun
-    from kwatch.domain.verdict.regression import Regression
+    from kwatch.domain.verdict.regression import Presence, Regression
 
 # A thousand worlds each: some minutes on two cores.
 pytestmark = pytest.mark.timeout(1200)
 
+NEXT = "next-"
 SOUND = (RegressionState.CONFIRMED, RegressionState.FIXED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """What happens before a tag, and how much of the work is done after it."""
+    """What happens before a tag, and how much of the work is done after it.
 
+    The tag is one of linux-next, or of a stable branch, which begins where linux-next is by then,
+    and later takes all of it once in a while (``merges``).
+    """
+
+    branch: str
+    merges: bool
     commits: int
     side: int
     series: bool
@@ -52,6 +59,8 @@ class Day:
 
 DAYS = st.builds(
     Day,
+    branch=st.sampled_from([NEXT, NEXT, NEXT, "v1.0.", "v1.1."]),
+    merges=st.sampled_from([False, False, True]),
     commits=st.integers(1, 4),
     side=st.sampled_from([0, 0, 1, 2]),
     series=st.sampled_from([False, False, False, True]),
@@ -114,23 +123,31 @@ def live(
                 continue
             world.record(job, world.work(job))
 
-    world.releases["v1.0"] = world.add_commit()
+    world.releases["v1.0"] = tip = world.add_commit()
     if released:
         for _ in range(released):
-            world.add_commit()
-        world.releases["v1.1-rc1"] = world.commits[-1]
+            tip = world.add_commit(tip)
+        world.releases["v1.1-rc1"] = tip
+    heads = {NEXT: tip}
     for number, day in enumerate(days):
+        head = heads.get(day.branch, heads[NEXT])
+        if day.merges and heads[NEXT] != head:
+            head = world.add_commit(head, heads[NEXT])
         for _ in range(day.commits):
-            world.add_commit()
+            head = world.add_commit(head)
         if day.side:
-            world.add_merge(day.side)
+            head = world.add_merge(day.side, head)
         world.series = min(world.series + day.series, 3)
         world.recipe = min(world.recipe + day.recipe, 3)
         world.environment = min(world.environment + day.environment, 3)
-        world.tag(f"next-{number}")
-        world.tag(f"next-{number}")
+        tree = TREE if day.branch == NEXT else "linux-stable"
+        tag = f"{day.branch}{number}"
+        for _ in range(2):
+            world.tag(tag, head, tree=tree)
         if day.moves:
-            world.tag(f"next-{number}", world.add_commit())
+            head = world.add_commit(head)
+            world.tag(tag, head, tree=tree)
+        heads[day.branch] = head
         work(day.steps)
     for _ in range(20):
         world.run()
@@ -140,11 +157,21 @@ def live(
     raise AssertionError("the lab never recovers")
 
 
-def line(world: World, lane: int) -> list[TagRun]:
-    """The tags of a lane in their order."""
+def lines(world: World, lane: int) -> dict[str, list[TagRun]]:
+    """The tags of each branch of a lane in their order."""
     runs = {run.tag: run for run in lanes.runs(world.connection, lane)}
-    ((_, own),) = branches(runs)
-    return [runs[tag] for tag in own]
+    return {branch_of(own[0]): [runs[tag] for tag in own] for _, own in branches(runs)}
+
+
+def line(world: World, one: Presence) -> list[TagRun]:
+    """The tags of the line of a presence."""
+    return lines(world, lanes.number(world.connection, one.line.lane))[one.line.branch]
+
+
+def all_lines(world: World) -> list[tuple[int, list[TagRun]]]:
+    """Each line with the number of its lane."""
+    numbers = [row["id"] for row in world.rows("SELECT id FROM lane")]
+    return [(number, runs) for number in numbers for runs in lines(world, number).values()]
 
 
 def check_opened_once(found: Sequence[Regression]) -> None:
@@ -173,7 +200,7 @@ def check_blame(world: World, found: Sequence[Regression]) -> None:
 def check_first_bad(world: World, regression: Regression) -> None:
     """The last tag that says anything before the first bad one is good, in each lane."""
     for one in presences.of_regression(world.connection, regression.id):
-        runs = line(world, lanes.number(world.connection, one.line.lane))
+        runs = line(world, one)
         at = next(at for at, run in enumerate(runs) if run.revision == one.bad.revision)
         before = runs[:at]
         if one.good and one.good.revision not in {run.revision for run in runs}:
@@ -192,7 +219,7 @@ def check_end(world: World, regression: Regression) -> None:
     """Gone from a lane if the last tag that says anything is good; fixed if gone from all."""
     found = presences.of_regression(world.connection, regression.id)
     for one in found:
-        runs = line(world, lanes.number(world.connection, one.line.lane))
+        runs = line(world, one)
         marks = [_mark_at_end(world, regression, one.bad, run) for run in runs if run.seen]
         telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
         assert (one.gone is not None) is (telling[-1] is Mark.GOOD), (regression, one)
@@ -215,15 +242,14 @@ def _mark_at_end(world: World, regression: Regression, bad: TagRun, run: TagRun)
 
 def check_nothing_lost(world: World, found: Sequence[Regression]) -> None:
     """Each failure of a tag, or of its tests, that an earlier one had not is on record."""
-    for row in world.rows("SELECT id FROM lane"):
-        runs = line(world, row["id"])
+    for lane, runs in all_lines(world):
         for at, run in enumerate(runs):
             for problem in _problems(run):
                 known = [one for one in found if one.fingerprint in problem.fingerprints]
                 sighted = {
                     revision
                     for one in known
-                    for revision in regressions_sighted(world, one.id, row["id"])
+                    for revision in regressions_sighted(world, one.id, lane)
                 }
                 before = [
                     old for old in runs[:at] if old.seen and problem.mark(old.seen) is Mark.GOOD
@@ -250,22 +276,21 @@ def _problems(run: TagRun) -> list[Problem]:
 
 def check_baseline(world: World) -> None:
     """A first tag that fails is compared with a release or candidate that is free of it."""
-    for row in world.rows("SELECT id FROM lane"):
-        first = line(world, row["id"])[0]
+    found = regressions.newest_first(world.connection)
+    for lane, (first, *_) in all_lines(world):
         if first.seen is None or first.seen.finding is None or not first.seen.is_evidence:
             continue
-        tried = baselines.runs(world.connection, row["id"]).get(first.revision, ())
-        found = regressions.newest_first(world.connection)
-        sighted = [
-            one
+        fingerprint = first.seen.finding.fingerprint
+        if any(
+            one.fingerprint == fingerprint
+            and first.revision in regressions_sighted(world, one.id, lane)
             for one in found
-            if first.revision in regressions_sighted(world, one.id, row["id"])
-            and one.fingerprint == first.seen.finding.fingerprint
-        ]
-        if sighted:
+        ):
             continue
-        assert len(tried) == len(world.releases), first
-        (problem,) = _problems(first)
+        problem = _problems(first)[0]
+        tried = baselines.runs(world.connection, lane).get(first.revision, ())
+        known = world.ancestors(first.commit) - {first.commit}
+        assert len(tried) == len(set(world.releases.values()) & known), first
         marks = [problem.mark(old.seen) for old in tried if old.seen]
         assert Mark.GOOD not in marks, (first, tried)
 
@@ -278,7 +303,8 @@ def regressions_sighted(world: World, number: int, lane: int) -> set[int]:
 
 
 _DAY = Day(
-    commits=1, side=0, series=False, recipe=False, environment=False, moves=False, steps=0
+    branch=NEXT, merges=False, commits=1, side=0, series=False, recipe=False, environment=False,
+    moves=False, steps=0,
 )  # fmt: skip
 EVENTS = st.sets(st.integers(1, 200), max_size=4)
 LIVES = settings(

@@ -186,9 +186,8 @@ class World:
         self.commits.append(commit)
         return commit
 
-    def add_merge(self, length: int) -> str:
-        """A side branch of ``length`` commits and its merge."""
-        base = self.commits[-1]
+    def add_merge(self, length: int, base: str) -> str:
+        """A side branch of ``length`` commits that leaves at ``base``, and its merge."""
         side = base
         for _ in range(length):
             side = self.add_commit(side)
@@ -207,7 +206,7 @@ class World:
                 Blame.CONFIG: RECIPES.index(trial.build) + 1,
             }[bug.axis]
             return present >= bug.version
-        known = self._ancestors(trial.commit)
+        known = self.ancestors(trial.commit)
         numbers = {self.commits.index(one) for one in known}
         return bug.since in numbers and bug.until not in numbers
 
@@ -241,13 +240,14 @@ class World:
 
     def suspects(self, bad: str, good: str) -> Mapping[str, Sequence[str]]:
         """What ``git rev-list --parents --topo-order bad ^good`` would say."""
-        known = self._ancestors(good)
-        found = self._ancestors(bad) - known
+        known = self.ancestors(good)
+        found = self.ancestors(bad) - known
         return {
             commit: self.parents[commit] for commit in reversed(self.commits) if commit in found
         }
 
-    def _ancestors(self, commit: str) -> frozenset[str]:
+    def ancestors(self, commit: str) -> frozenset[str]:
+        """A commit and all that it contains."""
         if commit not in self._known:
             self._known[commit] = frozenset(self._walk(commit))
         return self._known[commit]
@@ -433,7 +433,7 @@ class World:
     def _baseline(self, job: Job) -> BaselinesFound:
         lane, failing = failing_tag(job.key)
         bad = revisions.load(self.connection, failing)
-        known = self._ancestors(bad.commit) - {bad.commit}
+        known = self.ancestors(bad.commit) - {bad.commit}
         finals, candidates = releases(
             {name: commit for name, commit in self.releases.items() if commit in known}
         )
