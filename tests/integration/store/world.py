@@ -92,8 +92,6 @@ _FINDINGS = {
     Kind.WARNING: FindingKind.WARNING,
     Kind.TEST: FindingKind.TEST,
 }
-# The test cases that each boot runs, if it comes to that: a bug is in the one of its name.
-CASES = tuple("abcfghxyz")
 NEEDS_SERIES = {Kind.APPLY, Kind.COVERAGE}
 
 
@@ -403,7 +401,10 @@ class World:
             milestone=milestones[first.kind] if first else Milestone.TESTED,
             artifacts={"profile": "p" * 64} if not trial.is_control and first is None else {},
             others=others if first is None else (),
-            cases=CaseResults() if first else CaseResults(ran=CASES, failed=failed),
+            # There is a case for each bug, of its name.
+            cases=CaseResults(ran=tuple(sorted(bug.name for bug in self.bugs)), failed=failed)
+            if first is None
+            else CaseResults(),
         )
 
     def _build(self, trial: Trial, bugs: list[Bug] | None) -> Built:
