@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.source.source import with_series
+from kwatch.domain.trial.case_results import CaseResults
 from kwatch.domain.verdict.case import evidence_for
 from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.judge import judge
 from kwatch.stages.investigate import question_of
 from kwatch.stages.report.gathering import load_case
 from kwatch.store import (
+    baselines,
+    cases,
     good_boots,
     investigations,
     lanes,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 TRIALS = 200_000
 JOBS = 1_300_000
 TREES, VARIANTS = 20, 3
+CASES = tuple(f"suite{number // 20}.case{number}" for number in range(3000))
 GOAL = 0.1
 RUNS = 30
 
@@ -91,7 +95,7 @@ def _queries(tx: sqlite3.Connection) -> dict[str, Callable[[], object]]:
 
     def judged() -> object:
         runs = lanes.runs(tx, lane)
-        return judge(runs, regressions.known(tx, lane, runs))
+        return judge(runs, regressions.known(tx, lane, runs), baselines.runs(tx, lane))
 
     def investigated() -> object:
         found = regressions.load(tx, 1)
@@ -155,7 +159,7 @@ def _make_trials(tx: sqlite3.Connection) -> None:
             revision += 1
             commit = hashlib.sha256(f"{tree} {day}".encode()).hexdigest()[:40]
             tx.execute(
-                "INSERT INTO revision VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO revision (id, tree, tag, commit_id, seen_at) VALUES (?, ?, ?, ?, ?)",
                 (revision, f"tree{tree}", f"next-{day}", commit, 86400.0 * day),
             )
             for variant in range(VARIANTS):
@@ -193,13 +197,16 @@ def _make_trial(  # noqa: PLR0917
              encode(finding)),
         )  # fmt: skip
     tx.execute(
-        "INSERT INTO build VALUES (?, ?, 'e', ?, 'h', 40, 60.0, ?, ?, 3)",
+        "INSERT INTO build (row, key, environment, recipe, host, milestone, took, result, at,"
+        " reader) VALUES (?, ?, 'e', ?, 'h', 40, 60.0, ?, ?, 3)",
         (row, key, samples.BUILD.digest, build, at),
     )
     tx.execute(
-        "INSERT INTO boot VALUES (?, ?, ?, 'h', 'kvm', 70, ?, 5.0, ?, ?, 3)",
+        "INSERT INTO boot (key, build, recipe, host, accelerator, milestone, is_good, took, result,"
+        " cases_failed, at, reader) VALUES (?, ?, ?, 'h', 'kvm', 70, ?, 5.0, ?, '[]', ?, 3)",
         (key, row, samples.BOOT.digest, finding is None, boot, at),
     )
+    cases.put(tx, key, CaseResults(ran=CASES, failed=CASES[number % 500 : number % 500 + 1]))
     tx.execute(
         "INSERT INTO trial (id, source, build, boot, until, rebuild, repeat, environment, host,"
         " checkout_key, build_row, boot_key, outcome, milestone, finding, created_at, settled_at)"
