@@ -34,6 +34,7 @@ from kwatch.domain.facts import Built
 from kwatch.domain.lab.job import JobKind, Resource
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.source.source import Source
+from kwatch.domain.trial.steps import BootResult
 from kwatch.domain.trial.trial import Sample, Trial
 from kwatch.engine.worker import Worker
 from kwatch.stages import boot
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kwatch.domain.lab.job import Job
-    from kwatch.domain.trial.steps import BootResult
     from kwatch.store.database import Transaction
 
 LIMIT = 95
@@ -106,12 +106,11 @@ class Boots:
 
     rows: list[tuple[float, float, float]] = field(default_factory=list)
 
-    async def timed(self, job: Job, *, stage: Callable[[Job], Awaitable[BootResult | None]]
-                    ) -> BootResult | None:  # fmt: skip
+    async def timed(self, job: Job, *, stage: Callable[[Job], Awaitable[object]]) -> BootResult:
         """The stage, with its times noted."""
         claimed = time.monotonic()
         result = await stage(job)
-        assert result is not None
+        assert isinstance(result, BootResult)
         assert result.end == BootEnd.DONE, result
         self.rows.append((claimed, result.took, time.monotonic()))
         return result

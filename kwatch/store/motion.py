@@ -32,7 +32,7 @@ def want(tx: Transaction, trial: Trial, asker_kind: JobKind, asker_key: str, *, 
 def advance(tx: Transaction, number: int, *, now: float) -> None:
     """Queue the next step of a trial, or settle it."""
     found = trials.load(tx, number)
-    known = steps.of_trial(tx, found.trial, build_row=found.build_row)
+    known = steps.of_trial(tx, found.trial, build_row=found.build_row, boot_key=found.boot_key)
     todo = next_step(found.trial, known)
     tx.execute(
         "UPDATE trial SET checkout_key = ?, build_row = ?, boot_key = ? WHERE id = ?",

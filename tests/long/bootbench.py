@@ -19,6 +19,7 @@ from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.source.source import Source
+from kwatch.domain.trial.steps import BootResult
 from kwatch.domain.trial.trial import Sample, Trial
 from kwatch.stages import boot
 from kwatch.store.blobs import Blobs
@@ -29,8 +30,8 @@ from tests.unit.domain import trials
 if TYPE_CHECKING:
     from typing import Self
 
+    from kwatch.domain.facts import EnvironmentGone
     from kwatch.domain.lab.job import Job
-    from kwatch.domain.trial.steps import BootResult
     from tests.lab.sshd import SshHost
 
 # That of arm64 is fetched by tests/lab/setup.sh.
@@ -128,9 +129,9 @@ class BootBench:
         await keep(self.database, job, Built(result=result, recipe=build.digest))
         return number
 
-    async def run(self, job: Job) -> BootResult:
-        """Carry out such a job."""
-        result = await boot.run(
+    async def attempt(self, job: Job) -> BootResult | EnvironmentGone | None:
+        """What the stage says to such a job."""
+        return await boot.run(
             job,
             pool=self.pool,
             blobs=self.blobs,
@@ -140,6 +141,10 @@ class BootBench:
             accelerators=Accelerators(),
             cares=self.cares,
         )
-        assert result is not None
+
+    async def run(self, job: Job) -> BootResult:
+        """Carry out such a job."""
+        result = await self.attempt(job)
+        assert isinstance(result, BootResult)
         await keep(self.database, job, result)
         return result

@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
 from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.facts import EnvironmentGone
 from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.lab.host import Health
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.trial import Sample
 from kwatch.store import findings, steps, trials
-from tests.integration.stages.jobs import next_of, queued
+from tests.integration.stages.jobs import keep, next_of, queued
 from tests.lab.toykernel import TOY
 from tests.long.bootbench import BUSYBOX, PROFILE, BootBench, changed
 
@@ -78,13 +81,13 @@ async def test_an_image_that_booted_is_not_booted_again_for_another_source(
     second = await bench.built(image, vmlinux, SMALL)
     (key,) = await queued(bench.database, JobKind.BOOT)
     result = await bench.run(await next_of(bench.database, JobKind.BOOT))
-    assert (result.key, result.end, result.finding) == (key, BootEnd.DONE, None)
+    assert (result.inputs, result.end, result.finding) == (key, BootEnd.DONE, None)
     # One that comes later has its result at once.
     third = await bench.built(image, vmlinux, SMALL)
     assert await queued(bench.database, JobKind.BOOT) == []
     found = [await bench.database.read(trials.load, one) for one in (first, second, third)]
     assert [one.outcome for one in found] == [Outcome.PASS] * 3
-    assert {one.boot_key for one in found} == {key}
+    assert {one.boot_key for one in found} == {result.key}
     assert len({one.trial.source.key for one in found}) == 3
     assert len({one.build_row for one in found}) == 3
     assert await boots(bench) == 1
@@ -159,3 +162,48 @@ async def is_stored(bench: BootBench, number: int, *, cause: Finding | None) -> 
     assert (seen.finding, seen.others) == stored
     assert seen.outcome is (Outcome.FAIL if cause else Outcome.PASS)
     assert seen.milestone is (Milestone.KERNEL if cause else Milestone.TESTED)
+
+
+async def test_a_boot_tells_what_it_was_made_in(bench: BootBench, tmp_path: Path) -> None:
+    result = await bench.boot(*toy(tmp_path), SMALL)
+    first, *others = result.environment.splitlines()
+    assert first.startswith("QEMU emulator version ")
+    assert ", tcg, on Linux " in first
+    assert others[-1] == f"boot environment: {result.environment_digest}"
+    described = await bench.database.read(
+        lambda tx: tx.execute(
+            "SELECT description FROM environment WHERE id = ?", (result.environment_digest,)
+        ).fetchone()[0]
+    )
+    assert described == result.environment
+
+
+async def test_a_trial_that_asks_for_the_environment_that_is_there_is_booted(
+    bench: BootBench, tmp_path: Path
+) -> None:
+    image, vmlinux = toy(tmp_path)
+    first = await bench.boot(image, vmlinux, SMALL)
+    asked = Sample(boot_environment=first.environment_digest)
+    # That boot is known.
+    number = await bench.built(image, vmlinux, SMALL, asked)
+    assert (await bench.database.read(trials.load, number)).boot_key == first.key
+    await bench.built(image, vmlinux, SMALL, replace(asked, repeat=1))
+    again = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert again.environment_digest == first.environment_digest
+    assert again.key != first.key
+
+
+async def test_a_trial_whose_environment_no_host_has_is_refused(
+    bench: BootBench, tmp_path: Path
+) -> None:
+    """The host was upgraded: that is no failure of its, and it gets other work at once."""
+    image, vmlinux = toy(tmp_path)
+    number = await bench.built(image, vmlinux, SMALL, Sample(boot_environment="f" * 16))
+    job = await next_of(bench.database, JobKind.BOOT)
+    gone = await bench.attempt(job)
+    assert gone == EnvironmentGone(key=job.key)
+    await keep(bench.database, job, gone)
+    found = await bench.database.read(trials.load, number)
+    assert (found.outcome, found.milestone) == (Outcome.REFUSED, Milestone.LINKED)
+    assert await boots(bench) == 0
+    assert bench.pool.state("here").health is Health.OK
