@@ -255,6 +255,11 @@ class Story:
     told: tuple[str, ...] = ()
 
     @property
+    def is_corrected(self) -> bool:
+        """Whether it turned out after the first mail that something in the lab has changed."""
+        return self.kind is ReportKind.INCONCLUSIVE and self.verdict is Verdict.CHANGED
+
+    @property
     def shown(self) -> TagRun:
         """The tag whose log is shown: the first bad one, or the one that shows it again."""
         is_again = self.kind is ReportKind.REAPPEARED and self.again is not None

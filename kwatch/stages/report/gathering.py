@@ -206,6 +206,10 @@ async def _steps(case: Case, git: Git) -> tuple[BisectionStep, ...]:
 def _blame(case: Case, answer: Answer | None) -> Blame | None:
     if answer and answer.blame:
         return answer.blame
+    for one in case.investigations:
+        # The lab is to blame after all.
+        if one.answer and one.answer.verdict is Verdict.CHANGED:
+            return one.answer.blame
     for event in case.events:
         if event.kind is RegressionEvent.CONFIRMED:
             return Blame(event.detail["blame"])
