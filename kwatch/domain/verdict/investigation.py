@@ -76,7 +76,9 @@ def _plan_moved(case: Case) -> Ask | Answer:
     again = _another(case.problem, case.question.subject, 1)
     if case.mark(again) is None:
         return Ask(phase=Phase.CONFIRM, trials=(again,))
-    found = _plan_cause(case)
+    found = _confirm_bad(case, again)
+    if found is None:
+        return _plan_cause(case)
     if isinstance(found, Answer) and found.verdict is Verdict.NOT_REPRODUCED:
         return replace(found, verdict=Verdict.CHANGED, blame=Blame.HOST)
     return found

@@ -68,6 +68,7 @@ COMMIT_BUGS = st.builds(
     axis=st.sampled_from([Blame.TREE, Blame.TREE, Blame.SERIES]),
     since=st.integers(1, 25),
     until=st.one_of(st.none(), st.integers(2, 30)),
+    mended=st.sampled_from([None, None, 2, 3]),
 )
 OTHER_BUGS = st.builds(
     Bug,

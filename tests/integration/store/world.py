@@ -95,8 +95,8 @@ class Bug:
     """A bug of ``axis``: in commits that descend from commit ``since`` and not from ``until``.
 
     SERIES: only with the series; of a version of the series, of a toolchain or of a host
-    (``version``) from that version on, up to before version ``mended``, whatever the commit.
-    ``rate`` of its boots fail, the others are well.
+    (``version``) from that version on, whatever the commit. It does not show on hosts from version
+    ``mended`` on. ``rate`` of its boots fail, the others are well.
     """
 
     name: str
@@ -196,6 +196,8 @@ class World:
         series = trial.source.series
         if series is None and (bug.axis is Blame.SERIES or bug.kind in NEEDS_SERIES):
             return False
+        if bug.mended is not None and host >= bug.mended:
+            return False
         if bug.version is not None:
             present = {
                 Blame.SERIES: int((series or "0").lstrip("s")),
@@ -203,7 +205,7 @@ class World:
                 Blame.HOST: host,
                 Blame.CONFIG: RECIPES.index(trial.build) + 1,
             }[bug.axis]
-            return present >= bug.version and (bug.mended is None or present < bug.mended)
+            return present >= bug.version
         known = self._ancestors(trial.commit)
         numbers = {self.commits.index(one) for one in known}
         return bug.since in numbers and bug.until not in numbers
@@ -404,6 +406,7 @@ class World:
             milestone=milestones[first.kind] if first else Milestone.TESTED,
             artifacts={"profile": "p" * 64} if not trial.is_control and first is None else {},
             others=warnings if first is None else (),
+            environment=f"QEMU {host}",
         )
 
     def _build(self, trial: Trial, bugs: list[Bug] | None) -> Built:

@@ -162,6 +162,7 @@ def boot(
     milestone: Milestone = Milestone.TESTED,
     artifacts: Mapping[str, str] | None = None,
     others: tuple[Finding, ...] = (),
+    environment: str = "",
 ) -> BootResult:
     return BootResult(
         key=key,
@@ -175,6 +176,7 @@ def boot(
         took=5.0,
         boot_seconds=2.0,
         others=others,
+        environment=environment,
     )
 
 
