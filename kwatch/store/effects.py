@@ -128,6 +128,7 @@ def _booted(tx: Transaction, job: Job, result: BootResult | EnvironmentGone, *, 
     steps.put_boot(tx, result, wanted.trial.boot if wanted else "", now=now)
     if result.environment_digest:
         environments.note(tx, result.environment_digest, result.environment, now=now)
+        motion.is_back(tx, result.environment_digest, now=now)
     # Some wait for a boot in any environment, some for one in this.
     for key in {job.key, result.inputs, result.key}:
         motion.advance_waiting(tx, JobKind.BOOT, key, now=now)

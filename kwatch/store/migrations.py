@@ -142,6 +142,8 @@ CREATE INDEX trial_boot ON trial (boot_key);
 
 CREATE INDEX trial_infra ON trial (settled_at) WHERE outcome = 'infra';
 
+CREATE INDEX trial_refused ON trial (boot_environment) WHERE outcome = 'refused';
+
 CREATE INDEX source_base ON source (base);
 
 CREATE TABLE planned (

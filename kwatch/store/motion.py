@@ -128,6 +128,22 @@ def reopen(tx: Transaction, number: int, *, now: float) -> None:
     advance(tx, number, now=now)
 
 
+def is_back(tx: Transaction, boot_environment: str, *, now: float) -> None:
+    """A host has this boot environment: trials that were refused for want of it were not tried."""
+    rows = tx.execute(
+        "SELECT id, EXISTS (SELECT 1 FROM want WHERE want.trial = trial.id) AS is_wanted"
+        " FROM trial WHERE outcome = 'refused' AND boot_environment = ?",
+        (boot_environment,),
+    ).fetchall()
+    for row in rows:
+        if row["is_wanted"]:
+            reopen(tx, row["id"], now=now)
+        else:
+            tx.execute(
+                "UPDATE trial SET outcome = NULL, settled_at = NULL WHERE id = ?", (row["id"],)
+            )
+
+
 def retest(tx: Transaction, lane: int, revision: int, number: int, *, now: float) -> None:
     """Test a tag of a lane again: once more where the lab failed, else one more sample."""
     found = trials.load(tx, number)

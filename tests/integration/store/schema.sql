@@ -453,6 +453,8 @@ CREATE INDEX trial_build ON trial (build_row);
 
 CREATE INDEX trial_infra ON trial (settled_at) WHERE outcome = 'infra';
 
+CREATE INDEX trial_refused ON trial (boot_environment) WHERE outcome = 'refused';
+
 CREATE INDEX trial_waits ON trial (waits_kind, waits_key) WHERE outcome IS NULL;
 
 CREATE TABLE want (
