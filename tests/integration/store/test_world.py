@@ -258,10 +258,7 @@ _DAY = Day(
 )  # fmt: skip
 EVENTS = st.sets(st.integers(1, 200), max_size=4)
 LIVES = settings(
-    max_examples=int(__import__("os").environ.get("EX", "1000")),
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
+    max_examples=1000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 
