@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.guest.environment import KnownEnvironments
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.domain.boot.care import BootCare, BootProfile
@@ -166,6 +167,7 @@ async def _measure(folder: Path, hosts: int, boots: int, sleep: float) -> None:
         stage = partial(
             boot.run, pool=pool, blobs=blobs, database=database, scratch=folder / "scratch",
             busybox={"x86_64": BUSYBOX.read_bytes()}, accelerators=Accelerators(),
+            known=KnownEnvironments(),
             cares={profile.recipe.digest: profile.care},
         )  # fmt: skip
         worker = Worker(

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest.accelerator import Accelerators
-from kwatch.adapters.guest.environment import identify
+from kwatch.adapters.guest.environment import KnownEnvironments, identify
 from kwatch.adapters.guest.initramfs import build_initramfs, digest_of_user_space
 from kwatch.adapters.guest.recording import Recording
 from kwatch.adapters.guest.session import Session
@@ -75,6 +75,7 @@ async def run(
     scratch: Path,
     busybox: Mapping[str, bytes],
     accelerators: Accelerators,
+    known: KnownEnvironments,
     cares: Mapping[str, BootCare] = NO_CARES,
     labels: Mapping[str, frozenset[str]] = UNLABELLED,
 ) -> BootResult | EnvironmentGone | None:
@@ -95,16 +96,22 @@ async def run(
         booter = _Booter(
             job=job, inputs=inputs, profile=profile, heard=heard, image=image, blobs=blobs,
             database=database, scratch=scratch, busybox=busybox[profile.recipe.arch],
-            accelerators=accelerators,
+            accelerators=accelerators, known=known,
         )  # fmt: skip
+        asked = inputs.trial.sample.boot_environment
         need, booted = _need(inputs, labels), None
+        tried, passed_over = frozenset[str](), known.without(asked)
         while booted is None:
+            need = replace(need, without=tried | passed_over)
             if need.without and not pool.serves(need):
-                log.info("%s is gone from all hosts", inputs.trial.sample.boot_environment)
-                return EnvironmentGone(key=job.key)
+                if not passed_over:
+                    log.info("boot environment %s is gone from all hosts", asked)
+                    return EnvironmentGone(key=job.key)
+                passed_over = frozenset()
+                continue
             async with pool.lease(need, prefer=_adoptable(job, need)) as lease:
                 booted = await booter.boot(lease)
-            need = replace(need, without=need.without | {lease.host.name})
+            tried |= {lease.host.name}
         verdict = booted.verdict
         log.info("%s, %s: %s", booted.host, verdict.end, verdict.reason)
         return await _result(
@@ -133,6 +140,7 @@ class _Booter:
     scratch: Path
     busybox: bytes
     accelerators: Accelerators
+    known: KnownEnvironments
 
     async def boot(self, lease: Lease) -> _Booted | None:
         """Boot there; None where the trial asks for another environment than the host has."""
@@ -141,6 +149,7 @@ class _Booter:
         arch = ARCHES[profile.recipe.arch]
         user_space = await asyncio.to_thread(digest_of_user_space, arch, self.busybox)
         environment = await identify(host, arch, accelerator, user_space)
+        self.known.note(host.name, arch, environment)
         if self.inputs.trial.sample.boot_environment not in {"", environment.digest}:
             return None
         digest = self.inputs.build.artifacts["image"]
@@ -149,14 +158,14 @@ class _Booter:
             await asyncio.to_thread(_initramfs, profile, self.busybox)
         )
         run_id = await _run_id(self.job, lease, environment.digest, self.database)
-        known = await self.database.read(baselines.phases, self.inputs.trial.boot, accelerator)
+        phases = await self.database.read(baselines.phases, self.inputs.trial.boot, accelerator)
         session = Session(
             host,
             profile=profile,
             accelerator=accelerator,
             heard=self.heard,
             image=self.image,
-            usual=usual(known),
+            usual=usual(phases),
             cancellation=cancellation_of_job(),
         )
         verdict = await session.run(run_id, kernel=kernel, initramfs=initramfs)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.guest.environment import KnownEnvironments
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.domain.boot.care import BootCare, BootProfile
@@ -67,6 +68,7 @@ class BootBench:
     blobs: Blobs
     scratch: Path
     cares: dict[str, BootCare] = field(default_factory=dict)
+    known: KnownEnvironments = field(default_factory=KnownEnvironments)
     booted: int = 0
 
     @classmethod
@@ -139,6 +141,7 @@ class BootBench:
             scratch=self.scratch,
             busybox={arch: path.read_bytes() for arch, path in BUSYBOX.items() if path.exists()},
             accelerators=Accelerators(),
+            known=self.known,
             cares=self.cares,
         )
 

@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from kwatch.domain.recipe.boot import Accelerator
 
 
+class KnownEnvironments:
+    """What each host had when it booted something last: where to look first, and no proof."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, Accelerator], str] = {}
+
+    def note(self, host: str, arch: Arch, environment: BootEnvironment) -> None:
+        """A host has this environment for guests of ``arch``."""
+        self._known[host, arch.name, environment.accelerator] = environment.digest
+
+    def without(self, digest: str) -> frozenset[str]:
+        """The hosts that had other environments only, where one is known that had this one."""
+        having = {name for (name, _, _), known in self._known.items() if known == digest}
+        return frozenset(name for name, _, _ in self._known) - having if having else frozenset()
+
+
 async def identify(
     host: Host, arch: Arch, accelerator: Accelerator, initramfs: str
 ) -> BootEnvironment:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from kwatch.adapters.guest.environment import identify
+from kwatch.adapters.host.host import Host
 from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.facts import EnvironmentGone
 from kwatch.domain.finding import Finding, FindingKind
@@ -27,6 +29,10 @@ from tests.long.bootbench import BUSYBOX, PROFILE, BootBench, changed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from kwatch.domain.recipe.arch import Arch
+    from kwatch.domain.recipe.boot import Accelerator
+    from kwatch.domain.recipe.boot_environment import BootEnvironment
 
 if shutil.which("qemu-system-x86_64") is None or not BUSYBOX["x86_64"].exists():
     pytest.skip("QEMU or a static busybox is not installed", allow_module_level=True)
@@ -207,3 +213,48 @@ async def test_a_trial_whose_environment_no_host_has_is_refused(
     assert (found.outcome, found.milestone) == (Outcome.REFUSED, Milestone.LINKED)
     assert await boots(bench) == 0
     assert bench.pool.state("here").health is Health.OK
+
+
+async def test_a_host_with_the_environment_that_is_asked_for_is_found(
+    bench: BootBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first host was upgraded, and the other one is upgraded meanwhile."""
+    kernels = {"here": "6.9", "there": "6.8"}
+    asked: list[str] = []
+
+    async def kernel(
+        host: Host, arch: Arch, accelerator: Accelerator, initramfs: str
+    ) -> BootEnvironment:
+        asked.append(host.name)
+        found = await identify(host, arch, accelerator, initramfs)
+        return replace(found, kernel=kernels[host.name])
+
+    monkeypatch.setattr("kwatch.stages.boot.identify", kernel)
+    spec = bench.pool.hosts["here"].spec
+    there = Host(replace(spec, name="there", directory=f"{spec.directory}-2"))
+    bench.pool.hosts["there"] = there
+    image, vmlinux = toy(tmp_path)
+    first = await bench.boot(image, vmlinux, SMALL)
+    assert first.host == "here"
+    await bench.pool.admit("there")
+    kernels["here"] = "6.10"
+    kernels["there"] = "6.9"
+    wanted = Sample(boot_environment=first.environment_digest)
+    await bench.built(image, vmlinux, SMALL, replace(wanted, repeat=1))
+    again = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert (again.host, again.environment_digest) == ("there", first.environment_digest)
+    # It is known now, and the other one is not asked again.
+    asked.clear()
+    await bench.built(image, vmlinux, SMALL, replace(wanted, repeat=2))
+    await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert asked == ["there"]
+    # What is known is no proof.
+    kernels["here"], kernels["there"] = "6.9", "6.10"
+    asked.clear()
+    await bench.built(image, vmlinux, SMALL, replace(wanted, repeat=3))
+    assert (await bench.run(await next_of(bench.database, JobKind.BOOT))).host == "here"
+    assert asked == ["there", "here"]
+    kernels["here"] = "6.10"
+    await bench.built(image, vmlinux, SMALL, replace(wanted, repeat=4))
+    job = await next_of(bench.database, JobKind.BOOT)
+    assert await bench.attempt(job) == EnvironmentGone(key=job.key)
