@@ -188,8 +188,8 @@ async def _run_id(job: Job, lease: Lease, environment: str, database: Database) 
     handle = Handle(host=host.name, run_id=run_id, slot=lease.slot, environment=environment)
     if job.handle == handle and await host.runs.adopt(run_id):
         log.info("%s: going on with %s", host.name, run_id)
-    elif job.handle and (job.handle.host, job.handle.run_id) == (host.name, run_id):
-        await host.runs.discard(run_id)
+    elif job.handle and job.handle.host == host.name and job.handle.environment != environment:
+        await host.runs.discard(job.handle.run_id)
     await database.write(queue.remember, job, handle)
     return run_id
 
