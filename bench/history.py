@@ -26,7 +26,7 @@ from kwatch.domain.verdict.judge import judge
 from kwatch.stages.investigate import question_of
 from kwatch.stages.report.gathering import load_case
 from kwatch.store import (
-    baselines,
+    good_boots,
     investigations,
     lanes,
     migrations,
@@ -108,10 +108,10 @@ def _queries(tx: sqlite3.Connection) -> dict[str, Callable[[], object]]:
         "judge a lane": judged,
         "step of an investigation": investigated,
         "report: read the case": lambda: load_case(tx, 1, ()),
-        "baselines: profile": lambda: baselines.profile(
+        "good_boots: profile": lambda: good_boots.profile(
             tx, samples.BUILD.digest, samples.BOOT.digest
         ),
-        "baselines: phases": lambda: baselines.phases(tx, samples.BOOT.digest, "kvm"),
+        "good_boots: phases": lambda: good_boots.phases(tx, samples.BOOT.digest, "kvm"),
         "tidy: protected blobs": lambda: tidy.protected(tx),
         "/metrics": lambda: counts.figures(tx),
         "/": lambda: reading.front(tx),
@@ -197,7 +197,7 @@ def _make_trial(  # noqa: PLR0917
         (row, key, samples.BUILD.digest, build, at),
     )
     tx.execute(
-        "INSERT INTO boot VALUES (?, ?, '', ?, ?, 'h', 'kvm', 70, ?, 5.0, ?, ?, 3)",
+        "INSERT INTO boot VALUES (?, ?, '', ?, ?, 'h', 'kvm', 70, ?, 5.0, ?, NULL, '[]', ?, 3)",
         (key, key, row, samples.BOOT.digest, finding is None, boot, at),
     )
     tx.execute(

@@ -34,6 +34,7 @@ from kwatch.engine.slots import count_slots
 from kwatch.engine.worker import Stage, Worker
 from kwatch.errors import ConfigError
 from kwatch.stages import (
+    baseline,
     boot,
     build,
     checkout,
@@ -258,12 +259,16 @@ def _stages_of_trials(settings: Settings, ports: _Ports) -> Mapping[JobKind, Sta
 def _stages_of_verdicts(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:
     """Judging, investigating, and the mails about it."""
     git, database = ports.git, ports.database
+    trees = {tree.name: tree for tree in settings.trees}
     return {
         JobKind.JUDGE: partial(judge.run, database=database),
+        JobKind.BASELINE: partial(
+            baseline.run, trees=trees, git=git, database=database, clock=time.time
+        ),
         JobKind.INVESTIGATE: partial(investigate.run, git=git, database=database),
         JobKind.REPORT: partial(
             report.run,
-            trees={tree.name: tree for tree in settings.trees},
+            trees=trees,
             correspondence=partial(_correspondence, settings),
             git=git,
             blobs=ports.blobs,

@@ -2,15 +2,13 @@
 """git, by its command line.
 
 libgit2 has no ``am -3`` and pure Python is too slow for a kernel (the figures are in
-docs/architecture.md). The environment is hardened: no prompts, no hooks, no configuration of the
-machine or the user, and only protocols that a lab needs.
+docs/architecture.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters import process
+from kwatch.adapters.git_environment import GIT_ENVIRONMENT
 from kwatch.domain.source.commit import CommitInfo
 from kwatch.errors import InfraError
 
@@ -25,33 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
     from kwatch.adapters.process import Completed
-
-GIT_CONFIG: Mapping[str, str] = {
-    "core.hooksPath": "/dev/null",
-    "core.fsmonitor": "false",
-    "core.commitGraph": "true",
-    "gc.auto": "0",
-    "maintenance.auto": "false",
-    "protocol.allow": "never",
-    "protocol.file.allow": "always",
-    "protocol.git.allow": "always",
-    "protocol.https.allow": "always",
-    "protocol.http.allow": "always",
-    "protocol.ssh.allow": "always",
-    "fetch.fsckObjects": "true",
-    # Old, harmless faults that real kernel history contains.
-    "fetch.fsck.missingSpaceBeforeDate": "ignore",
-    "fetch.fsck.zeroPaddedFilemode": "ignore",
-    "fetch.fsck.badTimezone": "ignore",
-    "fetch.fsck.missingEmail": "ignore",
-    "http.lowSpeedLimit": "1000",
-    "http.lowSpeedTime": "60",
-    "safe.directory": "*",
-    "advice.detachedHead": "false",
-    "user.name": "kwatch",
-    "user.email": "kwatch@localhost",
-}
-
 
 # Seconds that a repack of all of Linux may take.
 REPACK = 4 * 3600.0
@@ -72,26 +44,6 @@ def _age(stamp: Path) -> float:
         return time.time() - stamp.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
-
-
-def _environment() -> Mapping[str, str]:
-    environment = {
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "HOME": "/nonexistent",
-        "LC_ALL": "C.UTF-8",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": "/dev/null",
-        "GIT_CONFIG_COUNT": str(len(GIT_CONFIG)),
-        "GIT_OPTIONAL_LOCKS": "0",
-    }
-    for number, (key, value) in enumerate(GIT_CONFIG.items()):
-        environment[f"GIT_CONFIG_KEY_{number}"] = key
-        environment[f"GIT_CONFIG_VALUE_{number}"] = value
-    return environment
-
-
-GIT_ENVIRONMENT: Mapping[str, str] = _environment()
 
 
 # Where a git that is killed leaves a lock or half a pack, below the git directory.
@@ -140,6 +92,8 @@ def _signer(line: str) -> tuple[str, str] | None:
 
 
 _SIGNER = re.compile(r"([^<]*)<([^<>@\s]+@[^<>@\s]+)>|^\s*([^<>@\s]+@[^<>@\s]+)\s*$")
+
+_TAGS = "refs/tags/"
 
 # Commit, subject, author, parents, Signed-off-by lines.
 _COMMIT_FORMAT = "%H%x00%s%x00%an%x00%ae%x00%P%x00%(trailers:key=Signed-off-by,valueonly,unfold)"
@@ -223,6 +177,16 @@ class Git:
         pairs = (line.split("\t", 1) for line in listed.text().splitlines())
         return {ref: object_id for object_id, ref in pairs}
 
+    async def remote_tags(self, url: str, patterns: Sequence[str]) -> dict[str, str]:
+        """The tags of ``url`` that match ``patterns``, and the commits that they lead to."""
+        refs = await self.remote_refs(url, [f"{_TAGS}{pattern}" for pattern in patterns])
+        tags = {ref.removeprefix(_TAGS): object_id for ref, object_id in refs.items()}
+        return {
+            name: tags.get(f"{name}^{{}}", object_id)
+            for name, object_id in tags.items()
+            if not name.endswith("^{}")
+        }
+
     async def worktree(self, directory: Path, commit: str) -> Git:
         """A worktree of this repository with ``commit`` checked out, whatever was there before.
 
@@ -292,6 +256,21 @@ class Git:
         for start in range(0, len(lines), 1000):
             batch = "".join(lines[start : start + 1000]).encode()
             await self.run("update-ref", "--stdin", stdin=batch)
+
+    async def ancestor_of(self, commit: str, names: Sequence[str]) -> str | None:
+        """The first of ``names`` (object ids) that ``commit`` contains, or None."""
+        here = await self._existing(names)
+        for name in names:
+            if name in here:
+                asked = await self.run("merge-base", "--is-ancestor", name, commit, check=False)
+                if asked.status == 0:
+                    return name
+        return None
+
+    async def merge_base(self, one: str, other: str) -> str | None:
+        """The best common ancestor of two commits, or None."""
+        found = await self.run("merge-base", one, other, check=False)
+        return found.text() or None
 
     async def unreachable(self, commits: Collection[str], tips: Collection[str]) -> frozenset[str]:
         """Those of ``commits`` that no history of ``tips`` contains, or that are not here."""

@@ -125,6 +125,16 @@ def _commit(tree: str, tag: str, story: RevisionStory) -> str:
             record([("commit", at.commit), ("seen", moment(at.seen_at))]),
         ),
         table(headings, rows, empty="nothing is planned for this commit"),
+        section(
+            "Compared with",
+            table(
+                ("VARIANT", "BASELINE", "COMMIT", "RESULT"),
+                [
+                    (one.variant, one.name, one.commit[:SHORT], one.outcome or "not tried")
+                    for one in story.baselines
+                ],
+            ),
+        ),
         *(
             table(("FATE", "PATCH"), [(one.fate, one.subject) for one in checkout.patches])
             for checkout in story.checkouts

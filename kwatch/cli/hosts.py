@@ -25,7 +25,7 @@ from kwatch.domain.lab.proof import figures
 from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.errors import ConfigError, InfraError, KwatchError
-from kwatch.store import baselines, blobs
+from kwatch.store import blobs, good_boots
 from kwatch.store.database import reading
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _image(kernel: Path) -> bytes:
 
 def _newest_good(settings: Settings, arch: str) -> bytes:
     with reading(settings.state.database) as connection:
-        digest = baselines.image(connection, arch)
+        digest = good_boots.image(connection, arch)
     if digest is None:
         raise ConfigError(
             f"there is no image for {arch} that booted well: give one with --kernel FILE"

@@ -155,6 +155,7 @@ def _tree(section: model.Tree, files: Files) -> Tree:
         tags=section.tags,
         variants=section.variants,
         first=section.first,
+        base=section.base,
         mail_to=section.mail_to,
     )
 

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kwatch.config.model import CREDENTIAL
+from kwatch.config.fields import CREDENTIAL
 from kwatch.config.problem import shown
 
 if TYPE_CHECKING:

@@ -100,6 +100,15 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaselinesFound:
+    """What the failure of a tag (its revision number) in a lane is compared with, first to last."""
+
+    lane: int
+    failing: int
+    revisions: tuple[Revision, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Investigated:
     """The next question of an investigation, or its answer."""
 
@@ -156,6 +165,7 @@ Facts = (
     | EnvironmentGone
     | Collection
     | Judged
+    | BaselinesFound
     | Investigated
     | Written
     | Sent

@@ -35,11 +35,12 @@ from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.recipe.boot_environment import BootEnvironment
 from kwatch.domain.recipe.toolchain import Toolchain
 from kwatch.domain.run import CONSOLE
-from kwatch.domain.trial.diagnosis import besides, examine
+from kwatch.domain.trial.case_results import results_of
+from kwatch.domain.trial.diagnosis import examine, others_of
 from kwatch.domain.trial.steps import BootResult, BuildResult, boot_row, inputs_of
 from kwatch.domain.trial.trial import Trial
 from kwatch.errors import InfraError
-from kwatch.store import baselines, live, queue, recipes, steps, trials
+from kwatch.store import good_boots, live, queue, recipes, steps, trials
 from kwatch.store.blobs import Blobs
 from kwatch.store.database import Database
 
@@ -158,7 +159,7 @@ class _Booter:
             await asyncio.to_thread(_initramfs, profile, self.busybox)
         )
         run_id = await _run_id(self.job, lease, environment.digest, self.database)
-        phases = await self.database.read(baselines.phases, self.inputs.trial.boot, accelerator)
+        phases = await self.database.read(good_boots.phases, self.inputs.trial.boot, accelerator)
         session = Session(
             host,
             profile=profile,
@@ -209,7 +210,7 @@ async def _result(
     artifacts = await _kept(heard, blobs)
     autopsy = heard.autopsy
     if autopsy is not None:
-        good = await database.read(baselines.profile, inputs.trial.build, inputs.trial.boot)
+        good = await database.read(good_boots.profile, inputs.trial.build, inputs.trial.boot)
         autopsy = await _with_whereabouts(autopsy, heard.counters, good, blobs, image)
     names, console = await _read(heard, verdict, image)
     finding = examine(
@@ -226,7 +227,7 @@ async def _result(
         end=verdict.end,
         milestone=verdict.milestone,
         finding=await located(finding, image),
-        others=besides(finding, console.findings),
+        others=others_of(finding, console, inputs.recipe.test_results),
         statuses=heard.statuses,
         autopsy=autopsy,
         names=names,
@@ -238,6 +239,7 @@ async def _result(
         boot_seconds=verdict.boot_seconds,
         phases=verdict.phases,
         tests=Counter(case.status for case in console.cases),
+        cases=results_of(console.cases),
         test_results=inputs.recipe.test_results,
     )
 

@@ -20,7 +20,8 @@ from kwatch.domain.log.build import build_findings, read_build_log
 from kwatch.domain.log.console import read_console
 from kwatch.domain.log.scan import READER_VERSION
 from kwatch.domain.run import CONSOLE, LOG
-from kwatch.domain.trial.diagnosis import besides, examine
+from kwatch.domain.trial.case_results import results_of
+from kwatch.domain.trial.diagnosis import besides, examine, others_of
 from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.errors import InfraError
 from kwatch.store import steps
@@ -89,4 +90,9 @@ def _of_boot(result: BootResult, said: bytes) -> BootResult:
     before = result.finding
     if finding and before and finding.line is None and finding.place == before.place:
         finding = replace(finding, file=before.file, line=before.line)
-    return replace(result, finding=finding, others=besides(finding, console.findings))
+    return replace(
+        result,
+        finding=finding,
+        others=others_of(finding, console, result.test_results),
+        cases=results_of(console.cases),
+    )

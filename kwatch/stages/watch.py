@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TAGS = "refs/tags/"
-
 
 async def run(
     job: Job,
@@ -36,7 +34,7 @@ async def run(
     if tree is None:
         return None
     known = await database.read(revisions.known_tags, tree.name)
-    seen = await _tags(git, tree)
+    seen = await git.remote_tags(tree.url, tree.tags)
     changes = tag_changes(known, seen, first=tree.first)
     for tag, old, new in changes.moved:
         log.warning("tag %s of %s moved from %.12s to %.12s", tag, tree.name, old, new)
@@ -45,7 +43,7 @@ async def run(
         log.info("tree %s: %s", tree.name, ", ".join(tag for tag, _ in found))
         await git.fetch(
             tree.url,
-            [f"+{TAGS}{tag}:refs/kwatch/{tree.name}/{tag}" for tag, _ in found],
+            [f"+refs/tags/{tag}:refs/kwatch/{tree.name}/{tag}" for tag, _ in found],
         )
         await git.write_commit_graph()
     for _, commit in found:
@@ -58,15 +56,3 @@ async def run(
             for tag, commit in found
         ),
     )
-
-
-async def _tags(git: Git, tree: Tree) -> dict[str, str]:
-    """The tags of the tree and the commits they lead to."""
-    refs = await git.remote_refs(tree.url, [f"{TAGS}{pattern}" for pattern in tree.tags])
-    tags = {ref.removeprefix(TAGS): commit for ref, commit in refs.items()}
-    # An annotated tag is listed twice: itself, and what it leads to.
-    return {
-        name: tags.get(f"{name}^{{}}", commit)
-        for name, commit in tags.items()
-        if not name.endswith("^{}")
-    }

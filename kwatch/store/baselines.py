@@ -1,53 +1,75 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reference data from passing boots: profile, image, phase durations."""
+"""What tags without an earlier good one are compared with, and by which trials."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
+
+from kwatch.store import lanes, revisions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kwatch.domain.facts import BaselinesFound
+    from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.database import Transaction
 
-# What is usual may change with a kernel: the newest count.
-BOOTS = 100
 
-
-def profile(tx: Transaction, build: str, boot: str) -> str | None:
-    """The blob of the newest profile of a good boot under these recipes (digests)."""
+def put(tx: Transaction, facts: BaselinesFound, *, now: float) -> None:
+    """Store what the failure of a tag can be compared with; none of it is tried yet."""
     row = tx.execute(
-        "SELECT profile.digest FROM boot JOIN build ON build.row = boot.build"
-        " JOIN blob_ref AS profile ON profile.owner_kind = 'boot'"
-        " AND profile.owner_key = boot.key AND profile.name = 'profile'"
-        " JOIN blob ON blob.digest = profile.digest"
-        " WHERE boot.recipe = ? AND boot.is_good = 1 AND build.recipe = ?"
-        " ORDER BY boot.at DESC LIMIT 1",
-        (boot, build),
+        "INSERT INTO baseline_search (lane, failing, at) VALUES (?, ?, ?)"
+        " ON CONFLICT DO NOTHING RETURNING id",
+        (facts.lane, facts.failing, now),
     ).fetchone()
-    return row and str(row["digest"])
+    if row is None:
+        return
+    for place, revision in enumerate(facts.revisions):
+        tx.execute(
+            "INSERT INTO baseline (search, place, revision) VALUES (?, ?, ?)",
+            (row["id"], place, revisions.add(tx, revision)),
+        )
 
 
-def image(tx: Transaction, arch: str) -> str | None:
-    """The blob of the newest image that booted well and is still kept."""
+def is_searched(tx: Transaction, lane: int, failing: int) -> bool:
+    """Whether baselines were looked for, found or not."""
     row = tx.execute(
-        "SELECT image.digest FROM recipe"
-        " JOIN boot ON boot.recipe = recipe.digest AND boot.is_good = 1"
-        " JOIN blob_ref AS image ON image.owner_kind = 'build' AND image.owner_key = boot.build"
-        " AND image.name = 'image' JOIN blob ON blob.digest = image.digest"
-        " WHERE recipe.kind = 'boot' AND json_extract(recipe.definition, '$.arch') = ?"
-        " ORDER BY boot.at DESC LIMIT 1",
-        (arch,),
+        "SELECT 1 FROM baseline_search WHERE lane = ? AND failing = ?", (lane, failing)
     ).fetchone()
-    return row and str(row["digest"])
+    return row is not None
 
 
-def phases(tx: Transaction, boot: str, accelerator: str) -> tuple[Mapping[str, float], ...]:
-    """Seconds of each phase of the newest good boots of a recipe under one accelerator."""
-    rows = tx.execute(
-        "SELECT json_extract(result, '$.phases') AS phases FROM boot"
-        " WHERE recipe = ? AND is_good = 1 AND accelerator = ? ORDER BY at DESC LIMIT ?",
-        (boot, accelerator, BOOTS),
+def next_untried(tx: Transaction, lane: int, failing: int) -> tuple[int, str] | None:
+    """The number and the commit of the next baseline to try, if one is left."""
+    row = tx.execute(
+        "SELECT revision.id, commit_id FROM baseline_search AS search"
+        " JOIN baseline ON baseline.search = search.id"
+        " JOIN revision ON revision.id = baseline.revision"
+        " WHERE search.lane = ? AND failing = ? AND trial IS NULL ORDER BY place LIMIT 1",
+        (lane, failing),
+    ).fetchone()
+    return None if row is None else (row["id"], row["commit_id"])
+
+
+def tried(tx: Transaction, lane: int, failing: int, revision: int, trial: int) -> None:
+    """A baseline is tried by this trial."""
+    tx.execute(
+        "UPDATE baseline SET trial = ? WHERE revision = ? AND search ="
+        " (SELECT id FROM baseline_search WHERE lane = ? AND failing = ?)",
+        (trial, revision, lane, failing),
     )
-    return tuple(json.loads(row["phases"]) for row in rows if row["phases"])
+
+
+def runs(tx: Transaction, lane: int) -> Mapping[int, tuple[TagRun, ...]]:
+    """What was tried for the tags (their revision numbers) of a lane, in the order of trying."""
+    rows = tx.execute(
+        "SELECT failing, revision, trial FROM baseline_search AS search"
+        " JOIN baseline ON baseline.search = search.id"
+        " WHERE search.lane = ? AND trial IS NOT NULL ORDER BY failing, place",
+        (lane,),
+    ).fetchall()
+    found: dict[int, tuple[TagRun, ...]] = {}
+    for row in rows:
+        run = lanes.run(tx, row["revision"], row["trial"])
+        found[row["failing"]] = (*found.get(row["failing"], ()), run)
+    return found

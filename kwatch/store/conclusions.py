@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from kwatch.domain.lab.job import CACHES, JobKind
+from kwatch.domain.lab.job import CACHES, JobKind, baseline_key
 from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.verdict.consequence import EVENTS, LATER_EVENTS
@@ -23,6 +23,7 @@ from kwatch.domain.verdict.lane import Line
 from kwatch.domain.verdict.question import Answer, Ask, Goal, Phase, Verdict
 from kwatch.domain.verdict.regression import RegressionEvent, RegressionState, ended, is_news
 from kwatch.store import (
+    baselines,
     investigations,
     lanes,
     motion,
@@ -75,10 +76,23 @@ def _judgement(tx: Transaction, lane: int, judgement: Judgement, *, now: float) 
                 tx, judgement.regression, Goal.FIX, lane=lane, fixed=judgement.run, now=now
             )
         case NoBaseline():
-            pass
+            _try_baseline(tx, lane, judgement.bad, now=now)
         case _:
             assert_never(judgement)
     return None
+
+
+def _try_baseline(tx: Transaction, lane: int, bad: TagRun, *, now: float) -> None:
+    """Try the next commit that a tag can be compared with, once it is known what these are."""
+    if not baselines.is_searched(tx, lane, bad.revision):
+        queue.enqueue(tx, JobKind.BASELINE, baseline_key(lane, bad.revision), now=now)
+        return
+    found = baselines.next_untried(tx, lane, bad.revision)
+    if found is not None:
+        revision, commit = found
+        trial = bad.trial.of(commit).again()
+        baselines.tried(tx, lane, bad.revision, revision, trials.put(tx, trial, now=now))
+        motion.want(tx, trial, JobKind.JUDGE, str(lane), now=now)
 
 
 def _spread(tx: Transaction, lane: int, judgement: Spread, *, now: float) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from kwatch.domain.facts import (
+    BaselinesFound,
     Built,
     EnvironmentGone,
     Facts,
@@ -31,6 +32,7 @@ from kwatch.domain.milestone import Milestone
 from kwatch.domain.trial.route import Outcome, Settled
 from kwatch.domain.trial.steps import BootResult, CheckoutResult, Collection
 from kwatch.store import (
+    baselines,
     commands,
     conclusions,
     cursors,
@@ -78,6 +80,9 @@ def record(tx: Transaction, job: Job, facts: Facts, *, now: float) -> None:
             motion.advance_waiting(tx, job.kind, job.key, now=now)
         case Judged():
             conclusions.judged(tx, facts, now=now)
+        case BaselinesFound():
+            baselines.put(tx, facts, now=now)
+            queue.enqueue(tx, JobKind.JUDGE, str(facts.lane), now=now)
         case Investigated():
             conclusions.investigated(tx, facts, now=now)
         case Written():

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def known_tags(tx: Transaction, tree: str) -> dict[str, str]:
     """Each tag of a tree and the commit it was last seen at."""
     rows = tx.execute(
-        "SELECT tag, commit_id FROM revision WHERE tree = ? ORDER BY seen_at, id", (tree,)
+        "SELECT tag, commit_id FROM revision WHERE tree = ? AND is_baseline = 0"
+        " ORDER BY seen_at, id",
+        (tree,),
     )
     return {row["tag"]: row["commit_id"] for row in rows}
 
@@ -30,7 +32,7 @@ def newest(tx: Transaction) -> tuple[tuple[int, Revision], ...]:
     """The revision of each tree that was seen last, with its number."""
     rows = tx.execute(
         "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY tree ORDER BY seen_at DESC,"
-        " id DESC) AS place FROM revision) WHERE place = 1 ORDER BY id"
+        " id DESC) AS place FROM revision WHERE is_baseline = 0) WHERE place = 1 ORDER BY id"
     )
     return tuple((row["id"], _revision(row)) for row in rows)
 
@@ -38,7 +40,8 @@ def newest(tx: Transaction) -> tuple[tuple[int, Revision], ...]:
 def newest_first(tx: Transaction, tree: str | None = None, limit: int = 50) -> tuple[Revision, ...]:
     """The newest revisions, newest first."""
     rows = tx.execute(
-        "SELECT * FROM revision WHERE ? IS NULL OR tree = ? ORDER BY id DESC LIMIT ?",
+        "SELECT * FROM revision WHERE is_baseline = 0 AND (? IS NULL OR tree = ?)"
+        " ORDER BY id DESC LIMIT ?",
         (tree, tree, limit),
     )
     return tuple(_revision(row) for row in rows)
@@ -54,16 +57,27 @@ def find(tx: Transaction, tree: str, tag: str) -> int | None:
 
 
 def add(tx: Transaction, revision: Revision) -> int:
-    """Add a revision; its number. One that is known was moved back to: it is the newest again."""
+    """Add a revision; its number. One that is known was moved back to: it is the newest again.
+
+    A baseline that is a watched tag stays one.
+    """
     row = tx.execute(
-        "INSERT INTO revision (tree, tag, commit_id, seen_at) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET seen_at = excluded.seen_at RETURNING id",
-        (revision.tree, revision.tag, revision.commit, revision.seen_at),
-    ).fetchone()
+        "INSERT INTO revision (tree, tag, commit_id, seen_at, is_baseline) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET"
+        " seen_at = iif(excluded.is_baseline, seen_at, excluded.seen_at),"
+        " is_baseline = min(is_baseline, excluded.is_baseline) RETURNING id",
+        (
+            revision.tree, revision.tag, revision.commit, revision.seen_at, revision.is_baseline,
+        ),
+    ).fetchone()  # fmt: skip
     return int(row["id"])
 
 
 def _revision(row: sqlite3.Row) -> Revision:
     return Revision(
-        tree=row["tree"], tag=row["tag"], commit=row["commit_id"], seen_at=row["seen_at"]
+        tree=row["tree"],
+        tag=row["tag"],
+        commit=row["commit_id"],
+        seen_at=row["seen_at"],
+        is_baseline=bool(row["is_baseline"]),
     )

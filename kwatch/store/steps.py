@@ -11,6 +11,7 @@ from kwatch.domain.lab.job import JobKind
 from kwatch.domain.log.scan import READER_VERSION
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.source import Source
+from kwatch.domain.trial.case_results import CaseResults
 from kwatch.domain.trial.steps import (
     BootResult,
     BuildResult,
@@ -22,7 +23,7 @@ from kwatch.domain.trial.steps import (
     keys_of,
 )
 from kwatch.domain.trial.trial import Trial
-from kwatch.store import coverage, findings
+from kwatch.store import cases, coverage, findings
 from kwatch.store.codec import decode, decode_optional, encode
 
 if TYPE_CHECKING:
@@ -217,8 +218,8 @@ def put_boot(tx: Transaction, result: BootResult, recipe: str, *, now: float) ->
     """
     done = tx.execute(
         "INSERT INTO boot (key, inputs, environment, build, recipe, host, accelerator, milestone,"
-        " is_good, took, result, at, reader) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
+        " is_good, took, result, cases_failed, at, reader)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '[]', ?, ?) ON CONFLICT DO NOTHING",
         (result.key, result.inputs, result.environment_digest, result.build, recipe, result.host,
          result.accelerator, result.milestone, result.finding is None, result.took,
          encode(_bare(result)), now, READER_VERSION),
@@ -226,6 +227,7 @@ def put_boot(tx: Transaction, result: BootResult, recipe: str, *, now: float) ->
     if not done.rowcount:
         return
     findings.put(tx, JobKind.BOOT, result.key, result.finding, result.others)
+    cases.put(tx, result.key, result.cases)
     put_artifacts(tx, JobKind.BOOT, result.key, result.artifacts)
 
 
@@ -280,6 +282,8 @@ def read_again(tx: Transaction, result: BuildResult | BootResult, *, reader: int
         tx.execute("UPDATE build SET reader = ? WHERE row = ?", (reader, key))
     else:
         kind, key, before = JobKind.BOOT, result.key, boot(tx, result.key)
+        if result.cases.ran:
+            cases.put(tx, key, result.cases)
         tx.execute(
             "UPDATE boot SET reader = ?, is_good = ? WHERE key = ?",
             (reader, result.finding is None, key),
@@ -291,5 +295,6 @@ def read_again(tx: Transaction, result: BuildResult | BootResult, *, reader: int
 
 
 def _bare(result: BuildResult | BootResult) -> BuildResult | BootResult:
-    """A result without its findings, which have rows of their own."""
-    return replace(result, finding=None, others=())
+    """A result without its findings and test cases, which have rows of their own."""
+    bare = replace(result, finding=None, others=())
+    return replace(bare, cases=CaseResults()) if isinstance(bare, BootResult) else bare

@@ -48,7 +48,7 @@ WHERE trial.id IN (
 
 # The newest revision of each tree, and the newest good one of each lane.
 _BASELINES = """
-SELECT id FROM (SELECT max(id) AS id FROM revision GROUP BY tree)
+SELECT id FROM (SELECT max(id) AS id FROM revision WHERE is_baseline = 0 GROUP BY tree)
 UNION
 SELECT max(planned.revision) FROM planned JOIN trial ON trial.id = planned.trial
 WHERE outcome = 'pass' GROUP BY planned.lane
@@ -164,7 +164,7 @@ def _is_needed(ref: str, wanted: Needed) -> bool:
     match ref.removeprefix("refs/kwatch/").split("/", 1):
         case ["keep", commit]:
             return commit in wanted.commits or bool(wanted.under_way[JobKind.WATCH])
-        case ["seed" | "have" | "head" | "checkout" | "probe", *_]:
+        case ["seed" | "have" | "head" | "checkout" | "probe" | "base", *_]:
             return True
         case [tree, tag]:
             return (tree, tag) in wanted.tags or tree in wanted.under_way[JobKind.WATCH]

@@ -15,7 +15,7 @@ from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.seen import Seen
 from kwatch.domain.trial.steps import environment_of
 from kwatch.domain.trial.trial import Sample, Trial
-from kwatch.store import findings, steps
+from kwatch.store import cases, findings, steps
 from kwatch.store.codec import decode
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def seen_all(tx: Transaction, found: Sequence[StoredTrial]) -> tuple[Seen | None
         (json.dumps([one.boot_key for one in found if one.boot_key]),),
     )
     ran = {row["key"]: (row["host"], row["accelerator"]) for row in rows}
+    tested = cases.of_boots(tx, [one.boot_key for one in found if one.boot_key])
+    none = frozenset[str](), frozenset[str]()
     return tuple(
         None
         if one.outcome is None
@@ -143,6 +145,8 @@ def seen_all(tx: Transaction, found: Sequence[StoredTrial]) -> tuple[Seen | None
             host=ran.get(one.boot_key or "", ("", ""))[0],
             accelerator=ran.get(one.boot_key or "", ("", ""))[1],
             tries=one.tries,
+            cases_run=tested.get(one.boot_key or "", none)[0],
+            cases_failed=tested.get(one.boot_key or "", none)[1],
         )
         for one in found
     )

@@ -85,6 +85,16 @@ class PresenceLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineLine:
+    """What a tag without an earlier good one is compared with; ``outcome`` is None until then."""
+
+    variant: str
+    name: str
+    commit: str
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
     """The coverage of one boot below a top-level folder of the source."""
 
@@ -306,6 +316,29 @@ def present_in(tx: Transaction, regression: int) -> tuple[PresenceLine, ...]:
     return tuple(PresenceLine(**row) for row in rows)
 
 
+def baselines(tx: Transaction, revision: Revision) -> tuple[BaselineLine, ...]:
+    """What a tag is compared with in each lane, in the order in which it is tried."""
+    rows = tx.execute(
+        'SELECT variant, base.tag AS name, base.commit_id AS "commit", outcome'
+        " FROM revision AS failing JOIN baseline_search AS search ON search.failing = failing.id"
+        " JOIN baseline ON baseline.search = search.id"
+        " JOIN revision AS base ON base.id = baseline.revision"
+        " JOIN lane ON lane.id = search.lane LEFT JOIN trial ON trial.id = baseline.trial"
+        " WHERE failing.tree = ? AND failing.tag = ? AND failing.commit_id = ?"
+        " ORDER BY search.lane, place",
+        (revision.tree, revision.tag, revision.commit),
+    )
+    return tuple(
+        BaselineLine(
+            variant=row["variant"],
+            name=row["name"],
+            commit=row["commit"],
+            outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        )
+        for row in rows
+    )
+
+
 def subject_of_job(tx: Transaction, kind: JobKind, key: str) -> str:
     """What a job is about, in words: its key is a hash or a number."""
     if kind in STEPS:
@@ -318,6 +351,8 @@ def subject_of_job(tx: Transaction, kind: JobKind, key: str) -> str:
 _SUBJECTS = {
     JobKind.PLAN: "SELECT tree || ' ' || tag AS subject FROM revision WHERE id = ?",
     JobKind.JUDGE: "SELECT tree || ' ' || variant AS subject FROM lane WHERE id = ?",
+    JobKind.BASELINE: "SELECT tree || ' ' || tag AS subject FROM revision"
+    " WHERE id = substr(?1, instr(?1, '/') + 1)",
     JobKind.INVESTIGATE: "SELECT coalesce('regression ' || regression_id, 'question ' || id)"
     " || ', ' || goal || ': ' || phase"
     " AS subject FROM investigation WHERE id = ?",

@@ -43,7 +43,7 @@ from kwatch.store.regressions import StoredEvent
 from kwatch.views import outbox, overview
 from kwatch.views.counts import mail_states
 from kwatch.views.outbox import MailLine
-from kwatch.views.overview import Folder, PresenceLine, TagLine, TrialLine
+from kwatch.views.overview import BaselineLine, Folder, PresenceLine, TagLine, TrialLine
 
 if TYPE_CHECKING:
     from kwatch.store.database import Transaction
@@ -165,6 +165,7 @@ class RevisionStory:
     revision: Revision
     trials: tuple[TrialLine, ...]
     checkouts: tuple[CheckoutResult, ...]
+    baselines: tuple[BaselineLine, ...]
     failures: Mapping[int, str]
 
 
@@ -345,6 +346,7 @@ def _revision_story(tx: Transaction, revision: Revision) -> RevisionStory:
         revision=revision,
         trials=lines,
         checkouts=tuple(found for found in checkouts if found and found.patches),
+        baselines=overview.baselines(tx, revision),
         failures=_failures(tx, lines),
     )
 

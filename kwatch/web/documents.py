@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kwatch.store.regressions import StoredEvent
     from kwatch.views.counts import Figures
     from kwatch.views.outbox import MailLine
-    from kwatch.views.overview import PresenceLine, TrialLine
+    from kwatch.views.overview import BaselineLine, PresenceLine, TrialLine
     from kwatch.views.reading import (
         BootStory,
         Inquiry,
@@ -90,6 +90,17 @@ def revision_story(story: RevisionStory) -> Document:
             {**trial(line), "lab_failure": story.failures.get(line.id)} for line in story.trials
         ],
         "checkouts": [checkout(one) for one in story.checkouts],
+        "baselines": [baseline(one) for one in story.baselines],
+    }
+
+
+def baseline(line: BaselineLine) -> Document:
+    """What a tag is compared with."""
+    return {
+        "variant": line.variant,
+        "name": line.name,
+        "commit": line.commit,
+        "outcome": line.outcome,
     }
 
 

@@ -20,7 +20,8 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.git import EXPIRY, GIT_ENVIRONMENT, REPACK
+from kwatch.adapters.git import EXPIRY, REPACK
+from kwatch.adapters.git_environment import GIT_ENVIRONMENT
 from kwatch.adapters.kernel.sandbox import Sandbox
 from kwatch.domain.coverage.figures import Roots
 

@@ -28,6 +28,7 @@ class JobKind(StrEnum):
     BOOT = "boot"
     COLLECT = "collect"
     JUDGE = "judge"
+    BASELINE = "baseline"
     INVESTIGATE = "investigate"
     REPORT = "report"
     SEND = "send"
@@ -44,6 +45,17 @@ CACHES = "caches"
 """The key of a TIDY that deletes the compiler caches of verifications that ended, and no more."""
 
 STEPS = (JobKind.CHECKOUT, JobKind.BUILD, JobKind.BOOT, JobKind.COLLECT)
+
+
+def baseline_key(lane: int, revision: int) -> str:
+    """The key of a BASELINE: a tag (the number of its revision) that fails in a lane."""
+    return f"{lane}/{revision}"
+
+
+def failing_tag(key: str) -> tuple[int, int]:
+    """The lane and the revision in such a key."""
+    lane, _, revision = key.partition("/")
+    return int(lane), int(revision)
 
 
 class Resource(StrEnum):
@@ -67,6 +79,7 @@ RESOURCE: Mapping[JobKind, Resource] = {
     JobKind.BOOT: Resource.BOOT,
     JobKind.COLLECT: Resource.COLLECT,
     JobKind.JUDGE: Resource.THOUGHT,
+    JobKind.BASELINE: Resource.SOURCE,
     JobKind.INVESTIGATE: Resource.THOUGHT,
     JobKind.REPORT: Resource.THOUGHT,
     JobKind.SEND: Resource.MAIL,
@@ -167,6 +180,7 @@ GIVE_UP_AFTER: Mapping[JobKind, int] = {
     JobKind.BOOT: 6,
     JobKind.COLLECT: 6,
     JobKind.JUDGE: _NEVER,
+    JobKind.BASELINE: _NEVER,
     JobKind.INVESTIGATE: _NEVER,
     JobKind.REPORT: _NEVER,
     JobKind.SEND: 200,

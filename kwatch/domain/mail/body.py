@@ -104,6 +104,11 @@ _SENTENCES: Mapping[Area | Milestone | Facet, tuple[str, str, str]] = {
         "{good} does",
         "{tree} yields coverage data on {arch} again",
     ),
+    Facet.TEST: (
+        "{tree} fails a test on {arch}",
+        "{good} passes it",
+        "{tree} passes this test on {arch} again",
+    ),
     Facet.WARNING: (
         "{tree} prints a new warning on {arch}",
         "{good} does not",
@@ -115,8 +120,8 @@ _SENTENCES: Mapping[Area | Milestone | Facet, tuple[str, str, str]] = {
 def _sentences(story: Story) -> tuple[str, str, str]:
     regression = story.regression
     area = AREA[regression.finding.kind]
-    if story.is_warning:
-        found = _SENTENCES[Facet.WARNING]
+    if regression.facet in _SENTENCES:
+        found = _SENTENCES[regression.facet]
     elif area is Area.BOOT and regression.milestone >= Milestone.INIT:
         found = _SENTENCES[min(regression.milestone, Milestone.TESTED)]
     else:

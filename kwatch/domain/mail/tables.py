@@ -19,6 +19,7 @@ from kwatch.domain.mail.story import ReportKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.text import log_line, one_line
 from kwatch.domain.verdict.bisect.commits import Mark
+from kwatch.domain.verdict.problem import Facet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +114,7 @@ def where(story: Story) -> str:
         times.reverse()
     rows += [(name, _tag(run)) for name, run in times if run]
     rows += [("also in", found) for found in _also_in(story)]
-    if not is_gone and not story.is_warning:
+    if not is_gone and story.regression.facet is Facet.FAILURE:
         silent = "; nothing on the console" if is_silent(story) else ""
         rows.append(("reached", f"{_REACHED[_milestone(story)]}{silent}"))
     shown = None if story.kind in BRIEF else story.configuration

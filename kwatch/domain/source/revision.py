@@ -17,7 +17,8 @@ class Tree:
     """A git repository whose tags are tested.
 
     ``tags`` are glob patterns as of ``git ls-remote`` (``next-*``, ``v6.*-rc*``). ``first`` is how
-    many of the newest tags of a branch are taken when it is seen for the first time.
+    many of the newest tags of a branch are taken when it is seen for the first time. ``base`` is a
+    branch of the repository that the tree is based on (``stable`` in linux-next), if it has one.
     """
 
     name: str
@@ -25,17 +26,22 @@ class Tree:
     tags: tuple[str, ...]
     variants: tuple[str, ...]
     first: int = 1
+    base: str | None = None
     mail_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """A tag of a tree, as it stood at ``seen_at`` (seconds since the epoch)."""
+    """A tag of a tree, as it stood at ``seen_at`` (seconds since the epoch).
+
+    ``is_baseline``: no tag that is watched, but a commit that others are compared with.
+    """
 
     tree: str
     tag: str
     commit: str
     seen_at: float
+    is_baseline: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

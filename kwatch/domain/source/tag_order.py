@@ -33,6 +33,11 @@ def tag_order(tag: str) -> tuple[tuple[int, int, str], ...]:
     return tuple(parts)
 
 
+def is_candidate(tag: str) -> bool:
+    """Whether a tag is a release candidate (``-rcN``)."""
+    return _RELEASE_CANDIDATE.search(tag) is not None
+
+
 def branch_of(tag: str) -> str:
     """The branch that a tag is on: ``next-``, ``v`` (main line) or ``v6.12`` (a stable branch)."""
     stable = _STABLE.fullmatch(tag)

@@ -10,8 +10,9 @@ from kwatch.domain.boot.ending import BootEnd
 from kwatch.domain.deadguest.autopsy import state_of_guest
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.log.console import read_console
-from kwatch.domain.log.ktap import CaseStatus, CaseUse
+from kwatch.domain.log.ktap import CaseUse
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.trial.case_results import failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from kwatch.domain.deadguest.autopsy import Autopsy
     from kwatch.domain.log.scan import Reading
 
-SHOWN_CASES = 20
 MOST_FINDINGS = 50
 """Of one log that are stored besides what failed it."""
 SHOWN_MESSAGES = 12
@@ -91,6 +91,13 @@ def examine(
             assert_never(end)
 
 
+def others_of(
+    cause: Finding | None, console: Reading, test_results: CaseUse
+) -> tuple[Finding, ...]:
+    """What a console reports besides the cause of a failure: test cases that failed come last."""
+    return besides(cause, (*console.findings, *failures(console.cases, test_results)))
+
+
 def besides(cause: Finding | None, found: Iterable[Finding]) -> tuple[Finding, ...]:
     """What a log reports besides the cause of a failure, each problem once, in its order."""
     known = {cause.fingerprint} if cause else set()
@@ -147,12 +154,8 @@ def _examined(found: Finding, autopsy: Autopsy | None) -> Finding:
 
 
 def _tests(statuses: Mapping[int, int], console: Reading, test_results: CaseUse) -> Finding | None:
-    failed = [case for case in console.cases if case.status is CaseStatus.FAIL]
-    if failed and test_results is CaseUse.JUDGE:
-        # The innermost comes first: a test fails with what is in it.
-        title = f"test {failed[0].name} fails"
-        lines = [f"not ok {case.name} {case.reason}".rstrip() for case in failed[:SHOWN_CASES]]
-        return Finding(kind=FindingKind.TEST, title=title, excerpt=tuple(lines))
+    if test_results is CaseUse.JUDGE and (failed := failures(console.cases, test_results)):
+        return failed[0]
     commands = [number for number, status in sorted(statuses.items()) if status != 0]
     if not commands:
         return None

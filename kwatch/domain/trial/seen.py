@@ -16,7 +16,8 @@ class Seen:
 
     ``environment`` are the tools of the build, empty where nothing was built, ``boot_environment``
     is what it was booted in, empty where nothing was booted. ``tries`` counts how often the lab
-    gave up on it (INFRA).
+    gave up on it (INFRA). ``cases_run`` are the fingerprints of the test cases that passed or
+    failed, whichever, and ``cases_failed`` those of the ones that failed.
     """
 
     outcome: Outcome
@@ -28,6 +29,8 @@ class Seen:
     host: str = ""
     accelerator: str = ""
     tries: int = 0
+    cases_run: frozenset[str] = frozenset()
+    cases_failed: frozenset[str] = frozenset()
 
     @property
     def is_evidence(self) -> bool:

@@ -15,6 +15,7 @@ from kwatch.domain.lab.job import JobKind
 from kwatch.domain.log.ktap import CaseStatus, CaseUse
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.series import PatchResult
+from kwatch.domain.trial.case_results import CaseResults
 
 if TYPE_CHECKING:
     from kwatch.domain.trial.trial import Trial
@@ -77,7 +78,8 @@ class BootResult:
     ``boot_seconds`` is the time from power-on to the guest's first message. ``statuses`` are the
     exit statuses of the guest's commands, by number; ``autopsy`` is of a guest that ended silently,
     and ``names`` are those of bare addresses on its console. ``phases`` are the seconds of each
-    phase that ended. ``tests`` counts test results; ``test_results`` says what they count for.
+    phase that ended. ``tests`` counts test results, ``cases`` has their names; ``test_results``
+    says what they count for.
     ``build`` is the :attr:`BuildResult.row` whose image was booted.
     """
 
@@ -98,6 +100,7 @@ class BootResult:
     names: Mapping[int, str] = field(default_factory=dict)
     phases: Mapping[str, float] = field(default_factory=dict)
     tests: Mapping[CaseStatus, int] = field(default_factory=dict)
+    cases: CaseResults = field(default_factory=CaseResults)
     test_results: CaseUse = CaseUse.RECORD
 
     @property

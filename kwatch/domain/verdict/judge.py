@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kwatch.domain.finding import AREA, Area, Finding, Severity
@@ -125,30 +126,44 @@ class Masked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoBaseline:
-    """A tag has the problem, and no earlier tag of its branch shows whether that is new."""
+    """No earlier tag of the branch, and no baseline that was tried, shows whether it is new."""
 
     bad: TagRun
 
 
+_NO_BASELINES: Mapping[int, Sequence[TagRun]] = MappingProxyType({})
+
 Judgement = Opened | Sighted | Spread | Earlier | Gone | Reappeared | Masked | NoBaseline
 
 
-def judge(runs: Sequence[TagRun], known: Sequence[Known]) -> tuple[Judgement, ...]:
-    """Everything that the tags of one lane say that is not on record yet."""
+def judge(
+    runs: Sequence[TagRun],
+    known: Sequence[Known],
+    baselines: Mapping[int, Sequence[TagRun]] = _NO_BASELINES,
+) -> tuple[Judgement, ...]:
+    """Everything that the tags of one lane say that is not on record yet.
+
+    ``baselines`` are the commits that tags (their revision numbers) were compared with, because no
+    earlier tag of their branch could be.
+    """
     by_tag = {run.tag: run for run in runs}
     found: list[Judgement] = []
     opened: set[str] = set()
     for base, own in branches(list(by_tag)):
         before = [by_tag[tag] for tag in base]
         line = [by_tag[tag] for tag in own]
-        found += _judge_branch(before, line, known, opened)
+        found += _judge_branch(before, line, known, opened, baselines)
         ends = (_end(one, line) for one in known)
         found += [end for end in ends if end is not None]
     return tuple(found)
 
 
 def _judge_branch(
-    base: Sequence[TagRun], line: Sequence[TagRun], known: Sequence[Known], opened: set[str]
+    base: Sequence[TagRun],
+    line: Sequence[TagRun],
+    known: Sequence[Known],
+    opened: set[str],
+    baselines: Mapping[int, Sequence[TagRun]],
 ) -> Iterator[Judgement]:
     """``base`` are tags of another branch that the first of ``line`` descends from.
 
@@ -175,7 +190,8 @@ def _judge_branch(
             # A tag whose failure could not be reproduced says nothing either way.
             doubtful = frozenset[int]().union(*(one.sighted for one in matches))
             before = [old for old in (*base, *line[:at]) if old.revision not in doubtful]
-            verdict = _first(problem, finding, before, run)
+            also = [old for one in line[: at + 1] for old in baselines.get(one.revision, ())]
+            verdict = _first(problem, finding, before, also, run)
             if isinstance(verdict, Opened):
                 opened |= names
             if verdict is not None:
@@ -194,22 +210,29 @@ def _nearest(matches: Sequence[Known], run: TagRun) -> Sequence[Known]:
 
 
 def _problems(run: TagRun) -> Iterator[tuple[Problem, Finding]]:
-    """What a tag shows that may be news: its failure, or what a good boot reports besides."""
+    """What a tag shows that may be news: a failure, test cases that fail, warnings."""
     seen = run.seen
     if seen is None or not seen.is_evidence:
         return
-    if seen.finding is not None:
-        yield _problem(Facet.FAILURE, seen.finding, seen), seen.finding
-        return
+    failure = seen.finding
+    if failure is not None and failure.fingerprint not in seen.cases_failed:
+        yield _problem(Facet.FAILURE, failure, seen), failure
+        if seen.milestone < Milestone.TESTED or AREA[failure.kind] is Area.TEST:
+            # The tests were cut short, or the command fails that ran them.
+            return
+        others = [one for one in seen.others if one.fingerprint in seen.cases_failed]
+    else:
+        others = [*([failure] if failure else []), *seen.others]
     if seen.milestone < Milestone.KERNEL:
         return
     names: set[str] = set()
-    for other in seen.others:
+    for other in others:
         # What a build log warns of is on record, and no regression.
         is_news = other.severity is not Severity.INFO and AREA[other.kind] not in BUILD_AREAS
         if is_news and other.fingerprint not in names:
             names.add(other.fingerprint)
-            yield _problem(Facet.WARNING, other, seen), other
+            is_case = other.fingerprint in seen.cases_failed
+            yield _problem(Facet.TEST if is_case else Facet.WARNING, other, seen), other
 
 
 def _problem(facet: Facet, finding: Finding, seen: Seen) -> Problem:
@@ -270,11 +293,16 @@ def _earlier(
     good = _last_good(one.problem, before)
     if here.first_bad in {later.revision for later in line[at + 1 :]}:
         recorded = here.good
-        if good is None and recorded and tag_order(recorded.tag) <= tag_order(line[at].tag):
+        if good is None and recorded and _is_before(recorded, line[at]):
             good = recorded
     elif here.first_bad != line[at].revision or here.good is not None:
         return None
     return None if good is None else Earlier(regression=one.id, good=good, bad=line[at])
+
+
+def _is_before(good: TagRun, run: TagRun) -> bool:
+    """Whether a good tag on record is before ``run``; a baseline, of another branch, always is."""
+    return good.branch != run.branch or tag_order(good.tag) <= tag_order(run.tag)
 
 
 def _last_sighted(one: Known, line: Sequence[TagRun]) -> int | None:
@@ -288,7 +316,11 @@ def _last_sighted(one: Known, line: Sequence[TagRun]) -> int | None:
 
 
 def _first(
-    problem: Problem, finding: Finding, before: Sequence[TagRun], run: TagRun
+    problem: Problem,
+    finding: Finding,
+    before: Sequence[TagRun],
+    baselines: Sequence[TagRun],
+    run: TagRun,
 ) -> Opened | NoBaseline | None:
     """Whether a problem began with this tag; None while an earlier tag may still say otherwise."""
     is_first = True
@@ -301,7 +333,13 @@ def _first(
         # One that has it and opened nothing: it has no baseline itself, or a warning of a boot
         # that failed.
         is_first &= mark is not Mark.BAD
-    return NoBaseline(bad=run) if is_first and problem.facet is Facet.FAILURE else None
+    for old in baselines:
+        if old.seen is None:
+            return None
+        if problem.mark(old.seen) is Mark.GOOD:
+            return Opened(facet=problem.facet, finding=finding, good=old, bad=run)
+    is_failure = run.seen is not None and run.seen.finding == finding
+    return NoBaseline(bad=run) if is_first and is_failure else None
 
 
 def _last_good(problem: Problem, before: Sequence[TagRun]) -> TagRun | None:

@@ -22,6 +22,8 @@ class Facet(StrEnum):
     """The trial fails."""
     WARNING = "warning"
     """The kernel reports something, whether the trial passes or not."""
+    TEST = "test"
+    """A test case fails, whether that fails the trial or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class Problem:
         match seen.outcome:
             case Outcome.INFRA | Outcome.REFUSED:
                 return Mark.UNTESTABLE
+            case Outcome.PASS | Outcome.FAIL if self.facet is Facet.TEST:
+                return self._mark_case(seen)
             case Outcome.PASS:
                 is_bad = self.facet is Facet.WARNING and self.fingerprints & seen.fingerprints
                 return Mark.BAD if is_bad else Mark.GOOD
@@ -63,6 +67,12 @@ class Problem:
                 return self._mark_failure(seen)
             case _:
                 assert_never(seen.outcome)
+
+    def _mark_case(self, seen: Seen) -> Mark:
+        """A case that was skipped, or not reached, has neither passed nor failed."""
+        if self.fingerprints & seen.cases_failed:
+            return Mark.BAD
+        return Mark.GOOD if self.fingerprints & seen.cases_run else Mark.UNTESTABLE
 
     def _mark_failure(self, seen: Seen) -> Mark:
         if self.facet is Facet.WARNING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kwatch.adapters import git as module
+from kwatch.adapters import git_environment as module
 from kwatch.adapters.git import Git
 from kwatch.adapters.process import ProcessFailedError
 from kwatch.errors import InfraError

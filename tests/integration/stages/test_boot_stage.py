@@ -19,6 +19,7 @@ from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.host import Health
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.trial.case_results import case_fingerprint
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.trial import Sample
 from kwatch.store import findings, steps, trials
@@ -258,3 +259,23 @@ async def test_a_host_with_the_environment_that_is_asked_for_is_found(
     await bench.built(image, vmlinux, SMALL, replace(wanted, repeat=4))
     job = await next_of(bench.database, JobKind.BOOT)
     assert await bench.attempt(job) == EnvironmentGone(key=job.key)
+
+
+async def test_the_results_of_tests_are_kept_by_name(bench: BootBench, tmp_path: Path) -> None:
+    number = await bench.built(*toy(tmp_path, "TOY_SELFTEST", "TOY_SELFTEST_FAIL"), SMALL)
+    result = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    # The command that ran them fails as well.
+    assert result.finding is not None
+    assert result.finding.title == "test command 1 fails with status 1"
+    assert [one.title for one in result.others] == ["toy.failing_test fails"]
+    found = await bench.database.read(trials.load, number)
+    seen = await bench.database.read(trials.seen, found)
+    assert seen is not None
+    assert seen.outcome is Outcome.FAIL
+    assert seen.cases_failed == {case_fingerprint(name) for name in ("toy", "toy.failing_test")}
+    assert {case_fingerprint("toy.string_test"), *seen.cases_failed} <= seen.cases_run
+    # A log that is gone keeps the results that it gave.
+    bare = await bench.database.read(steps.boot, result.key)
+    assert bare is not None
+    await bench.database.write(steps.read_again, bare, reader=99)
+    assert await bench.database.read(trials.seen, found) == seen

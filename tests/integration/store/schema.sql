@@ -1,3 +1,21 @@
+CREATE TABLE baseline (
+    search INTEGER NOT NULL REFERENCES baseline_search (id),
+    place INTEGER NOT NULL,
+    revision INTEGER NOT NULL REFERENCES revision (id),
+    trial INTEGER REFERENCES trial (id),
+    PRIMARY KEY (search, place)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX baseline_trial ON baseline (trial);
+
+CREATE TABLE baseline_search (
+    id INTEGER PRIMARY KEY,
+    lane INTEGER NOT NULL REFERENCES lane (id),
+    failing INTEGER NOT NULL REFERENCES revision (id),
+    at REAL NOT NULL,
+    UNIQUE (lane, failing)
+) STRICT;
+
 CREATE TABLE blob (
     digest TEXT PRIMARY KEY,
     size INTEGER NOT NULL,
@@ -28,6 +46,8 @@ CREATE TABLE boot (
     is_good INTEGER NOT NULL,
     took REAL NOT NULL,
     result TEXT NOT NULL,
+    cases_run TEXT REFERENCES case_list (digest),
+    cases_failed TEXT NOT NULL,
     at REAL NOT NULL,
     reader INTEGER NOT NULL
 ) STRICT;
@@ -54,6 +74,11 @@ CREATE TABLE build (
 CREATE INDEX build_key ON build (key, at);
 
 CREATE INDEX build_reader ON build (reader, at);
+
+CREATE TABLE case_list (
+    digest TEXT PRIMARY KEY,
+    names BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE checkout (
     key TEXT PRIMARY KEY,
@@ -355,6 +380,7 @@ CREATE TABLE revision (
     tag TEXT NOT NULL,
     commit_id TEXT NOT NULL,
     seen_at REAL NOT NULL,
+    is_baseline INTEGER NOT NULL DEFAULT 0,
     UNIQUE (tree, tag, commit_id)
 ) STRICT;
 

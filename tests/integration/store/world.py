@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import (
+    BaselinesFound,
     Built,
     EnvironmentGone,
     Facts,
@@ -27,14 +28,16 @@ from kwatch.domain.facts import (
     Written,
 )
 from kwatch.domain.finding import Finding, FindingKind, Severity
-from kwatch.domain.lab.job import Job, JobKind
+from kwatch.domain.lab.job import Job, JobKind, failing_tag
 from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release
 from kwatch.domain.mail.thread import of_regression, reports_of
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.source import with_series
+from kwatch.domain.trial.case_results import CaseResults
 from kwatch.domain.trial.steps import boot_row, build_key, environment_of, inputs_of
 from kwatch.domain.trial.trial import Trial
+from kwatch.domain.verdict.baseline import in_order, releases
 from kwatch.domain.verdict.blame import Blame
 from kwatch.domain.verdict.case import evidence_for
 from kwatch.domain.verdict.investigation import plan
@@ -42,6 +45,7 @@ from kwatch.domain.verdict.judge import judge
 from kwatch.domain.verdict.lane import Lane
 from kwatch.stages.investigate import question_of
 from kwatch.store import (
+    baselines,
     effects,
     investigations,
     lanes,
@@ -75,10 +79,11 @@ class Kind(StrEnum):
     PANIC = "panic"
     COVERAGE = "coverage"
     WARNING = "warning"
+    TEST = "test"
 
 
 # What a bug shows at, in the order in which one hides the next.
-ORDER = (Kind.APPLY, Kind.COMPILE, Kind.HANG, Kind.PANIC, Kind.COVERAGE, Kind.WARNING)
+ORDER = (Kind.APPLY, Kind.COMPILE, Kind.HANG, Kind.PANIC, Kind.COVERAGE, Kind.WARNING, Kind.TEST)
 _FINDINGS = {
     Kind.APPLY: FindingKind.APPLY,
     Kind.COMPILE: FindingKind.COMPILE,
@@ -86,7 +91,10 @@ _FINDINGS = {
     Kind.PANIC: FindingKind.PANIC,
     Kind.COVERAGE: FindingKind.COVERAGE,
     Kind.WARNING: FindingKind.WARNING,
+    Kind.TEST: FindingKind.TEST,
 }
+# The test cases that each boot runs, if it comes to that: a bug is in the one of its name.
+CASES = tuple("abcfghxyz")
 NEEDS_SERIES = {Kind.APPLY, Kind.COVERAGE}
 
 
@@ -111,9 +119,12 @@ class Bug:
     @property
     def finding(self) -> Finding:
         """What a log has of it."""
-        severity = Severity.WARNING if self.kind is Kind.WARNING else Severity.ERROR
+        is_error = self.kind not in (Kind.WARNING, Kind.TEST)
+        title = f"{self.kind} in {self.name}"
         return Finding(
-            kind=_FINDINGS[self.kind], title=f"{self.kind} in {self.name}", severity=severity
+            kind=_FINDINGS[self.kind],
+            title=f"{self.name} fails" if self.kind is Kind.TEST else title,
+            severity=Severity.ERROR if is_error else Severity.WARNING,
         )
 
 
@@ -160,6 +171,7 @@ class World:
     hosts: list[int] = field(default_factory=lambda: [1, 1])
     seed: int = 0
     tags: dict[str, str] = field(default_factory=dict)
+    releases: dict[str, str] = field(default_factory=dict)
     _known: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
@@ -179,9 +191,8 @@ class World:
         self.commits.append(commit)
         return commit
 
-    def add_merge(self, length: int) -> str:
-        """A side branch of ``length`` commits and its merge."""
-        base = self.commits[-1]
+    def add_merge(self, length: int, base: str) -> str:
+        """A side branch of ``length`` commits that leaves at ``base``, and its merge."""
         side = base
         for _ in range(length):
             side = self.add_commit(side)
@@ -206,7 +217,7 @@ class World:
                 Blame.CONFIG: RECIPES.index(trial.build) + 1,
             }[bug.axis]
             return present >= bug.version
-        known = self._ancestors(trial.commit)
+        known = self.ancestors(trial.commit)
         numbers = {self.commits.index(one) for one in known}
         return bug.since in numbers and bug.until not in numbers
 
@@ -240,13 +251,14 @@ class World:
 
     def suspects(self, bad: str, good: str) -> Mapping[str, Sequence[str]]:
         """What ``git rev-list --parents --topo-order bad ^good`` would say."""
-        known = self._ancestors(good)
-        found = self._ancestors(bad) - known
+        known = self.ancestors(good)
+        found = self.ancestors(bad) - known
         return {
             commit: self.parents[commit] for commit in reversed(self.commits) if commit in found
         }
 
-    def _ancestors(self, commit: str) -> frozenset[str]:
+    def ancestors(self, commit: str) -> frozenset[str]:
+        """A commit and all that it contains."""
         if commit not in self._known:
             self._known[commit] = frozenset(self._walk(commit))
         return self._known[commit]
@@ -339,6 +351,8 @@ class World:
                 return self._step(job, lie)
             case JobKind.JUDGE:
                 return self._judge(job)
+            case JobKind.BASELINE:
+                return self._baseline(job)
             case JobKind.INVESTIGATE:
                 return self._investigate(job)
             case JobKind.REPORT:
@@ -397,7 +411,8 @@ class World:
             first = next((bug for bug in shown if bug.kind is Kind.COVERAGE), None)
             return samples.collection(job.key, finding=first.finding if first else None)
         first = next((bug for bug in shown if bug.kind in (Kind.HANG, Kind.PANIC)), None)
-        warnings = tuple(bug.finding for bug in shown if bug.kind is Kind.WARNING)
+        others = tuple(bug.finding for bug in shown if bug.kind in (Kind.WARNING, Kind.TEST))
+        failed = tuple(sorted(bug.name for bug in shown if bug.kind is Kind.TEST))
         milestones = {Kind.HANG: Milestone.LINKED, Kind.PANIC: Milestone.INIT}
         return samples.boot(
             boot_row(inputs_of(job.key), f"h{host}"),
@@ -405,7 +420,8 @@ class World:
             finding=first.finding if first else None,
             milestone=milestones[first.kind] if first else Milestone.TESTED,
             artifacts={"profile": "p" * 64} if not trial.is_control and first is None else {},
-            others=warnings if first is None else (),
+            others=others if first is None else (),
+            cases=CaseResults() if first else CaseResults(ran=CASES, failed=failed),
             environment=f"QEMU {host}",
         )
 
@@ -430,7 +446,36 @@ class World:
         lane = int(job.key)
         runs = lanes.runs(self.connection, lane)
         known = regressions.known(self.connection, lane, runs)
-        return Judged(lane=lane, judgements=judge(runs, known))
+        tried = baselines.runs(self.connection, lane)
+        return Judged(lane=lane, judgements=judge(runs, known, tried))
+
+    def _baseline(self, job: Job) -> BaselinesFound:
+        lane, failing = failing_tag(job.key)
+        bad = revisions.load(self.connection, failing)
+        known = self.ancestors(bad.commit) - {bad.commit}
+        finals, candidates = releases(
+            {name: commit for name, commit in self.releases.items() if commit in known}
+        )
+        found = in_order(
+            bad.commit,
+            fork=None,
+            candidate=next(iter(candidates), None),
+            release=next(iter(finals), None),
+        )
+        return BaselinesFound(
+            lane=lane,
+            failing=failing,
+            revisions=tuple(
+                Revision(
+                    tree=bad.tree,
+                    tag=one.name,
+                    commit=one.commit,
+                    seen_at=self.now,
+                    is_baseline=True,
+                )
+                for one in found
+            ),
+        )
 
     def _investigate(self, job: Job) -> Investigated | None:
         investigation = investigations.load(self.connection, int(job.key))

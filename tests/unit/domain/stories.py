@@ -359,6 +359,22 @@ WARNING = replace(
         bad=replace(REGRESSION.bad, seen=replace(PASSED, others=(LOCKDEP,))),
     ),
 )
+CASE = Finding(
+    kind=FindingKind.TEST,
+    title="list_sort.list_sort_test fails",
+    severity=Severity.WARNING,
+    excerpt=("not ok list_sort.list_sort_test",),
+)
+TEST = replace(
+    NEW,
+    regression=replace(
+        REGRESSION,
+        facet=Facet.TEST,
+        finding=CASE,
+        milestone=Milestone.COLLECTED,
+        bad=replace(REGRESSION.bad, seen=replace(PASSED, others=(CASE,))),
+    ),
+)
 UNKNOWN = replace(
     NEW,
     blame=Blame.UNKNOWN,
@@ -387,6 +403,7 @@ STORIES = {
     "retracted": RETRACTED,
     "reappeared": BACK,
     "warning": WARNING,
+    "test": TEST,
     "unknown": UNKNOWN,
     "changed": CHANGED,
     "spread": ELSEWHERE,

@@ -50,8 +50,8 @@ def test_results_of_tests_count_where_the_operator_wants_it() -> None:
     assert judged(CaseUse.RECORD) is None
     finding = judged(CaseUse.JUDGE)
     assert finding is not None
-    assert (finding.kind, finding.title) == (FindingKind.TEST, "test list.remove fails")
-    assert finding.excerpt == ("not ok list.remove", "not ok list")
+    assert (finding.kind, finding.title) == (FindingKind.TEST, "list.remove fails")
+    assert finding.excerpt == ("not ok list.remove",)
 
 
 def test_a_command_that_fails_is_a_finding() -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.trial.case_results import case_fingerprint
+from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.seen import Seen, fingerprints_of
 from kwatch.domain.verdict.judge import (
     Earlier,
@@ -84,6 +86,33 @@ def test_infra_says_nothing(nothing: Seen) -> None:
 def test_without_anything_that_ever_passed_there_is_no_baseline() -> None:
     runs = lane(FAIL, LAB_FAILED, FAIL)
     assert judge(runs, []) == (NoBaseline(bad=runs[0]),)
+
+
+def test_the_first_tag_is_compared_with_baselines() -> None:
+    fork, release = run(90, FAIL, "stable-g0123456789ab"), run(91, PASSED, "v6.12")
+    runs = lane(FAIL, FAIL)
+    none = (NoBaseline(bad=runs[0]),)
+    assert judge(runs, [], {0: []}) == none
+    assert judge(runs, [], {0: [fork]}) == none
+    assert judge(runs, [], {0: [fork, replace(release, seen=LAB_FAILED)]}) == none
+    assert judge(runs, [], {0: [fork, replace(release, seen=None)]}) == ()
+    assert judge(runs, [], {0: [fork, release]}) == (opened(release, runs[0]),)
+
+
+def test_baselines_say_nothing_of_earlier_tags() -> None:
+    release = run(90, PASSED, "v6.12")
+    runs = lane(FAIL, LAB_FAILED, PANICS)
+    assert judge(runs, [], {2: [release]}) == (
+        NoBaseline(bad=runs[0]),
+        opened(release, runs[2], PANIC),
+    )
+
+
+def test_an_earlier_tag_that_settles_late_keeps_the_baseline() -> None:
+    release = run(90, PASSED, "v6.12")
+    runs = lane(FAIL, FAIL)
+    found = judge(runs, [known(good=release)], {1: [release]})
+    assert found == (Earlier(regression=7, good=release, bad=runs[0]),)
 
 
 def test_a_tag_without_a_baseline_does_not_hide_what_comes_back_after_a_good_one() -> None:
@@ -374,3 +403,49 @@ def test_a_fix_in_a_stable_branch_is_none_of_the_main_line() -> None:
     assert judge(runs, [one]) == (Gone(regression=7, run=runs[3]),)
     ended = replace(one, here={**one.here, "v6.12": Here(first_bad=2, good=runs[0], gone=3)})
     assert judge(runs, [ended]) == ()
+
+
+def with_cases(*failed_cases: str, ran: Iterable[str] = ("a", "a.b", "c")) -> Seen:
+    """A boot that passes, whatever its tests do."""
+    return replace(
+        PASSED,
+        others=tuple(map(case_failure, failed_cases)),
+        cases_run=frozenset(map(case_fingerprint, ran)),
+        cases_failed=frozenset(map(case_fingerprint, failed_cases)),
+    )
+
+
+def case_failure(name: str) -> Finding:
+    return Finding(kind=FindingKind.TEST, title=f"{name} fails", severity=Severity.WARNING)
+
+
+def test_a_test_that_passed_and_fails_is_news() -> None:
+    runs = lane(with_cases(), with_cases(ran=["c"]), with_cases("a.b"), with_cases("a.b", "c"))
+    assert judge(runs, []) == tuple(
+        Opened(facet=Facet.TEST, finding=case_failure(name), good=runs[good], bad=runs[bad])
+        for name, good, bad in (("a.b", 0, 2), ("c", 2, 3))
+    )
+
+
+def test_a_test_that_never_passed_is_no_news() -> None:
+    assert judge(lane(PASSED, with_cases("a.b"), with_cases("a.b")), []) == ()
+
+
+def test_a_test_that_fails_its_boot_is_the_same_problem() -> None:
+    failing = replace(
+        with_cases("a.b", "c"), outcome=Outcome.FAIL, finding=case_failure("a.b"),
+        others=(case_failure("c"),),
+    )  # fmt: skip
+    runs = lane(with_cases("a.b"), with_cases(), failing)
+    assert [one.finding.title for one in judge(runs, []) if isinstance(one, Opened)] == [
+        "a.b fails", "c fails",
+    ]  # fmt: skip
+    assert judge(lane(failing), []) == (NoBaseline(bad=run(0, failing)),)
+
+
+def test_a_test_is_gone_where_it_passes_and_not_where_it_is_skipped() -> None:
+    test = known(finding=case_failure("a.b"), facet=Facet.TEST, milestone=Milestone.COLLECTED)
+    skipped = lane(with_cases(), with_cases("a.b"), with_cases(ran=["c"]))
+    assert judge(skipped, [test]) == (Masked(regression=7, run=skipped[2]),)
+    passed = lane(with_cases(), with_cases("a.b"), with_cases())
+    assert judge(passed, [test]) == (Gone(regression=7, run=passed[2]),)

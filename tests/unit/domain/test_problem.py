@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kwatch.domain.finding import Finding, FindingKind, Severity
 from kwatch.domain.milestone import Milestone
+from kwatch.domain.trial.case_results import case_fingerprint
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.seen import Seen, fingerprints_of
 from kwatch.domain.verdict.bisect.commits import Mark
@@ -112,6 +113,24 @@ def test_a_trial_that_fails_may_have_died_before_the_warning(milestone: Mileston
     assert WARNS.mark(failed(SPLAT, milestone)) is Mark.BAD
 
 
+@pytest.mark.parametrize("fails_boot", [False, True])
+def test_a_test_is_good_where_it_passed_and_bad_where_it_failed(fails_boot: bool) -> None:
+    finding = Finding(kind=FindingKind.TEST, title="a.b fails")
+    problem = Problem(
+        facet=Facet.TEST, fingerprints=fingerprints_of(finding), milestone=Milestone.COLLECTED
+    )
+    base = failed(PANIC, Milestone.TESTED) if fails_boot else PASSED
+    names = {name: case_fingerprint(name) for name in ("a", "a.b", "c")}
+    ran = replace(base, cases_run=frozenset(names.values()))
+    assert problem.mark(ran) is Mark.GOOD
+    assert problem.mark(replace(ran, cases_failed=frozenset({names["c"]}))) is Mark.GOOD
+    assert problem.mark(replace(ran, cases_failed=frozenset({names["a.b"]}))) is Mark.BAD
+    # Skipped, or not reached.
+    assert problem.mark(replace(base, cases_run=frozenset({names["c"]}))) is Mark.UNTESTABLE
+    assert problem.mark(base) is Mark.UNTESTABLE
+    assert problem.mark(replace(ran, outcome=Outcome.INFRA)) is Mark.UNTESTABLE
+
+
 @pytest.mark.parametrize(
     ("milestone", "until"),
     [
@@ -147,7 +166,10 @@ def test_only_what_shows_a_problem_or_can_be_any_failure_is_bad(
         facet=facet, fingerprints=fingerprints_of(HANG), milestone=place, is_erratic=is_erratic
     )
     mark = problem.mark(failed(finding, reached))
-    if finding == HANG:
+    if facet is Facet.TEST:
+        # No case gave a result.
+        assert mark is Mark.UNTESTABLE
+    elif finding == HANG:
         assert mark is Mark.BAD
     elif mark is Mark.BAD:
         assert is_erratic

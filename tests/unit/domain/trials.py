@@ -18,6 +18,7 @@ from kwatch.domain.recipe.kconfig import KconfigRecipe
 from kwatch.domain.recipe.toolchain import Toolchain
 from kwatch.domain.source.series import PatchFate, PatchResult, Series, series_digest
 from kwatch.domain.source.source import Source, with_series
+from kwatch.domain.trial.case_results import CaseResults
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.seen import Seen
 from kwatch.domain.trial.steps import (
@@ -154,6 +155,9 @@ def build(
     )
 
 
+_NO_CASES = CaseResults()
+
+
 def boot(
     key: str,
     build: str,
@@ -163,6 +167,7 @@ def boot(
     artifacts: Mapping[str, str] | None = None,
     others: tuple[Finding, ...] = (),
     environment: str = "",
+    cases: CaseResults = _NO_CASES,
 ) -> BootResult:
     return BootResult(
         key=key,
@@ -177,6 +182,7 @@ def boot(
         boot_seconds=2.0,
         others=others,
         environment=environment,
+        cases=cases,
     )
 
 

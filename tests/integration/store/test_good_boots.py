@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kwatch.domain.recipe.boot import BootRecipe
-from kwatch.store import baselines, recipes, steps
+from kwatch.store import good_boots, recipes, steps
 from tests.integration.store.world import World, recipe_of
 from tests.unit.domain.trials import BOOT, BUILD, HANG, boot, build
 
@@ -57,28 +57,28 @@ def booted(
 
 
 def test_the_profile_of_the_newest_good_boot_that_is_kept(tx: sqlite3.Connection) -> None:
-    assert baselines.profile(tx, BUILD.digest, BOOT.digest) is None
+    assert good_boots.profile(tx, BUILD.digest, BOOT.digest) is None
     for at, key in enumerate(("old", "newer", "gone"), 1):
         booted(tx, key, at=at)
     booted(tx, "bad", at=8, is_good=False)
     booted(tx, "other", at=9)
     booted(tx, "arm", at=9, recipe=ARM64)
     keep(tx, *(f"profile of {key}" for key in ("old", "newer", "bad", "other", "arm")))
-    assert baselines.profile(tx, BUILD.digest, BOOT.digest) == "profile of newer"
-    assert baselines.profile(tx, OTHER.digest, BOOT.digest) == "profile of other"
-    assert baselines.profile(tx, "nobody's", BOOT.digest) is None
+    assert good_boots.profile(tx, BUILD.digest, BOOT.digest) == "profile of newer"
+    assert good_boots.profile(tx, OTHER.digest, BOOT.digest) == "profile of other"
+    assert good_boots.profile(tx, "nobody's", BOOT.digest) is None
 
 
 def test_the_image_of_the_newest_good_boot_of_an_architecture(tx: sqlite3.Connection) -> None:
-    assert baselines.image(tx, "x86_64") is None
+    assert good_boots.image(tx, "x86_64") is None
     for at, key in enumerate(("old", "newer", "gone"), 1):
         booted(tx, key, at=at)
     booted(tx, "bad", at=8, is_good=False)
     booted(tx, "arm", at=9, recipe=ARM64)
     keep(tx, *(f"image of {key}" for key in ("old", "newer", "bad", "arm")))
-    assert baselines.image(tx, "x86_64") == "image of newer"
-    assert baselines.image(tx, "arm64") == "image of arm"
-    assert baselines.image(tx, "riscv") is None
+    assert good_boots.image(tx, "x86_64") == "image of newer"
+    assert good_boots.image(tx, "arm64") == "image of arm"
+    assert good_boots.image(tx, "riscv") is None
 
 
 def test_only_good_boots_under_the_same_accelerator_say_what_is_usual(
@@ -91,11 +91,11 @@ def test_only_good_boots_under_the_same_accelerator_say_what_is_usual(
     booted(tx, "slow", at=4, accelerator="tcg")
     booted(tx, "bad", at=5, is_good=False)
     booted(tx, "arm", at=6, recipe=ARM64)
-    found = baselines.phases(tx, BOOT.digest, "kvm")
+    found = good_boots.phases(tx, BOOT.digest, "kvm")
     assert [one["kernel"] for one in found] == [3, 2, 1]
     assert found[0] == {"kernel": 3, "init": 6}
-    assert [one["kernel"] for one in baselines.phases(tx, BOOT.digest, "tcg")] == [4]
-    assert baselines.phases(tx, "nobody's", "kvm") == ()
-    for at in range(baselines.BOOTS + 5):
+    assert [one["kernel"] for one in good_boots.phases(tx, BOOT.digest, "tcg")] == [4]
+    assert good_boots.phases(tx, "nobody's", "kvm") == ()
+    for at in range(good_boots.BOOTS + 5):
         booted(tx, f"many {at}", at=100 + at)
-    assert len(baselines.phases(tx, BOOT.digest, "kvm")) == baselines.BOOTS
+    assert len(good_boots.phases(tx, BOOT.digest, "kvm")) == good_boots.BOOTS
