@@ -202,15 +202,17 @@ def _make_trial(  # noqa: PLR0917
         (row, key, samples.BUILD.digest, build, at),
     )
     tx.execute(
-        "INSERT INTO boot (key, build, recipe, host, accelerator, milestone, is_good, took, result,"
-        " cases_failed, at, reader) VALUES (?, ?, ?, 'h', 'kvm', 70, ?, 5.0, ?, '[]', ?, 3)",
-        (key, row, samples.BOOT.digest, finding is None, boot, at),
+        "INSERT INTO boot (key, inputs, environment, build, recipe, host, accelerator, milestone,"
+        " is_good, took, result, cases_failed, at, reader)"
+        " VALUES (?, ?, '', ?, ?, 'h', 'kvm', 70, ?, 5.0, ?, '[]', ?, 3)",
+        (key, key, row, samples.BOOT.digest, finding is None, boot, at),
     )
     cases.put(tx, key, CaseResults(ran=CASES, failed=CASES[number % 500 : number % 500 + 1]))
     tx.execute(
-        "INSERT INTO trial (id, source, build, boot, until, rebuild, repeat, environment, host,"
-        " checkout_key, build_row, boot_key, outcome, milestone, finding, created_at, settled_at)"
-        " VALUES (?, ?, ?, ?, 80, 0, 0, '', '', ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO trial (id, source, build, boot, until, rebuild, repeat, environment,"
+        " boot_environment, host, checkout_key, build_row, boot_key, outcome, milestone,"
+        " finding, created_at, settled_at)"
+        " VALUES (?, ?, ?, ?, 80, 0, 0, '', '', '', ?, ?, ?, ?, ?, ?, ?, ?)",
         (number, source, samples.BUILD.digest, samples.BOOT.digest, source, row, key,
          "fail" if finding else "pass", 50 if finding else 80, number if finding else None, at, at),
     )  # fmt: skip

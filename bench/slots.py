@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.guest.environment import KnownEnvironments
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.domain.boot.care import BootCare, BootProfile
@@ -34,6 +35,7 @@ from kwatch.domain.facts import Built
 from kwatch.domain.lab.job import JobKind, Resource
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.source.source import Source
+from kwatch.domain.trial.steps import BootResult
 from kwatch.domain.trial.trial import Sample, Trial
 from kwatch.engine.worker import Worker
 from kwatch.stages import boot
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kwatch.domain.lab.job import Job
-    from kwatch.domain.trial.steps import BootResult
     from kwatch.store.database import Transaction
 
 LIMIT = 95
@@ -106,12 +107,11 @@ class Boots:
 
     rows: list[tuple[float, float, float]] = field(default_factory=list)
 
-    async def timed(self, job: Job, *, stage: Callable[[Job], Awaitable[BootResult | None]]
-                    ) -> BootResult | None:  # fmt: skip
+    async def timed(self, job: Job, *, stage: Callable[[Job], Awaitable[object]]) -> BootResult:
         """The stage, with its times noted."""
         claimed = time.monotonic()
         result = await stage(job)
-        assert result is not None
+        assert isinstance(result, BootResult)
         assert result.end == BootEnd.DONE, result
         self.rows.append((claimed, result.took, time.monotonic()))
         return result
@@ -167,6 +167,7 @@ async def _measure(folder: Path, hosts: int, boots: int, sleep: float) -> None:
         stage = partial(
             boot.run, pool=pool, blobs=blobs, database=database, scratch=folder / "scratch",
             busybox={"x86_64": BUSYBOX.read_bytes()}, accelerators=Accelerators(),
+            known=KnownEnvironments(),
             cares={profile.recipe.digest: profile.care},
         )  # fmt: skip
         worker = Worker(

@@ -22,6 +22,7 @@ import aiohttp
 from kwatch import __version__
 from kwatch.adapters.git import Git
 from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.guest.environment import KnownEnvironments
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.adapters.lore import Lore
@@ -245,6 +246,7 @@ def _stages_of_trials(settings: Settings, ports: _Ports) -> Mapping[JobKind, Sta
             scratch=scratch,
             busybox={arch: path.read_bytes() for arch, path in settings.busybox.items()},
             accelerators=ports.accelerators,
+            known=KnownEnvironments(),
             cares={one.boot.recipe.digest: one.boot.care for one in variants},
             labels={one.boot.recipe.digest: one.boot_labels for one in variants},
         ),

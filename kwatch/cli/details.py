@@ -177,6 +177,7 @@ def _boot(story: BootStory) -> str:
         ("end", found.end),
         ("reached", found.milestone.label),
         ("host", f"{found.host} ({found.accelerator})"),
+        *(("environment", line) for line in found.environment.splitlines()[:1]),
         ("took", f"{found.took:.1f} s"),
         ("build", found.build[:SHORT]),
         ("tests", ", ".join(f"{count} {status.value}" for status, count in found.tests.items())),
@@ -203,10 +204,12 @@ def _boot(story: BootStory) -> str:
         ],
     )
     evidence = "\n".join(found.finding.evidence) if found.finding else ""
+    environment = "\n".join(found.environment.splitlines()[1:])
     return document(
         section(f"Boot {found.key[:SHORT]}", record(facts)),
         tried,
         files,
+        printable(environment),
         printable(evidence),
         _excerpt(found.finding),
     )

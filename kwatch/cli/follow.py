@@ -54,7 +54,7 @@ def follow(state: StateDirectory, name: str, out: TextIO, *, key: str) -> None:
 def _state(state: StateDirectory, key: str) -> tuple[BootResult | None, bool]:
     """The result if the boot has ended, and whether it is known or queued."""
     with reading(state.database) as connection:
-        return steps.boot(connection, key), key in overview.boots(connection, key, limit=1)
+        return steps.find_boot(connection, key), key in overview.boots(connection, key, limit=1)
 
 
 def _finish(state: StateDirectory, result: BootResult, printer: _Printer) -> None:

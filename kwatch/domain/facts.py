@@ -85,6 +85,13 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentGone:
+    """No host has the boot environment any more that the boot of this key asks for."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """What the tags of the lane of this number say."""
 
@@ -155,6 +162,7 @@ Facts = (
     | CheckoutResult
     | Built
     | BootResult
+    | EnvironmentGone
     | Collection
     | Judged
     | BaselinesFound

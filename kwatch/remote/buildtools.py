@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Identify the programs of a build by version, package and content.
+"""Identify the programs of a build or boot by version, package and content.
 
-Runs on build hosts: ``python3 buildtools.py CACHE`` reads a request from standard input and writes
+Runs on hosts: ``python3 buildtools.py CACHE`` reads a request from standard input and writes
 what it found as JSON, see :func:`identify`. CACHE is a file that keeps what was found, by path,
 inode, size, mtime and ctime of each file: hashing an LLVM takes a second.
 """
@@ -34,7 +34,9 @@ class ToolError(Exception):
 
 
 def identify(request: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """Each program of ``request["programs"]`` as it is found in ``request["path"]`` (a PATH).
+    """Each program of ``request["programs"]`` as it is found in ``request["path"]``.
+
+    That is a PATH; without it, it is that of the user, by which the supervisor starts programs.
 
     Gives {programs: {NAME: {version, package, digest}}, errors: {NAME: text}}. ``version`` is the
     line of ``--version`` with the number. ``package`` is "NAME VERSION" of the Debian package, or
@@ -42,9 +44,10 @@ def identify(request: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     that hold its own code. ``known`` is updated.
     """
     programs, errors = {}, {}
+    search = request.get("path") or os.pathsep.join(os.get_exec_path())
     for name in request["programs"]:
         try:
-            programs[name] = _identify(name, request["path"], known)
+            programs[name] = _identify(name, search, known)
         except (OSError, ToolError, subprocess.SubprocessError) as error:
             errors[name] = str(error)
     return {"programs": programs, "errors": errors}

@@ -663,6 +663,7 @@ def probe(directory: Path) -> dict[str, Any]:
         "disk_free_bytes": disk.free,
         "arch": os.uname().machine,
         "kernel": os.uname().release,
+        "kernel_build": os.uname().version,
         "python": ".".join(map(str, sys.version_info[:3])),
         "machine_id": read_text("/etc/machine-id"),
         "boot_id": boot_id(),

@@ -6,47 +6,51 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kwatch.adapters.guest.initramfs import build_initramfs
+from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.guest.environment import KnownEnvironments, identify
+from kwatch.adapters.guest.initramfs import build_initramfs, digest_of_user_space
 from kwatch.adapters.guest.recording import Recording
 from kwatch.adapters.guest.session import Session
 from kwatch.adapters.host.runs import cancellation_of_job
 from kwatch.adapters.kernel.image import Image, located, names_of
 from kwatch.domain.boot.care import BootCare, BootProfile
+from kwatch.domain.boot.ending import BootVerdict
 from kwatch.domain.boot.phase import usual
 from kwatch.domain.deadguest import profile_counters, progress
+from kwatch.domain.facts import EnvironmentGone
 from kwatch.domain.lab.host import UNLABELLED, Need, Slot
-from kwatch.domain.lab.job import Handle, JobKind
+from kwatch.domain.lab.job import Handle, Job, JobKind
 from kwatch.domain.log.addresses import MAX_ADDRESSES, bare_addresses, with_names
 from kwatch.domain.log.console import ConsoleReader
 from kwatch.domain.recipe.arch import ARCHES
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
+from kwatch.domain.recipe.boot_environment import BootEnvironment
 from kwatch.domain.recipe.toolchain import Toolchain
 from kwatch.domain.run import CONSOLE
 from kwatch.domain.trial.case_results import results_of
 from kwatch.domain.trial.diagnosis import examine, others_of
-from kwatch.domain.trial.steps import BootResult, BuildResult
+from kwatch.domain.trial.steps import BootResult, BuildResult, boot_row, inputs_of
 from kwatch.domain.trial.trial import Trial
 from kwatch.errors import InfraError
 from kwatch.store import good_boots, live, queue, recipes, steps, trials
+from kwatch.store.blobs import Blobs
+from kwatch.store.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from kwatch.adapters.guest.accelerator import Accelerators
     from kwatch.adapters.host.pool import Lease, Pool
-    from kwatch.domain.boot.ending import BootVerdict
     from kwatch.domain.deadguest.autopsy import Autopsy
-    from kwatch.domain.lab.job import Job
     from kwatch.domain.log.scan import Reading
-    from kwatch.store.blobs import Blobs
-    from kwatch.store.database import Database, Transaction
+    from kwatch.store.database import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +76,13 @@ async def run(
     scratch: Path,
     busybox: Mapping[str, bytes],
     accelerators: Accelerators,
+    known: KnownEnvironments,
     cares: Mapping[str, BootCare] = NO_CARES,
     labels: Mapping[str, frozenset[str]] = UNLABELLED,
-) -> BootResult | None:
+) -> BootResult | EnvironmentGone | None:
     """Boot the kernel that ``job.key`` names; store/live says where it can be followed.
+
+    Where it asks for a boot environment, hosts that have another one are passed over.
 
     ``cares`` and ``labels`` say how it is watched and what a host must have, by the digest of the
     boot recipe.
@@ -87,55 +94,119 @@ async def run(
     profile = BootProfile(recipe=inputs.recipe, care=care)
     image = partial(_image, inputs, pool=pool, blobs=blobs, scratch=scratch)
     with Recording(folder=live.folder(scratch, job.key)) as heard:
-        async with pool.lease(_need(inputs, labels), prefer=job.handle) as lease:
-            accelerator = await accelerators.best(lease.host, profile)
-            digest = inputs.build.artifacts["image"]
-            kernel = await lease.host.cache.obtain(digest, partial(blobs.copy, digest), scratch)
-            initramfs = await lease.host.cache.put_bytes(
-                await asyncio.to_thread(_initramfs, profile, busybox[profile.recipe.arch])
-            )
-            run_id = await _run_id(job, lease, database)
-            known = await database.read(good_boots.phases, inputs.trial.boot, accelerator)
-            session = Session(
-                lease.host,
-                profile=profile,
-                accelerator=accelerator,
-                heard=heard,
-                image=image,
-                usual=usual(known),
-                cancellation=cancellation_of_job(),
-            )
-            verdict = await session.run(run_id, kernel=kernel, initramfs=initramfs)
-            _must_be_of_the_kernel(verdict, heard, lease.host.name)
-        log.info("%s, %s: %s", lease.host.name, verdict.end, verdict.reason)
-        return await _result(
-            inputs, heard, verdict, image=image, blobs=blobs, database=database,
-            key=job.key, host=lease.host.name, accelerator=accelerator,
+        booter = _Booter(
+            job=job, inputs=inputs, profile=profile, heard=heard, image=image, blobs=blobs,
+            database=database, scratch=scratch, busybox=busybox[profile.recipe.arch],
+            accelerators=accelerators, known=known,
         )  # fmt: skip
+        asked = inputs.trial.sample.boot_environment
+        need, booted = _need(inputs, labels), None
+        tried, passed_over = frozenset[str](), known.without(asked)
+        while booted is None:
+            need = replace(need, without=tried | passed_over)
+            if need.without and not pool.serves(need):
+                if not passed_over:
+                    log.info("boot environment %s is gone from all hosts", asked)
+                    return EnvironmentGone(key=job.key)
+                passed_over = frozenset()
+                continue
+            async with pool.lease(need, prefer=_adoptable(job, need)) as lease:
+                booted = await booter.boot(lease)
+            tried |= {lease.host.name}
+        verdict = booted.verdict
+        log.info("%s, %s: %s", booted.host, verdict.end, verdict.reason)
+        return await _result(
+            inputs, heard, booted, image=image, blobs=blobs, database=database, key=job.key
+        )
 
 
-async def _run_id(job: Job, lease: Lease, database: Database) -> str:
-    """The run of QEMU: that of the last daemon where it still runs, else one to be started."""
-    handle = Handle(host=lease.host.name, run_id=f"boot-{job.id}-{job.attempt}", slot=lease.slot)
-    if job.handle == handle and await lease.host.runs.adopt(handle.run_id):
-        log.info("%s: going on with %s", lease.host.name, handle.run_id)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Booted:
+    verdict: BootVerdict
+    host: str
+    environment: BootEnvironment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Booter:
+    """One attempt at one boot, on one host after the other."""
+
+    job: Job
+    inputs: _Inputs
+    profile: BootProfile
+    heard: Recording
+    image: Callable[[], Awaitable[Image]]
+    blobs: Blobs
+    database: Database
+    scratch: Path
+    busybox: bytes
+    accelerators: Accelerators
+    known: KnownEnvironments
+
+    async def boot(self, lease: Lease) -> _Booted | None:
+        """Boot there; None where the trial asks for another environment than the host has."""
+        host, profile = lease.host, self.profile
+        accelerator = await self.accelerators.best(host, profile)
+        arch = ARCHES[profile.recipe.arch]
+        user_space = await asyncio.to_thread(digest_of_user_space, arch, self.busybox)
+        environment = await identify(host, arch, accelerator, user_space)
+        self.known.note(host.name, arch, environment)
+        if self.inputs.trial.sample.boot_environment not in {"", environment.digest}:
+            return None
+        digest = self.inputs.build.artifacts["image"]
+        kernel = await host.cache.obtain(digest, partial(self.blobs.copy, digest), self.scratch)
+        initramfs = await host.cache.put_bytes(
+            await asyncio.to_thread(_initramfs, profile, self.busybox)
+        )
+        run_id = await _run_id(self.job, lease, environment.digest, self.database)
+        phases = await self.database.read(good_boots.phases, self.inputs.trial.boot, accelerator)
+        session = Session(
+            host,
+            profile=profile,
+            accelerator=accelerator,
+            heard=self.heard,
+            image=self.image,
+            usual=usual(phases),
+            cancellation=cancellation_of_job(),
+        )
+        verdict = await session.run(run_id, kernel=kernel, initramfs=initramfs)
+        _must_be_of_the_kernel(verdict, self.heard, host.name)
+        return _Booted(verdict=verdict, host=host.name, environment=environment)
+
+
+def _adoptable(job: Job, need: Need) -> Handle | None:
+    """What the last daemon left, where its host will do."""
+    return job.handle if job.handle and job.handle.host not in need.without else None
+
+
+async def _run_id(job: Job, lease: Lease, environment: str, database: Database) -> str:
+    """The run of QEMU: that of the last daemon where it still runs, else one to be started.
+
+    One that was started in another environment, before an upgrade, is ended: nobody would know
+    what it shows anything about.
+    """
+    host, run_id = lease.host, f"boot-{job.id}-{job.attempt}"
+    handle = Handle(host=host.name, run_id=run_id, slot=lease.slot, environment=environment)
+    if job.handle == handle and await host.runs.adopt(run_id):
+        log.info("%s: going on with %s", host.name, run_id)
+    elif job.handle and job.handle.host == host.name and job.handle.environment != environment:
+        await host.runs.discard(job.handle.run_id)
     await database.write(queue.remember, job, handle)
-    return handle.run_id
+    return run_id
 
 
 async def _result(
     inputs: _Inputs,
     heard: Recording,
-    verdict: BootVerdict,
+    booted: _Booted,
     *,
     image: Callable[[], Awaitable[Image]],
     blobs: Blobs,
     database: Database,
     key: str,
-    host: str,
-    accelerator: Accelerator,
 ) -> BootResult:
     """What the boot was, from what the guest said and what was found in it when it had ended."""
+    verdict, environment = booted.verdict, booted.environment
     artifacts = await _kept(heard, blobs)
     autopsy = heard.autopsy
     if autopsy is not None:
@@ -151,7 +222,7 @@ async def _result(
         test_results=inputs.recipe.test_results,
     )
     return BootResult(
-        key=key,
+        key=boot_row(inputs_of(key), environment.digest),
         build=inputs.build.row,
         end=verdict.end,
         milestone=verdict.milestone,
@@ -161,8 +232,9 @@ async def _result(
         autopsy=autopsy,
         names=names,
         artifacts=artifacts,
-        host=host,
-        accelerator=accelerator,
+        host=booted.host,
+        accelerator=environment.accelerator,
+        environment="\n".join(environment.describe()),
         took=verdict.took,
         boot_seconds=verdict.boot_seconds,
         phases=verdict.phases,

@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kwatch.domain.facts import Investigated
+from kwatch.domain.milestone import Milestone
 from kwatch.domain.verdict.case import evidence_for
 from kwatch.domain.verdict.grade import Grade, doubts_about
 from kwatch.domain.verdict.investigation import plan
-from kwatch.domain.verdict.lane import epoch_of
+from kwatch.domain.verdict.lane import epoch_of_run
 from kwatch.domain.verdict.question import Answer, Ask, Question
 from kwatch.store import investigations, presences, recipes, regressions, trials
 
@@ -70,17 +71,22 @@ def question_of(tx: Transaction, investigation: Investigation) -> Question:
     if fixed is not None and lane is not None:
         bad = presences.load(tx, regression.id, lane, fixed.branch).bad
     environment = bad.seen.environment if bad.seen else ""
+    boot_environment = bad.seen.boot_environment if bad.seen else ""
+    if problem.until <= Milestone.LINKED:
+        boot_environment = ""
     subject = replace(
         bad.trial,
         until=problem.until,
-        sample=replace(bad.trial.sample, environment=environment),
+        sample=replace(
+            bad.trial.sample, environment=environment, boot_environment=boot_environment
+        ),
     ).again()
     return Question(
         goal=investigation.goal,
         problem=problem,
         subject=subject,
         good=good.commit,
-        epoch=epoch_of(good.trial, good.seen.environment if good.seen else "", until=problem.until),
+        epoch=epoch_of_run(good, until=problem.until),
         suspects={},
         fixed=fixed.commit if fixed else None,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 from kwatch.domain.lab.job import CACHES, JobKind, baseline_key
 from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.trial.route import Outcome
-from kwatch.domain.verdict.consequence import EVENTS
+from kwatch.domain.verdict.consequence import EVENTS, LATER_EVENTS
 from kwatch.domain.verdict.judge import (
     Earlier,
     Gone,
@@ -21,7 +21,7 @@ from kwatch.domain.verdict.judge import (
 )
 from kwatch.domain.verdict.lane import Line
 from kwatch.domain.verdict.question import Answer, Ask, Goal, Phase, Verdict
-from kwatch.domain.verdict.regression import RegressionEvent, ended, is_news
+from kwatch.domain.verdict.regression import RegressionEvent, RegressionState, ended, is_news
 from kwatch.store import (
     baselines,
     investigations,
@@ -183,6 +183,7 @@ def investigated(tx: Transaction, facts: Investigated, *, now: float) -> None:
     number = investigation.regression
     if number is None:
         return
+    is_suspected = regressions.load(tx, number).state is RegressionState.SUSPECTED
     confirmed = {"blame": blame, "investigation": investigation.id}
     if blame is not None and regressions.advance(
         tx, number, RegressionEvent.CONFIRMED, confirmed, now=now
@@ -190,15 +191,22 @@ def investigated(tx: Transaction, facts: Investigated, *, now: float) -> None:
         # A tag that passed meanwhile was not compared with what was only suspected then.
         _judge_again(tx, number, now=now)
     if isinstance(facts.result, Answer):
-        _answered(tx, investigation, number, facts.result, now=now)
+        events = EVENTS if is_suspected else LATER_EVENTS
+        event = events.get((investigation.goal, facts.result.verdict))
+        _answered(tx, investigation, number, facts.result, event, now=now)
     notices.wake(tx, of_regression(number), now=now)
 
 
 def _answered(
-    tx: Transaction, investigation: Investigation, number: int, answer: Answer, *, now: float
+    tx: Transaction,
+    investigation: Investigation,
+    number: int,
+    answer: Answer,
+    event: RegressionEvent | None,
+    *,
+    now: float,
 ) -> None:
     lane, fixed = investigation.lane, investigation.fixed
-    event = EVENTS.get((investigation.goal, answer.verdict))
     if lane is not None and fixed is not None:
         if event is RegressionEvent.FIXED:
             _gone(tx, investigation.id, number, lane, fixed, now=now)

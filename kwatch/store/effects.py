@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from kwatch.domain.facts import (
     BaselinesFound,
     Built,
+    EnvironmentGone,
     Facts,
     Heard,
     Investigated,
@@ -27,6 +28,7 @@ from kwatch.domain.facts import (
 )
 from kwatch.domain.lab.command import CommandState
 from kwatch.domain.lab.job import STEPS, WHOLE, Job, JobKind
+from kwatch.domain.milestone import Milestone
 from kwatch.domain.trial.route import Outcome, Settled
 from kwatch.domain.trial.steps import BootResult, CheckoutResult, Collection
 from kwatch.store import (
@@ -71,10 +73,8 @@ def record(tx: Transaction, job: Job, facts: Facts, *, now: float) -> None:
             motion.advance_waiting(tx, job.kind, job.key, now=now)
         case Built():
             _built(tx, facts, now=now)
-        case BootResult():
-            wanted = steps.inputs(tx, JobKind.BOOT, job.key)
-            steps.put_boot(tx, facts, wanted.trial.boot if wanted else "", now=now)
-            motion.advance_waiting(tx, job.kind, job.key, now=now)
+        case BootResult() | EnvironmentGone():
+            _booted(tx, job, facts, now=now)
         case Collection():
             steps.put_collection(tx, facts, now=now)
             motion.advance_waiting(tx, job.kind, job.key, now=now)
@@ -121,6 +121,22 @@ def _built(tx: Transaction, facts: Built, *, now: float) -> None:
     # Some wait for a build by any tools, some for one by these.
     for key in {result.key, result.row}:
         motion.advance_waiting(tx, JobKind.BUILD, key, now=now)
+
+
+def _booted(tx: Transaction, job: Job, result: BootResult | EnvironmentGone, *, now: float) -> None:
+    if isinstance(result, EnvironmentGone):
+        for found in trials.waiting(tx, JobKind.BOOT, result.key):
+            end = Settled(outcome=Outcome.REFUSED, milestone=Milestone.LINKED)
+            motion.settle(tx, found.id, end, now=now)
+        return
+    wanted = steps.inputs(tx, JobKind.BOOT, job.key)
+    steps.put_boot(tx, result, wanted.trial.boot if wanted else "", now=now)
+    if result.environment_digest:
+        environments.note(tx, result.environment_digest, result.environment, now=now)
+        motion.is_back(tx, result.environment_digest, now=now)
+    # Some wait for a boot in any environment, some for one in this.
+    for key in {job.key, result.inputs, result.key}:
+        motion.advance_waiting(tx, JobKind.BOOT, key, now=now)
 
 
 def _watched(tx: Transaction, facts: Watched, *, now: float) -> None:

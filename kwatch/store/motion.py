@@ -32,7 +32,7 @@ def want(tx: Transaction, trial: Trial, asker_kind: JobKind, asker_key: str, *, 
 def advance(tx: Transaction, number: int, *, now: float) -> None:
     """Queue the next step of a trial, or settle it."""
     found = trials.load(tx, number)
-    known = steps.of_trial(tx, found.trial, build_row=found.build_row)
+    known = steps.of_trial(tx, found.trial, build_row=found.build_row, boot_key=found.boot_key)
     todo = next_step(found.trial, known)
     tx.execute(
         "UPDATE trial SET checkout_key = ?, build_row = ?, boot_key = ? WHERE id = ?",
@@ -126,6 +126,22 @@ def reopen(tx: Transaction, number: int, *, now: float) -> None:
         (number, Outcome.INFRA, Outcome.REFUSED),
     )
     advance(tx, number, now=now)
+
+
+def is_back(tx: Transaction, boot_environment: str, *, now: float) -> None:
+    """A host has this boot environment: trials that were refused for want of it were not tried."""
+    rows = tx.execute(
+        "SELECT id, EXISTS (SELECT 1 FROM want WHERE want.trial = trial.id) AS is_wanted"
+        " FROM trial WHERE outcome = 'refused' AND boot_environment = ?",
+        (boot_environment,),
+    ).fetchall()
+    for row in rows:
+        if row["is_wanted"]:
+            reopen(tx, row["id"], now=now)
+        else:
+            tx.execute(
+                "UPDATE trial SET outcome = NULL, settled_at = NULL WHERE id = ?", (row["id"],)
+            )
 
 
 def retest(tx: Transaction, lane: int, revision: int, number: int, *, now: float) -> None:

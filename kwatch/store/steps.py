@@ -19,6 +19,7 @@ from kwatch.domain.trial.steps import (
     Collected,
     Collection,
     Steps,
+    inputs_of,
     keys_of,
 )
 from kwatch.domain.trial.trial import Trial
@@ -75,8 +76,13 @@ def wanted(tx: Transaction, kind: JobKind, key: str) -> Trial | None:
     return found.trial if found else None
 
 
-def of_trial(tx: Transaction, trial: Trial, *, build_row: str | None = None) -> Steps:
-    """The results of a trial so far; ``build_row`` is the build that it had, once it is known."""
+def of_trial(
+    tx: Transaction, trial: Trial, *, build_row: str | None = None, boot_key: str | None = None
+) -> Steps:
+    """The results of a trial so far.
+
+    ``build_row`` and ``boot_key`` are the build and the boot that it had, once they are known.
+    """
     found = Steps(checkout=checkout(tx, trial.source.key))
     if trial.until <= Milestone.CHECKOUT:
         return found
@@ -84,12 +90,11 @@ def of_trial(tx: Transaction, trial: Trial, *, build_row: str | None = None) -> 
     found = replace(found, build=build(tx, build_row) if build_row else find_build(tx, key))
     if trial.until <= Milestone.LINKED:
         return found
-    keys = keys_of(trial, found)
-    return replace(
-        found,
-        boot=boot(tx, keys.get(JobKind.BOOT)),
-        collection=collected(tx, keys.get(JobKind.COLLECT)),
-    )
+    wanted = keys_of(trial, found).get(JobKind.BOOT)
+    # A build that was made again may have given another image.
+    is_same = boot_key and wanted and inputs_of(boot_key) == inputs_of(wanted)
+    found = replace(found, boot=boot(tx, boot_key) if is_same else find_boot(tx, wanted))
+    return replace(found, collection=collected(tx, keys_of(trial, found).get(JobKind.COLLECT)))
 
 
 def source(tx: Transaction, key: str) -> Source:
@@ -145,6 +150,15 @@ def build(tx: Transaction, row_key: str | None) -> BuildResult | None:
     )
 
 
+def find_boot(tx: Transaction, key: str | None) -> BootResult | None:
+    """The boot of these inputs: in the environment that the key names, or else the newest."""
+    row = tx.execute(
+        "SELECT key FROM boot WHERE key = ? OR inputs = ? ORDER BY key = ? DESC, at DESC LIMIT 1",
+        (key, key, key),
+    ).fetchone()
+    return None if row is None else boot(tx, row["key"])
+
+
 def boot(tx: Transaction, key: str | None) -> BootResult | None:
     """The boot with this key, if it was made."""
     row = tx.execute("SELECT result FROM boot WHERE key = ?", (key,)).fetchone()
@@ -197,17 +211,21 @@ def put_build(tx: Transaction, result: BuildResult, recipe: str, *, now: float) 
 
 
 def put_boot(tx: Transaction, result: BootResult, recipe: str, *, now: float) -> None:
-    """Keep a boot and claim its blobs."""
-    tx.execute(
-        "INSERT INTO boot (key, build, recipe, host, accelerator, milestone, is_good, took, result,"
-        " cases_failed, at, reader) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '[]', ?, ?)"
-        " ON CONFLICT (key) DO UPDATE SET"
-        " build = excluded.build, host = excluded.host, accelerator = excluded.accelerator,"
-        " milestone = excluded.milestone, is_good = excluded.is_good, took = excluded.took,"
-        " result = excluded.result, at = excluded.at, reader = excluded.reader",
-        (result.key, result.build, recipe, result.host, result.accelerator, result.milestone,
-         result.finding is None, result.took, encode(_bare(result)), now, READER_VERSION),
+    """Keep a boot and claim its blobs.
+
+    Two jobs may make the same one, where one was asked for any environment and one for that which
+    the other had: the first result counts, as trials have settled by it.
+    """
+    done = tx.execute(
+        "INSERT INTO boot (key, inputs, environment, build, recipe, host, accelerator, milestone,"
+        " is_good, took, result, cases_failed, at, reader)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '[]', ?, ?) ON CONFLICT DO NOTHING",
+        (result.key, result.inputs, result.environment_digest, result.build, recipe, result.host,
+         result.accelerator, result.milestone, result.finding is None, result.took,
+         encode(_bare(result)), now, READER_VERSION),
     )  # fmt: skip
+    if not done.rowcount:
+        return
     findings.put(tx, JobKind.BOOT, result.key, result.finding, result.others)
     cases.put(tx, result.key, result.cases)
     put_artifacts(tx, JobKind.BOOT, result.key, result.artifacts)

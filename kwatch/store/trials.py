@@ -13,6 +13,7 @@ from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.source import Source
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.seen import Seen
+from kwatch.domain.trial.steps import environment_of
 from kwatch.domain.trial.trial import Sample, Trial
 from kwatch.store import cases, findings, steps
 from kwatch.store.codec import decode
@@ -50,8 +51,9 @@ def put(tx: Transaction, trial: Trial, *, now: float) -> int:
     """The number of a trial, made if it is not there."""
     steps.put_source(tx, trial.source)
     tx.execute(
-        "INSERT INTO trial (source, build, boot, until, rebuild, repeat, environment, host,"
-        " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO trial (source, build, boot, until, rebuild, repeat, environment,"
+        " boot_environment, host, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
         (*_columns(trial), now),
     )
     found = find(tx, trial)
@@ -63,7 +65,7 @@ def find(tx: Transaction, trial: Trial) -> StoredTrial | None:
     """The trial as it stands, if it was ever asked for."""
     row = tx.execute(
         f"{SELECT} WHERE trial.source = ? AND build = ? AND boot = ? AND until = ? AND rebuild = ?"
-        " AND repeat = ? AND environment = ? AND host = ?",
+        " AND repeat = ? AND environment = ? AND boot_environment = ? AND host = ?",
         _columns(trial),
     ).fetchone()
     return None if row is None else stored(tx, row)
@@ -138,7 +140,8 @@ def seen_all(tx: Transaction, found: Sequence[StoredTrial]) -> tuple[Seen | None
             milestone=one.milestone,
             finding=one.finding,
             others=(*builds.get(one.build_row or "", ()), *boots.get(one.boot_key or "", ())),
-            environment=(one.build_row or "").partition("@")[2],
+            environment=environment_of(one.build_row or ""),
+            boot_environment=environment_of(one.boot_key or ""),
             host=ran.get(one.boot_key or "", ("", ""))[0],
             accelerator=ran.get(one.boot_key or "", ("", ""))[1],
             tries=one.tries,
@@ -195,6 +198,7 @@ def trial_of(row: sqlite3.Row) -> Trial:
             rebuild=row["rebuild"],
             repeat=row["repeat"],
             environment=row["environment"],
+            boot_environment=row["boot_environment"],
             host=row["host"],
         ),
     )
@@ -204,5 +208,5 @@ def _columns(trial: Trial) -> tuple[object, ...]:
     sample = trial.sample
     return (
         trial.source.key, trial.build, trial.boot, trial.until, sample.rebuild, sample.repeat,
-        sample.environment, sample.host,
+        sample.environment, sample.boot_environment, sample.host,
     )  # fmt: skip

@@ -254,7 +254,8 @@ def wanted_by(tx: Transaction, kind: JobKind, key: str) -> tuple[TrialLine, ...]
 def infra_failure(tx: Transaction, number: int) -> str | None:
     """Why a trial ended as INFRA: the error of the job that was given up."""
     found = trials.load(tx, number)
-    todo = next_step(found.trial, steps.of_trial(tx, found.trial, build_row=found.build_row))
+    known = steps.of_trial(tx, found.trial, build_row=found.build_row, boot_key=found.boot_key)
+    todo = next_step(found.trial, known)
     if not isinstance(todo, Step):
         return None
     row = tx.execute(

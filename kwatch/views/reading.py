@@ -282,18 +282,18 @@ def revision_stories(tx: Transaction, tree: str, tag: str) -> tuple[RevisionStor
 
 
 def boot_story(tx: Transaction, key: str) -> BootStory | None:
-    """A boot; None if there is none with this key."""
-    boot = steps.boot(tx, key)
-    at = overview.recorded_at(tx, JobKind.BOOT, key)
+    """A boot, by its key or that of its inputs; None if there is none."""
+    boot = steps.find_boot(tx, key)
+    at = overview.recorded_at(tx, JobKind.BOOT, boot.key) if boot else None
     if boot is None or at is None:
         return None
-    lines = overview.trial_lines(tx, boot_key=key, limit=TRIALS_OF_A_PAGE)
+    lines = overview.trial_lines(tx, boot_key=boot.key, limit=TRIALS_OF_A_PAGE)
     return BootStory(
         boot=boot,
         at=at,
         trials=lines,
         totals=next((line.totals for line in lines if line.totals), None),
-        folders=overview.folders(tx, key),
+        folders=overview.folders(tx, boot.key),
     )
 
 

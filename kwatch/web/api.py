@@ -78,7 +78,7 @@ async def revisions(request: web.Request) -> web.Response:
     return web.json_response({"revisions": [documents.revision(item) for item in found]})
 
 
-@ROUTES.get(r"/api/v1/boot/{key:[0-9a-f]{64}}")
+@ROUTES.get(r"/api/v1/boot/{key:[0-9a-f]{64}(?:@[0-9a-f]{1,64})?}")
 async def boot(request: web.Request) -> web.Response:
     """A boot that has ended."""
     checked(request)

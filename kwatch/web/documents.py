@@ -227,6 +227,7 @@ def boot_story(story: BootStory) -> Document:
         "milestone": found.milestone.name.lower(),
         "host": found.host,
         "accelerator": found.accelerator,
+        "environment": found.environment,
         "took": found.took,
         "boot_seconds": found.boot_seconds,
         "tests": {status.value: count for status, count in found.tests.items()},

@@ -62,7 +62,7 @@ async def revision(request: web.Request) -> web.Response:
     return _page(request, "revision.html", tree=tree, tag=tag, stories=stories)
 
 
-@ROUTES.get(r"/boot/{key:[0-9a-f]{64}}")
+@ROUTES.get(r"/boot/{key:[0-9a-f]{64}(?:@[0-9a-f]{1,64})?}")
 async def boot(request: web.Request) -> web.Response:
     """A boot: result, coverage and the end of its console; the console only while it runs."""
     key = request.match_info["key"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kwatch.adapters.guest.accelerator import Accelerators
+from kwatch.adapters.guest.environment import KnownEnvironments
 from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.domain.boot.care import BootCare, BootProfile
@@ -19,6 +20,7 @@ from kwatch.domain.lab.host import HostSpec, Slot
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.source.source import Source
+from kwatch.domain.trial.steps import BootResult
 from kwatch.domain.trial.trial import Sample, Trial
 from kwatch.stages import boot
 from kwatch.store.blobs import Blobs
@@ -29,8 +31,8 @@ from tests.unit.domain import trials
 if TYPE_CHECKING:
     from typing import Self
 
+    from kwatch.domain.facts import EnvironmentGone
     from kwatch.domain.lab.job import Job
-    from kwatch.domain.trial.steps import BootResult
     from tests.lab.sshd import SshHost
 
 # That of arm64 is fetched by tests/lab/setup.sh.
@@ -66,6 +68,7 @@ class BootBench:
     blobs: Blobs
     scratch: Path
     cares: dict[str, BootCare] = field(default_factory=dict)
+    known: KnownEnvironments = field(default_factory=KnownEnvironments)
     booted: int = 0
 
     @classmethod
@@ -128,9 +131,9 @@ class BootBench:
         await keep(self.database, job, Built(result=result, recipe=build.digest))
         return number
 
-    async def run(self, job: Job) -> BootResult:
-        """Carry out such a job."""
-        result = await boot.run(
+    async def attempt(self, job: Job) -> BootResult | EnvironmentGone | None:
+        """What the stage says to such a job."""
+        return await boot.run(
             job,
             pool=self.pool,
             blobs=self.blobs,
@@ -138,8 +141,13 @@ class BootBench:
             scratch=self.scratch,
             busybox={arch: path.read_bytes() for arch, path in BUSYBOX.items() if path.exists()},
             accelerators=Accelerators(),
+            known=self.known,
             cares=self.cares,
         )
-        assert result is not None
+
+    async def run(self, job: Job) -> BootResult:
+        """Carry out such a job."""
+        result = await self.attempt(job)
+        assert isinstance(result, BootResult)
         await keep(self.database, job, result)
         return result

@@ -8,6 +8,7 @@ buffer-format.rst), so that neither root nor a cpio program is needed to make de
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import stat
 import struct
@@ -81,6 +82,21 @@ def build_initramfs(
         f"seconds={max(1, round(command_timeout.total_seconds()))}\n"
     )
     return _archive(_entries(busybox=busybox, init=init, settings=settings, commands=commands))
+
+
+def digest_of_user_space(arch: Arch, busybox: bytes) -> str:
+    """SHA-256 (hex) over what every guest of ``arch`` gets: busybox, /init, folders and devices.
+
+    Commands, counters and time limits are those of recipes, and not in it. Nor is the compression,
+    which is another one with another zlib.
+    """
+    init = resources.files("kwatch.remote").joinpath("guest_init.sh").read_bytes()
+    settings = f"port={PORT}\nserial={arch.serial}\n"
+    members = _entries(busybox=busybox, init=init, settings=settings, commands=())
+    found = hashlib.sha256()
+    for inode, entry in enumerate(members, start=1):
+        found.update(_member(entry, inode))
+    return found.hexdigest()
 
 
 def _entries(

@@ -139,6 +139,13 @@ class Pool:
             return HostState(health=Health.UNREACHABLE, reason=_line(trouble))
         return HostState()
 
+    def serves(self, need: Need) -> bool:
+        """Whether a host could serve ``need`` now or later; none that the operator took out."""
+        return any(
+            suits(need, host.spec) and not self._is_drained(name)
+            for name, host in self.hosts.items()
+        )
+
     def load(self, name: str) -> Load:
         """What is leased on a host now."""
         needs = [need for (host, _, _), need in self._used.items() if host == name]

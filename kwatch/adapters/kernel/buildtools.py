@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The programs of a toolchain on a host: what they are, by version, package and content."""
+"""Programs on a host, first of all those of a toolchain: by version, package and content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kwatch.domain.recipe.toolchain import LLVM_TOOLS, Environment, Part, Toolch
 from kwatch.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from kwatch.adapters.host.host import Host
     from kwatch.domain.recipe.toolchain import Toolchain
@@ -35,7 +35,8 @@ async def identify(host: Host, toolchain: Toolchain) -> tuple[ToolchainVersions,
         "linker of vmlinux": toolchain.linker,
     }
     others = {name: f"{name}{toolchain.llvm_suffix}" for name in LLVM_TOOLS}
-    found, errors = await _ask(host, {**needed, **others})
+    names = {*needed.values(), *others.values()}
+    found, errors = await programs(host, names, path=PATH)
     for name in needed.values():
         if name in errors:
             raise InfraError(
@@ -64,13 +65,13 @@ async def identify(host: Host, toolchain: Toolchain) -> tuple[ToolchainVersions,
     )
 
 
-async def _ask(
-    host: Host, programs: Mapping[str, str]
+async def programs(
+    host: Host, names: Collection[str], *, path: str | None = None
 ) -> tuple[Mapping[str, Mapping[str, str]], Mapping[str, str]]:
-    """See :func:`kwatch.remote.buildtools.identify`."""
+    """What programs are, and why others are not known: kwatch.remote.buildtools.identify()."""
     file = resources.files("kwatch").joinpath("remote/buildtools.py")
     program = await host.account.program(await host.cache.put_bytes(file.read_bytes()))
-    request = {"programs": sorted(set(programs.values())), "path": PATH}
+    request = {"programs": sorted(names), "path": path}
     said = await host.account.run(
         [*program, await host.account.path(CACHE)],
         stdin=json.dumps(request).encode(),

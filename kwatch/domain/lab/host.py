@@ -86,7 +86,7 @@ UNLABELLED: Mapping[str, frozenset[str]] = MappingProxyType({})
 class Need:
     """What a step asks of a host; ``host`` is set where a trial must be on that very one.
 
-    ``memory`` is that of a guest, in bytes.
+    ``memory`` is that of a guest, in bytes. ``without`` are hosts that will not do.
     """
 
     slot: Slot
@@ -95,6 +95,7 @@ class Need:
     labels: frozenset[str] = field(default_factory=frozenset)
     host: str | None = None
     memory: int = 0
+    without: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         words = [f"{self.slot.value} for {self.arch}"]
@@ -149,6 +150,7 @@ def suits(need: Need, host: HostSpec) -> bool:
         and (need.slot is Slot.BUILD or _boots(need, host))
         and need.labels <= host.labels
         and need.host in {None, host.name}
+        and host.name not in need.without
         and fits(need, host, IDLE)
     )
 

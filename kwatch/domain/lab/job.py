@@ -124,11 +124,15 @@ TRANSITIONS: Mapping[tuple[JobState, JobEvent], JobState] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handle:
-    """A supervised command of a job: stored before it starts, so that a restart can adopt it."""
+    """A supervised command of a job: stored before it starts, so that a restart can adopt it.
+
+    ``environment`` is the boot environment that it was started in, if it is a boot.
+    """
 
     host: str
     run_id: str
     slot: int
+    environment: str = ""
 
 
 class Purpose(StrEnum):

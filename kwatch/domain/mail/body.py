@@ -287,6 +287,11 @@ def _change(story: Story) -> str:
             return f"It comes with the toolchain that we use since {bad}: {good} {also} with it."
         case Blame.CONFIG:
             return f"It comes with our configuration since {bad}: {good} {also} with it."
+        case Blame.HOST:
+            return (
+                "It comes with the environment that we boot in (QEMU, the kernel and the processor"
+                " of our host), which was another one or has changed: no commit is to blame."
+            )
         case _:
             found = (
                 f"It comes with our setup, which changed in several ways between {good} and"

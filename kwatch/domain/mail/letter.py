@@ -132,13 +132,14 @@ def addressees(story: Story, correspondence: Correspondence) -> Addressees:
     tree's lists get faults of the tree, the people of the series faults that may be the series',
     and the operator everything. That a regression is gone goes to all recipients of the thread; so
     does the news that a fault of the tree is back, or in another tree, whose lists get it too. If
-    the tree is not configured any more, only the operator gets mail.
+    the tree is not configured any more, only the operator gets mail. That our lab is to blame after
+    all goes to all who were told otherwise.
     """
     to: list[Mailbox] = []
     cc: list[Mailbox] = []
     if story.tree_url is None:
         pass
-    elif story.kind in ENDING:
+    elif story.kind in ENDING or story.is_corrected:
         cc += [("", address) for address in story.told]
     elif story.blame is Blame.TREE:
         if story.kind in {ReportKind.REAPPEARED, ReportKind.SPREAD}:

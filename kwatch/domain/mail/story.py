@@ -212,7 +212,8 @@ class Story:
     bisection left, ``suspects`` how many commits it started from. ``grade`` and ``doubts`` say how
     sure the ``culprit`` is, ``clean`` how its clean builds ended. ``fixed`` is the tag without the
     problem, ``again`` the later one that had it again. ``toolchain`` has one line a
-    program, ``excerpt`` the lines of the console or the build log (empty: no output).
+    program, ``booted_in`` is the environment of the boot in a line (empty: it was not booted),
+    ``excerpt`` the lines of the console or the build log (empty: no output).
     ``coverage_before`` is of the last good tag, ``coverage_after`` of the tag in question.
     ``place`` is the line that the mail is about, where that is in another tree or branch than the
     first bad tag; ``others`` are the lines elsewhere that have it now. ``reproduce`` are shell
@@ -243,6 +244,7 @@ class Story:
     series: Series | None = None
     configuration: Configuration | None = None
     toolchain: tuple[str, ...] = ()
+    booted_in: str = ""
     excerpt: tuple[str, ...] = ()
     coverage_before: Totals | None = None
     coverage_after: Totals | None = None
@@ -251,6 +253,11 @@ class Story:
     status_url: str | None = None
     thread: tuple[ThreadMail, ...] = ()
     told: tuple[str, ...] = ()
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether it turned out after the first mail that something in the lab has changed."""
+        return self.kind is ReportKind.INCONCLUSIVE and self.verdict is Verdict.CHANGED
 
     @property
     def shown(self) -> TagRun:

@@ -318,12 +318,14 @@ def _folded(command: str) -> list[str]:
 
 
 def build_details(story: Story, correspondence: Correspondence) -> str:
-    """Series, configuration and toolchain."""
+    """Series, configuration, toolchain, and what it was booted in."""
     if story.kind in BRIEF:
         return f"Status: {one_line(story.status_url, 200)}" if story.status_url else ""
     rows = [*_series(story, correspondence), *_configuration(story)]
     for number, program in enumerate(story.toolchain[:_MAX_PROGRAMS]):
         rows += _item("" if number else "toolchain", one_line(program, 2 * WIDTH))
+    if story.booted_in:
+        rows += _item("booted in", one_line(story.booted_in, 2 * WIDTH))
     if story.status_url:
         rows.append(f"  status     {one_line(story.status_url, 200)}")
     return "\n".join(("Build details:", "", *rows)) if rows else ""

@@ -14,9 +14,10 @@ from kwatch.domain.trial.route import Outcome
 class Seen:
     """Outcome, milestone and findings. ``finding`` is what failed it, ``others`` everything else.
 
-    ``environment`` are the tools of the build, empty where nothing was built. ``tries`` counts how
-    often the lab gave up on it (INFRA). ``cases_run`` are the fingerprints of the test cases that
-    passed or failed, whichever, and ``cases_failed`` those of the ones that failed.
+    ``environment`` are the tools of the build, empty where nothing was built, ``boot_environment``
+    is what it was booted in, empty where nothing was booted. ``tries`` counts how often the lab
+    gave up on it (INFRA). ``cases_run`` are the fingerprints of the test cases that passed or
+    failed, whichever, and ``cases_failed`` those of the ones that failed.
     """
 
     outcome: Outcome
@@ -24,6 +25,7 @@ class Seen:
     finding: Finding | None = None
     others: tuple[Finding, ...] = ()
     environment: str = ""
+    boot_environment: str = ""
     host: str = ""
     accelerator: str = ""
     tries: int = 0

@@ -69,8 +69,10 @@ class BuildResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootResult:
-    """One boot: a sample, never shared with another accelerator.
+    """One boot: a sample, of one boot environment.
 
+    ``key`` is that of the inputs (:func:`boot_key`) in the environment (:func:`boot_row`), which
+    ``environment`` describes.
     ``end`` is the boot's end (domain/boot/ending); ``artifacts`` maps console and profile to blobs.
     ``finding`` is what failed it, ``others`` everything else that the console reports.
     ``boot_seconds`` is the time from power-on to the guest's first message. ``statuses`` are the
@@ -100,6 +102,16 @@ class BootResult:
     tests: Mapping[CaseStatus, int] = field(default_factory=dict)
     cases: CaseResults = field(default_factory=CaseResults)
     test_results: CaseUse = CaseUse.RECORD
+
+    @property
+    def inputs(self) -> str:
+        """The key of the inputs, whatever the environment."""
+        return inputs_of(self.key)
+
+    @property
+    def environment_digest(self) -> str:
+        """The environment that the boot was made in."""
+        return environment_of(self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +155,21 @@ def build_row(key: str, environment: str) -> str:
     return f"{key}@{environment}" if environment else key
 
 
+def boot_row(key: str, environment: str) -> str:
+    """The boot of these inputs in this environment."""
+    return f"{key}@{environment}" if environment else key
+
+
+def inputs_of(row: str) -> str:
+    """The inputs of a build or boot."""
+    return row.partition("@")[0]
+
+
+def environment_of(row: str) -> str:
+    """The environment of a build or boot; empty where none is named."""
+    return row.partition("@")[2]
+
+
 def boot_key(image: str, trial: Trial) -> str:
     """Image + recipe + sample. Two builds with one image share their boots."""
     return digest(
@@ -165,6 +192,8 @@ def keys_of(trial: Trial, steps: Steps) -> dict[JobKind, str]:
         key = build_key(steps.checkout.tree_id, trial)
         keys[JobKind.BUILD] = build_row(key, trial.sample.environment)
     if steps.build and IMAGE in steps.build.artifacts:
-        keys[JobKind.BOOT] = boot_key(steps.build.artifacts[IMAGE], trial)
-        keys[JobKind.COLLECT] = keys[JobKind.BOOT]
+        key = boot_key(steps.build.artifacts[IMAGE], trial)
+        keys[JobKind.BOOT] = boot_row(key, trial.sample.boot_environment)
+    if steps.boot:
+        keys[JobKind.COLLECT] = steps.boot.key
     return keys

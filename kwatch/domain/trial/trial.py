@@ -15,12 +15,14 @@ class Sample:
 
     ``rebuild`` > 0 asks for a build of its own from nothing, ``repeat`` > 0 for another boot of the
     same build, ``host`` for a boot on that host only. ``environment`` asks for a build by these
-    very tools (see domain/trial/environment); empty: by those that the lab has.
+    very tools (see domain/recipe/toolchain), ``boot_environment`` for a boot in that environment
+    (see domain/recipe/boot_environment); empty: by and in those that the lab has.
     """
 
     rebuild: int = 0
     repeat: int = 0
     environment: str = ""
+    boot_environment: str = ""
     host: str = ""
 
 

@@ -16,6 +16,8 @@ class Blame(StrEnum):
     TREE: the kernel fails in the same way without our series. SERIES: only with it; an interaction
     of the tree with the series, of interest to the people of the series only. UNKNOWN: nothing that
     was tried tells these apart, so nobody but the operator and the series' people is told.
+    TOOLCHAIN, CONFIG, HOST: something of the lab changed: the tools of a build, a recipe, or what
+    kernels are booted in. Only the operator is told.
     """
 
     TREE = "tree"
@@ -33,6 +35,8 @@ def changed_axis(before: Epoch, after: Epoch) -> Blame:
         found.append(Blame.SERIES)
     if before.environment != after.environment:
         found.append(Blame.TOOLCHAIN)
+    if before.boot_environment != after.boot_environment:
+        found.append(Blame.HOST)
     if (before.build, before.boot) != (after.build, after.boot):
         found.append(Blame.CONFIG)
     return found[0] if len(found) == 1 else Blame.UNKNOWN

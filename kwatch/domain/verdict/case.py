@@ -72,7 +72,8 @@ def evidence_for(question: Question, settled: Mapping[Trial, Seen]) -> Mapping[T
     """Settled trials as the question names them.
 
     The trial of a tag asks for no environment, and goes on to the end: its result also answers what
-    it would have shown in the environment that it had, and up to where the problem shows.
+    it would have shown in the environments that it had, and up to where the problem shows. One that
+    the lab failed had no boot environment.
     """
     subject, until = question.subject, question.problem.until
     found: dict[Trial, Seen] = {}
@@ -80,10 +81,16 @@ def evidence_for(question: Question, settled: Mapping[Trial, Seen]) -> Mapping[T
         environment = subject.sample.environment
         if environment:
             environment = trial.sample.environment or seen.environment or environment
+        boot_environment = subject.sample.boot_environment
+        if boot_environment:
+            other = "" if seen.outcome is Outcome.INFRA else boot_environment
+            boot_environment = trial.sample.boot_environment or seen.boot_environment or other
         named = replace(
             trial,
             until=min(until, trial.until),
-            sample=replace(trial.sample, environment=environment),
+            sample=replace(
+                trial.sample, environment=environment, boot_environment=boot_environment
+            ),
         )
         if named == trial or named not in settled:
             found[named] = seen

@@ -23,3 +23,11 @@ EVENTS: Mapping[tuple[Goal, Verdict], RegressionEvent] = {
     (Goal.CAUSE, Verdict.NO_EVIDENCE): RegressionEvent.RETRACTED,
     (Goal.FIX, Verdict.FIXED): RegressionEvent.FIXED,
 }
+# The same of a regression that was confirmed before: the boot environment in which it was is gone
+# from all hosts, and what was tried in another one says neither who is to blame nor that nobody is.
+LATER_EVENTS: Mapping[tuple[Goal, Verdict], RegressionEvent] = {
+    **EVENTS,
+    (Goal.CAUSE, Verdict.CHANGED): RegressionEvent.INCONCLUSIVE,
+    (Goal.CAUSE, Verdict.NO_BASELINE): RegressionEvent.INCONCLUSIVE,
+    (Goal.CAUSE, Verdict.NO_EVIDENCE): RegressionEvent.INCONCLUSIVE,
+}

@@ -6,7 +6,8 @@ evidence is read again at every wake-up, so an investigation has no state of its
 loses nothing. The phases of a cause: CONFIRM (the bad tag fails again, and the good one passes
 under what the bad one was tried with), BLAME (the control, without our series), BISECT, VERIFY
 (clean builds of the culprit and its parents). A trial that the lab failed is not evidence: it is
-tried again, and counts as untestable after GIVE_UP tries.
+tried again, and counts as untestable after GIVE_UP tries. Where the boot environment of the bad tag
+is gone from all hosts, everything is done in another one (see move).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kwatch.domain.verdict.blame import Blame, changed_axis
 from kwatch.domain.verdict.case import weigh
 from kwatch.domain.verdict.grade import Grade, runs_needed
 from kwatch.domain.verdict.lane import epoch_of
+from kwatch.domain.verdict.move import moved
 from kwatch.domain.verdict.question import Answer, Ask, Goal, Phase, Question, Verdict
 from kwatch.domain.verdict.verify import verify
 
@@ -36,9 +38,14 @@ CONFIRMATIONS = 3
 
 def plan(question: Question, evidence: Mapping[Trial, Seen]) -> Ask | Answer:
     """What to try next, or what was found. Trials not in ``evidence`` are not settled yet."""
-    case = weigh(question, evidence)
+    found = moved(question, evidence)
+    if not isinstance(found, Question):
+        return found
+    case = weigh(found, evidence)
     if question.goal is Goal.FIX:
         return _plan_fix(case)
+    if found != question:
+        return _plan_moved(case)
     return _plan_cause(case)
 
 
@@ -59,6 +66,22 @@ def _plan_fix(case: Case) -> Ask | Answer:
     if Mark.UNTESTABLE in marks.values():
         return Answer(verdict=Verdict.NO_EVIDENCE, proof=tuple(tries))
     return Answer(verdict=Verdict.FIXED, proof=tuple(tries))
+
+
+def _plan_moved(case: Case) -> Ask | Answer:
+    """The cause, where no host has the boot environment of the bad tag any more.
+
+    The bad tag comes first: where it passes, the problem is of the environment that is gone.
+    """
+    again = _another(case.problem, case.question.subject, 1)
+    if case.mark(again) is None:
+        return Ask(phase=Phase.CONFIRM, trials=(again,))
+    found = _confirm_bad(case, again)
+    if found is None:
+        return _plan_cause(case)
+    if isinstance(found, Answer) and found.verdict is Verdict.NOT_REPRODUCED:
+        return replace(found, verdict=Verdict.CHANGED, blame=Blame.HOST)
+    return found
 
 
 def _plan_cause(case: Case) -> Ask | Answer:
@@ -107,7 +130,8 @@ def _confirm_good(case: Case, good: Trial) -> Answer | None:
     if mark is Mark.GOOD:
         return None
     subject = question.subject
-    epoch = epoch_of(subject, subject.sample.environment, until=case.problem.until)
+    sample = subject.sample
+    epoch = epoch_of(subject, sample.environment, sample.boot_environment, until=case.problem.until)
     if mark is Mark.UNTESTABLE:
         return Answer(verdict=Verdict.NO_BASELINE, proof=(good,))
     if epoch == question.epoch:

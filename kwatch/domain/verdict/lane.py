@@ -67,9 +67,12 @@ class Epoch:
     build: str
     boot: str
     environment: str
+    boot_environment: str = ""
 
 
-def epoch_of(trial: Trial, environment: str, *, until: Milestone) -> Epoch:
+def epoch_of(
+    trial: Trial, environment: str, boot_environment: str = "", *, until: Milestone
+) -> Epoch:
     """The epoch of a trial: what its result depends on as far as ``until``."""
     is_built, is_booted = until > Milestone.CHECKOUT, until > Milestone.LINKED
     return Epoch(
@@ -77,4 +80,12 @@ def epoch_of(trial: Trial, environment: str, *, until: Milestone) -> Epoch:
         build=trial.build if is_built else "",
         boot=trial.boot if is_booted else "",
         environment=environment if is_built else "",
+        boot_environment=boot_environment if is_booted else "",
     )
+
+
+def epoch_of_run(run: TagRun, *, until: Milestone) -> Epoch:
+    """The epoch of a tag's result."""
+    seen = run.seen
+    environments = (seen.environment, seen.boot_environment) if seen else ("", "")
+    return epoch_of(run.trial, *environments, until=until)

@@ -28,11 +28,11 @@ from kwatch.domain.recipe.boot import Accelerator, BootRecipe
 from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.source.series import Series
 from kwatch.domain.source.tag_order import branch_of
-from kwatch.domain.trial.steps import BuildResult
+from kwatch.domain.trial.steps import BootResult, BuildResult
 from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.bisect.commits import Mark
 from kwatch.domain.verdict.blame import Blame
-from kwatch.domain.verdict.lane import Epoch, Lane, Line, TagRun, epoch_of
+from kwatch.domain.verdict.lane import Lane, Line, TagRun, epoch_of_run
 from kwatch.domain.verdict.question import Phase, Verdict
 from kwatch.domain.verdict.regression import Presence, Regression, RegressionEvent
 from kwatch.errors import InfraError
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONFIG_LIMIT = 8 << 20
+_ALL = Milestone.COLLECTED
 _FREE = {RegressionEvent.GONE, RegressionEvent.FIXED}
 EARLIER = ", as tested then"
 """Of a result that another series, configuration or toolchain than the first bad tag's gave."""
@@ -69,12 +70,13 @@ EARLIER = ", as tested then"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What the history holds about a regression. ``build`` is that of the first bad tag.
+    """What the history holds about a regression.
 
-    ``steps`` are the trials that its investigations asked for. ``mbox`` is the series, ``config``
-    the .config of the build, ``config_url`` the public link. ``coverage_before`` is of the last
-    good tags, by revision, ``coverage_after`` of the tags that were investigated as fixed, by
-    investigation, ``again`` are the tags that showed it again, by event.
+    ``build`` and ``booted`` are those of the first bad tag. ``steps`` are the trials that its
+    investigations asked for. ``mbox`` is the series, ``config`` the .config of the build,
+    ``config_url`` the public link. ``coverage_before`` is of the last good tags, by revision,
+    ``coverage_after`` of the tags that were investigated as fixed, by investigation, ``again`` are
+    the tags that showed it again, by event.
     """
 
     regression: Regression
@@ -85,7 +87,7 @@ class Case:
     investigations: tuple[Investigation, ...]
     steps: tuple[InvestigationStep, ...]
     build: BuildResult | None
-    accelerator: str | None
+    booted: BootResult | None
     thread: tuple[mail.StoredMail, ...]
     present: tuple[Presence, ...]
     coverage_before: Mapping[int, Totals | None]
@@ -104,7 +106,6 @@ def load_case(tx: Transaction, number: int, thread: tuple[mail.StoredMail, ...])
     found = investigations.of_regression(tx, number)
     events = regressions.timeline(tx, number)
     stored = trials.load(tx, regression.bad.number)
-    boot = steps.boot(tx, stored.boot_key)
     series = bad.source.series
     return Case(
         regression=regression,
@@ -115,7 +116,7 @@ def load_case(tx: Transaction, number: int, thread: tuple[mail.StoredMail, ...])
         investigations=found,
         steps=tuple(step for one in found for step in investigations.steps(tx, one.id)),
         build=steps.build(tx, stored.build_row),
-        accelerator=boot.accelerator if boot else None,
+        booted=steps.boot(tx, stored.boot_key),
         thread=thread,
         present=present,
         coverage_before={
@@ -161,7 +162,9 @@ def _proof(case: Case, here: Presence, labels: Mapping[str, str]) -> tuple[Teste
     """All tests of the commits in ``labels`` that say something about a kernel."""
     regression, order = case.regression, list(labels)
     good, bad = here.good, here.bad
-    earlier = {good.trial} if good and _epoch(good) != _epoch(bad) else set[Trial]()
+    earlier = set[Trial]()
+    if good and epoch_of_run(good, until=_ALL) != epoch_of_run(bad, until=_ALL):
+        earlier.add(good.trial)
     fixes = [one.fixed for one in case.investigations]
     tags = [run for run in (good, bad, *fixes, *case.again.values()) if run]
     runs = [(run.trial, run.seen) for run in tags]
@@ -186,11 +189,6 @@ def _proof(case: Case, here: Presence, labels: Mapping[str, str]) -> tuple[Teste
     )
 
 
-def _epoch(run: TagRun) -> Epoch:
-    environment = run.seen.environment if run.seen else ""
-    return epoch_of(run.trial, environment, until=Milestone.COLLECTED)
-
-
 async def _steps(case: Case, git: Git) -> tuple[BisectionStep, ...]:
     """The steps of the bisection, in their order; boots of one commit are one step."""
     found: dict[str, BisectionStep] = {}
@@ -208,6 +206,10 @@ async def _steps(case: Case, git: Git) -> tuple[BisectionStep, ...]:
 def _blame(case: Case, answer: Answer | None) -> Blame | None:
     if answer and answer.blame:
         return answer.blame
+    for one in case.investigations:
+        # The lab is to blame after all.
+        if one.answer and one.answer.verdict is Verdict.CHANGED:
+            return one.answer.blame
     for event in case.events:
         if event.kind is RegressionEvent.CONFIRMED:
             return Blame(event.detail["blame"])
@@ -255,6 +257,7 @@ async def gather(
         series=case.series,
         configuration=_configuration(case, made.config),
         toolchain=tuple(case.build.environment.split("\n")[:1]) if case.build else (),
+        booted_in=case.booted.environment.partition("\n")[0] if case.booted else "",
         coverage_before=case.coverage_before.get(here.good.revision) if here.good else None,
         coverage_after=case.coverage_after.get(investigation.id) if investigation else None,
         reproduce=made.lines,
@@ -358,9 +361,9 @@ def _reproducer(
     case: Case, tree: Tree | None, rules: Correspondence, culprit: str | None, blame: Blame | None
 ) -> Reproducer:
     """The commands for the first bad commit, or for the first bad tag."""
-    boots = case.accelerator and qemu.command_for_people(
+    boots = case.booted and qemu.command_for_people(
         BootProfile(recipe=case.boot),
-        Accelerator(case.accelerator),
+        Accelerator(case.booted.accelerator),
         kernel=ARCHES[case.recipe.arch].image,
         initramfs=INITRAMFS,
     )

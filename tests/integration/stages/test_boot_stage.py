@@ -5,26 +5,35 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
+from kwatch.adapters.guest.environment import identify
+from kwatch.adapters.host.host import Host
 from kwatch.domain.boot.ending import BootEnd
+from kwatch.domain.facts import EnvironmentGone
 from kwatch.domain.finding import Finding, FindingKind
+from kwatch.domain.lab.host import Health
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.trial.case_results import case_fingerprint
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.trial import Sample
 from kwatch.store import findings, steps, trials
-from tests.integration.stages.jobs import next_of, queued
+from tests.integration.stages.jobs import keep, next_of, queued
 from tests.lab.toykernel import TOY
 from tests.long.bootbench import BUSYBOX, PROFILE, BootBench, changed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from kwatch.domain.recipe.arch import Arch
+    from kwatch.domain.recipe.boot import Accelerator
+    from kwatch.domain.recipe.boot_environment import BootEnvironment
 
 if shutil.which("qemu-system-x86_64") is None or not BUSYBOX["x86_64"].exists():
     pytest.skip("QEMU or a static busybox is not installed", allow_module_level=True)
@@ -79,13 +88,13 @@ async def test_an_image_that_booted_is_not_booted_again_for_another_source(
     second = await bench.built(image, vmlinux, SMALL)
     (key,) = await queued(bench.database, JobKind.BOOT)
     result = await bench.run(await next_of(bench.database, JobKind.BOOT))
-    assert (result.key, result.end, result.finding) == (key, BootEnd.DONE, None)
+    assert (result.inputs, result.end, result.finding) == (key, BootEnd.DONE, None)
     # One that comes later has its result at once.
     third = await bench.built(image, vmlinux, SMALL)
     assert await queued(bench.database, JobKind.BOOT) == []
     found = [await bench.database.read(trials.load, one) for one in (first, second, third)]
     assert [one.outcome for one in found] == [Outcome.PASS] * 3
-    assert {one.boot_key for one in found} == {key}
+    assert {one.boot_key for one in found} == {result.key}
     assert len({one.trial.source.key for one in found}) == 3
     assert len({one.build_row for one in found}) == 3
     assert await boots(bench) == 1
@@ -160,6 +169,96 @@ async def is_stored(bench: BootBench, number: int, *, cause: Finding | None) -> 
     assert (seen.finding, seen.others) == stored
     assert seen.outcome is (Outcome.FAIL if cause else Outcome.PASS)
     assert seen.milestone is (Milestone.KERNEL if cause else Milestone.TESTED)
+
+
+async def test_a_boot_tells_what_it_was_made_in(bench: BootBench, tmp_path: Path) -> None:
+    result = await bench.boot(*toy(tmp_path), SMALL)
+    first, *others = result.environment.splitlines()
+    assert first.startswith("QEMU emulator version ")
+    assert ", tcg, on Linux " in first
+    assert others[-1] == f"boot environment: {result.environment_digest}"
+    described = await bench.database.read(
+        lambda tx: tx.execute(
+            "SELECT description FROM environment WHERE id = ?", (result.environment_digest,)
+        ).fetchone()[0]
+    )
+    assert described == result.environment
+
+
+async def test_a_trial_that_asks_for_the_environment_that_is_there_is_booted(
+    bench: BootBench, tmp_path: Path
+) -> None:
+    image, vmlinux = toy(tmp_path)
+    first = await bench.boot(image, vmlinux, SMALL)
+    asked = Sample(boot_environment=first.environment_digest)
+    # That boot is known.
+    number = await bench.built(image, vmlinux, SMALL, asked)
+    assert (await bench.database.read(trials.load, number)).boot_key == first.key
+    await bench.built(image, vmlinux, SMALL, replace(asked, repeat=1))
+    again = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert again.environment_digest == first.environment_digest
+    assert again.key != first.key
+
+
+async def test_a_trial_whose_environment_no_host_has_is_refused(
+    bench: BootBench, tmp_path: Path
+) -> None:
+    """The host was upgraded: that is no failure of its, and it gets other work at once."""
+    image, vmlinux = toy(tmp_path)
+    number = await bench.built(image, vmlinux, SMALL, Sample(boot_environment="f" * 16))
+    job = await next_of(bench.database, JobKind.BOOT)
+    gone = await bench.attempt(job)
+    assert gone == EnvironmentGone(key=job.key)
+    await keep(bench.database, job, gone)
+    found = await bench.database.read(trials.load, number)
+    assert (found.outcome, found.milestone) == (Outcome.REFUSED, Milestone.LINKED)
+    assert await boots(bench) == 0
+    assert bench.pool.state("here").health is Health.OK
+
+
+async def test_a_host_with_the_environment_that_is_asked_for_is_found(
+    bench: BootBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first host was upgraded, and the other one is upgraded meanwhile."""
+    kernels = {"here": "6.9", "there": "6.8"}
+    asked: list[str] = []
+
+    async def kernel(
+        host: Host, arch: Arch, accelerator: Accelerator, initramfs: str
+    ) -> BootEnvironment:
+        asked.append(host.name)
+        found = await identify(host, arch, accelerator, initramfs)
+        return replace(found, kernel=kernels[host.name])
+
+    monkeypatch.setattr("kwatch.stages.boot.identify", kernel)
+    spec = bench.pool.hosts["here"].spec
+    there = Host(replace(spec, name="there", directory=f"{spec.directory}-2"))
+    bench.pool.hosts["there"] = there
+    image, vmlinux = toy(tmp_path)
+    first = await bench.boot(image, vmlinux, SMALL)
+    assert first.host == "here"
+    await bench.pool.admit("there")
+    kernels["here"] = "6.10"
+    kernels["there"] = "6.9"
+    wanted = Sample(boot_environment=first.environment_digest)
+    await bench.built(image, vmlinux, SMALL, replace(wanted, repeat=1))
+    again = await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert (again.host, again.environment_digest) == ("there", first.environment_digest)
+    # It is known now, and the other one is not asked again.
+    asked.clear()
+    await bench.built(image, vmlinux, SMALL, replace(wanted, repeat=2))
+    await bench.run(await next_of(bench.database, JobKind.BOOT))
+    assert asked == ["there"]
+    # What is known is no proof.
+    kernels["here"], kernels["there"] = "6.9", "6.10"
+    asked.clear()
+    await bench.built(image, vmlinux, SMALL, replace(wanted, repeat=3))
+    assert (await bench.run(await next_of(bench.database, JobKind.BOOT))).host == "here"
+    assert asked == ["there", "here"]
+    kernels["here"] = "6.10"
+    await bench.built(image, vmlinux, SMALL, replace(wanted, repeat=4))
+    job = await next_of(bench.database, JobKind.BOOT)
+    assert await bench.attempt(job) == EnvironmentGone(key=job.key)
 
 
 async def test_the_results_of_tests_are_kept_by_name(bench: BootBench, tmp_path: Path) -> None:

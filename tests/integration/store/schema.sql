@@ -36,6 +36,8 @@ CREATE INDEX blob_ref_digest ON blob_ref (digest);
 
 CREATE TABLE boot (
     key TEXT PRIMARY KEY,
+    inputs TEXT NOT NULL,
+    environment TEXT NOT NULL,
     build TEXT NOT NULL REFERENCES build (row),
     recipe TEXT NOT NULL,
     host TEXT NOT NULL,
@@ -51,6 +53,8 @@ CREATE TABLE boot (
 ) STRICT;
 
 CREATE INDEX boot_good ON boot (recipe, is_good, at);
+
+CREATE INDEX boot_inputs ON boot (inputs, at);
 
 CREATE INDEX boot_reader ON boot (reader, at);
 
@@ -364,8 +368,8 @@ CREATE INDEX regression_event_regression ON regression_event (regression_id);
 
 CREATE VIEW result AS
 SELECT trial.id, source.base AS commit_id, source.series, trial.build AS build_recipe,
-    trial.boot AS boot_recipe, until, rebuild, repeat, environment, host, outcome, milestone,
-    finding.kind, finding.title, finding.fingerprint, checkout_key, build_row, boot_key,
+    trial.boot AS boot_recipe, until, rebuild, repeat, environment, boot_environment, host, outcome,
+    milestone, finding.kind, finding.title, finding.fingerprint, checkout_key, build_row, boot_key,
     created_at, settled_at
 FROM trial JOIN source ON source.key = trial.source
     LEFT JOIN finding ON finding.id = trial.finding;
@@ -453,6 +457,7 @@ CREATE TABLE trial (
     rebuild INTEGER NOT NULL,
     repeat INTEGER NOT NULL,
     environment TEXT NOT NULL,
+    boot_environment TEXT NOT NULL,
     host TEXT NOT NULL,
     waits_kind TEXT,
     waits_key TEXT,
@@ -465,7 +470,7 @@ CREATE TABLE trial (
     tries INTEGER NOT NULL DEFAULT 0,
     created_at REAL NOT NULL,
     settled_at REAL,
-    UNIQUE (source, build, boot, until, rebuild, repeat, environment, host)
+    UNIQUE (source, build, boot, until, rebuild, repeat, environment, boot_environment, host)
 ) STRICT;
 
 CREATE INDEX trial_boot ON trial (boot_key);
@@ -473,6 +478,8 @@ CREATE INDEX trial_boot ON trial (boot_key);
 CREATE INDEX trial_build ON trial (build_row);
 
 CREATE INDEX trial_infra ON trial (settled_at) WHERE outcome = 'infra';
+
+CREATE INDEX trial_refused ON trial (boot_environment) WHERE outcome = 'refused';
 
 CREATE INDEX trial_waits ON trial (waits_kind, waits_key) WHERE outcome IS NULL;
 

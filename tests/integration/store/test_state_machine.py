@@ -111,6 +111,11 @@ class StateMachine(RuleBasedStateMachine):
     def the_setup_changes(self, what: str) -> None:
         setattr(self.lab, what, getattr(self.lab, what) + 1)
 
+    @precondition(lambda self: max(self.lab.hosts) < 3)
+    @rule(number=st.integers(0, 1))
+    def a_host_is_upgraded(self, number: int) -> None:
+        self.lab.hosts[number] += 1
+
     @rule(tries=st.one_of(st.none(), st.integers(1, 3)))
     def what_the_lab_failed_at_is_tried_again(self, tries: int | None) -> None:
         self.lab.recover(tries)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Generated worlds against their truth: what the lab concludes, whatever happens to it.
 
-Tags come late, twice, and move; the series, the configuration and the tools change; bugs come, go
-and hide each other; the lab fails and restarts between any two transactions.
+Tags come late, twice, and move; the series, the configuration and the tools change; hosts are
+upgraded, each for itself, and some upgrades break boots; bugs come, go and hide each other; the lab
+fails and restarts between any two transactions.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Day:
     series: bool
     recipe: bool
     environment: bool
+    hosts: tuple[bool, bool]
     moves: bool
     steps: int
 
@@ -66,6 +68,7 @@ DAYS = st.builds(
     series=st.sampled_from([False, False, False, True]),
     recipe=st.sampled_from([False, False, False, False, True]),
     environment=st.sampled_from([False, False, False, False, True]),
+    hosts=st.sampled_from([*[(False, False)] * 4, (True, False), (False, True), (True, True)]),
     moves=st.sampled_from([False, False, False, False, False, True]),
     steps=st.sampled_from([0, 5, 20, 60, 1000]),
 )
@@ -76,6 +79,7 @@ COMMIT_BUGS = st.builds(
     axis=st.sampled_from([Blame.TREE, Blame.TREE, Blame.SERIES]),
     since=st.integers(1, 25),
     until=st.one_of(st.none(), st.integers(2, 30)),
+    mended=st.sampled_from([None, None, 2, 3]),
 )
 OTHER_BUGS = st.builds(
     Bug,
@@ -83,6 +87,14 @@ OTHER_BUGS = st.builds(
     kind=st.sampled_from([Kind.COMPILE, Kind.HANG, Kind.PANIC, Kind.WARNING, Kind.TEST]),
     axis=st.sampled_from([Blame.SERIES, Blame.TOOLCHAIN, Blame.CONFIG]),
     version=st.just(2),
+)
+HOST_BUGS = st.builds(
+    Bug,
+    name=st.sampled_from("qrs"),
+    kind=st.sampled_from([Kind.HANG, Kind.PANIC, Kind.WARNING]),
+    axis=st.just(Blame.HOST),
+    version=st.sampled_from([2, 3]),
+    mended=st.sampled_from([None, 4]),
 )
 FLAKY_BUGS = st.builds(
     Bug,
@@ -140,6 +152,8 @@ def live(
         world.series = min(world.series + day.series, 3)
         world.recipe = min(world.recipe + day.recipe, 3)
         world.environment = min(world.environment + day.environment, 3)
+        # One that was upgraded has versions that the other one has not, and skips none.
+        world.hosts = [host + is_up for host, is_up in zip(world.hosts, day.hosts, strict=True)]
         tree = TREE if day.branch == NEXT else "linux-stable"
         tag = f"{day.branch}{number}"
         for _ in range(2):
@@ -216,11 +230,20 @@ def check_first_bad(world: World, regression: Regression) -> None:
 
 
 def check_end(world: World, regression: Regression) -> None:
-    """Gone from a lane if the last tag that says anything is good; fixed if gone from all."""
+    """Gone from a lane if the last tag that says anything is good; fixed if gone from all.
+
+    A tag that passes on one host and fails where it was tried again has it.
+    """
     found = presences.of_regression(world.connection, regression.id)
     for one in found:
         runs = line(world, one)
-        marks = [_mark_at_end(world, regression, one.bad, run) for run in runs if run.seen]
+        lane = lanes.number(world.connection, one.line.lane)
+        sighted = regressions_sighted(world, regression.id, lane)
+        marks = [
+            Mark.BAD if run.revision in sighted else _mark_at_end(world, regression, one.bad, run)
+            for run in runs
+            if run.seen
+        ]
         telling = [mark for mark in marks if mark is not Mark.UNTESTABLE]
         assert (one.gone is not None) is (telling[-1] is Mark.GOOD), (regression, one)
     is_fixed = all(one.gone is not None for one in found)
@@ -235,7 +258,8 @@ def _mark_at_end(world: World, regression: Regression, bad: TagRun, run: TagRun)
     if mark is Mark.GOOD and bad.seen and bad.seen.environment:
         (bug,) = (one for one in world.bugs if one.finding.title == regression.finding.title)
         environment = int(bad.seen.environment.lstrip("e"))
-        if world.has(bug, bad.trial.of(run.commit), environment):
+        host = int(run.seen.boot_environment.lstrip("h") or 0)
+        if world.has(bug, bad.trial.of(run.commit), environment, host):
             return Mark.BAD
     return mark
 
@@ -304,7 +328,7 @@ def regressions_sighted(world: World, number: int, lane: int) -> set[int]:
 
 _DAY = Day(
     branch=NEXT, merges=False, commits=1, side=0, series=False, recipe=False, environment=False,
-    moves=False, steps=0,
+    hosts=(False, False), moves=False, steps=0,
 )  # fmt: skip
 EVENTS = st.sets(st.integers(1, 200), max_size=4)
 LIVES = settings(
@@ -315,7 +339,9 @@ LIVES = settings(
 @given(
     days=st.lists(DAYS, min_size=2, max_size=7),
     released=st.sampled_from([0, 0, 2]),
-    bugs=st.lists(st.one_of(COMMIT_BUGS, OTHER_BUGS), max_size=3, unique_by=lambda bug: bug.name),
+    bugs=st.lists(
+        st.one_of(COMMIT_BUGS, OTHER_BUGS, HOST_BUGS), max_size=3, unique_by=lambda bug: bug.name
+    ),
     failures=EVENTS,
     restarts=EVENTS,
 )
@@ -351,7 +377,7 @@ def test_what_is_concluded_is_true(
 @given(
     days=st.lists(DAYS, min_size=3, max_size=6),
     bugs=st.lists(
-        st.one_of(FLAKY_BUGS, FLAKY_BUGS, COMMIT_BUGS),
+        st.one_of(FLAKY_BUGS, FLAKY_BUGS, COMMIT_BUGS, HOST_BUGS),
         min_size=1, max_size=3, unique_by=lambda bug: bug.name,
     ),
     failures=EVENTS,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from kwatch.domain.facts import (
     BaselinesFound,
     Built,
+    EnvironmentGone,
     Facts,
     Investigated,
     Judged,
@@ -34,7 +35,7 @@ from kwatch.domain.milestone import Milestone
 from kwatch.domain.source.revision import Revision
 from kwatch.domain.source.source import with_series
 from kwatch.domain.trial.case_results import CaseResults
-from kwatch.domain.trial.steps import build_key
+from kwatch.domain.trial.steps import boot_row, build_key, environment_of, inputs_of
 from kwatch.domain.trial.trial import Trial
 from kwatch.domain.verdict.baseline import in_order, releases
 from kwatch.domain.verdict.blame import Blame
@@ -99,8 +100,9 @@ NEEDS_SERIES = {Kind.APPLY, Kind.COVERAGE}
 class Bug:
     """A bug of ``axis``: in commits that descend from commit ``since`` and not from ``until``.
 
-    SERIES: only with the series; of a version of the series or of a toolchain (``version``) from
-    that version on, whatever the commit. ``rate`` of its boots fail, the others are well.
+    SERIES: only with the series; of a version of the series, of a toolchain or of a host
+    (``version``) from that version on, whatever the commit. It does not show on hosts from version
+    ``mended`` on. ``rate`` of its boots fail, the others are well.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Bug:
     since: int = 0
     until: int | None = None
     version: int | None = None
+    mended: int | None = None
     rate: float = 1.0
 
     @property
@@ -150,6 +153,7 @@ def reopened(path: Path) -> sqlite3.Connection:
 class World:
     """One lab, its clock, a history of commits and the tags on it.
 
+    ``hosts`` are the versions of what each host boots in.
     The database is in memory, or at ``path``: see :meth:`on_disk`.
     """
 
@@ -162,6 +166,7 @@ class World:
     series: int = 1
     recipe: int = 1
     environment: int = 1
+    hosts: list[int] = field(default_factory=lambda: [1, 1])
     seed: int = 0
     tags: dict[str, str] = field(default_factory=dict)
     releases: dict[str, str] = field(default_factory=dict)
@@ -192,15 +197,21 @@ class World:
         main = self.add_commit(base)
         return self.add_commit(main, side)
 
-    def has(self, bug: Bug, trial: Trial, environment: int) -> bool:
-        """Whether a kernel has the bug."""
+    def has(self, bug: Bug, trial: Trial, environment: int, host: int) -> bool:
+        """Whether a kernel has the bug, built by these tools and booted on a host of this version.
+
+        Before it is built or booted, the versions are 0.
+        """
         series = trial.source.series
         if series is None and (bug.axis is Blame.SERIES or bug.kind in NEEDS_SERIES):
+            return False
+        if bug.mended is not None and host >= bug.mended:
             return False
         if bug.version is not None:
             present = {
                 Blame.SERIES: int((series or "0").lstrip("s")),
                 Blame.TOOLCHAIN: environment,
+                Blame.HOST: host,
                 Blame.CONFIG: RECIPES.index(trial.build) + 1,
             }[bug.axis]
             return present >= bug.version
@@ -208,12 +219,12 @@ class World:
         numbers = {self.commits.index(one) for one in known}
         return bug.since in numbers and bug.until not in numbers
 
-    def shown(self, trial: Trial, environment: int) -> list[Bug]:
+    def shown(self, trial: Trial, environment: int, host: int = 0) -> list[Bug]:
         """The bugs that this very trial shows, in the order in which they do."""
         found = [
             bug
             for bug in self.bugs
-            if self.has(bug, trial, environment) and self._strikes(bug, trial)
+            if self.has(bug, trial, environment, host) and self._strikes(bug, trial)
         ]
         return sorted(found, key=lambda bug: ORDER.index(bug.kind))
 
@@ -385,8 +396,15 @@ class World:
         build_row = trials.waiting(self.connection, job.kind, job.key)[0].build_row
         build = steps.build(self.connection, build_row)
         assert build is not None
-        environment = int(build.environment_digest.lstrip("e"))
-        shown = bugs if bugs is not None else self.shown(trial, environment)
+        environment = _version(build.environment_digest)
+        if job.kind is JobKind.COLLECT:
+            host = _version(environment_of(job.key))
+        else:
+            asked = trial.sample.boot_environment
+            host = _version(asked) if asked else self.hosts[job.id % len(self.hosts)]
+            if host not in self.hosts:
+                return EnvironmentGone(key=job.key)
+        shown = bugs if bugs is not None else self.shown(trial, environment, host)
         if job.kind is JobKind.COLLECT:
             first = next((bug for bug in shown if bug.kind is Kind.COVERAGE), None)
             return samples.collection(job.key, finding=first.finding if first else None)
@@ -395,7 +413,7 @@ class World:
         failed = tuple(sorted(bug.name for bug in shown if bug.kind is Kind.TEST))
         milestones = {Kind.HANG: Milestone.LINKED, Kind.PANIC: Milestone.INIT}
         return samples.boot(
-            job.key,
+            boot_row(inputs_of(job.key), f"h{host}"),
             build.row,
             finding=first.finding if first else None,
             milestone=milestones[first.kind] if first else Milestone.TESTED,
@@ -405,11 +423,12 @@ class World:
             cases=CaseResults(ran=tuple(sorted(bug.name for bug in self.bugs)), failed=failed)
             if first is None
             else CaseResults(),
+            environment=f"QEMU {host}",
         )
 
     def _build(self, trial: Trial, bugs: list[Bug] | None) -> Built:
         asked = trial.sample.environment
-        environment = int(asked.lstrip("e")) if asked else self.environment
+        environment = _version(asked) if asked else self.environment
         shown = bugs if bugs is not None else self.shown(trial, environment)
         broken = shown[0] if shown and shown[0].kind is Kind.COMPILE else None
         result = samples.build(
@@ -570,6 +589,11 @@ class World:
             assert row["n"] == 1
         for row in self.rows("SELECT id FROM mail WHERE state IN ('ready', 'sending')"):
             assert (JobKind.SEND, str(row["id"])) in runnable
+
+
+def _version(environment: str) -> int:
+    """Of tools (e1) or of a host (h1)."""
+    return int(environment[1:])
 
 
 def recipe_of(number: int) -> BuildRecipe:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kwatch.adapters.guest.initramfs import build_initramfs
+from kwatch.adapters.guest.initramfs import build_initramfs, digest_of_user_space
 from kwatch.domain.recipe.arch import ARM64, X86_64, Arch
 from kwatch.domain.recipe.boot import Counters
 from kwatch.errors import ConfigError
@@ -119,3 +119,10 @@ def test_debians_static_busybox_has_all_that_init_calls() -> None:
 def test_a_busybox_that_could_not_run(busybox: bytes, reason: str) -> None:
     with pytest.raises(ConfigError, match=f"{reason}.*busybox-static for x86_64"):
         archive(busybox=busybox)
+
+
+def test_the_digest_is_of_what_a_recipe_does_not_add() -> None:
+    first = digest_of_user_space(X86_64, STATIC)
+    assert digest_of_user_space(X86_64, STATIC) == first
+    assert len({first, digest_of_user_space(X86_64, STATIC + b"\0"),
+                digest_of_user_space(ARM64, STATIC)}) == 3  # fmt: skip

@@ -157,6 +157,10 @@ NEW = Story(
         dropped=("CONFIG_LLVM_COV_PROFILE_ALL=y",),
         where="https://lab.example.org/build/42/config",
     ),
+    booted_in=(
+        "QEMU emulator version 10.0.8 (Debian 1:10.0.8+ds-0+deb13u1), kvm,"
+        " on Linux 6.12.57+deb13-amd64"
+    ),
     toolchain=(
         "clang 22.1.8 (Debian clang version 22.1.8)",
         "LLD 22.1.8 (compatible with GNU linkers)",

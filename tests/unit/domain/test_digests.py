@@ -8,6 +8,7 @@ number in the code changes with it, and every lab tests everything again.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,10 @@ from kwatch.domain.digest import digest
 from kwatch.domain.log.ktap import CaseUse
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.boot import Accelerator, BootRecipe, Counters
+from kwatch.domain.recipe.boot_environment import BootEnvironment
 from kwatch.domain.recipe.build import BuildRecipe
 from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
-from kwatch.domain.recipe.toolchain import Toolchain
+from kwatch.domain.recipe.toolchain import Part, Toolchain
 from kwatch.domain.source.source import (
     ApplyMail,
     ApplySeries,
@@ -86,6 +88,20 @@ TRIAL = Trial(
     boot="9" * 64,
     sample=Sample(rebuild=1, repeat=2, environment="e" * 16, host="lab-1"),
 )
+BOOT_ENVIRONMENT = BootEnvironment(
+    accelerator=Accelerator.KVM,
+    emulator=Part(
+        name="qemu-system-x86_64",
+        version="QEMU emulator version 8.2.2 (Debian 1:8.2.2+ds-0ubuntu1.4)",
+        package="qemu-system-x86 1:8.2.2+ds-0ubuntu1.4",
+        content="3" * 64,
+    ),
+    kernel="6.8.0-45-generic",
+    kernel_build="#45-Ubuntu SMP PREEMPT_DYNAMIC Fri Aug 30 12:02:04 UTC 2024",
+    cpu="AMD EPYC 7763 64-Core Processor",
+    microcode="0xa0011d5",
+    initramfs="4" * 64,
+)
 PLAIN = Trial(source=BARE, build="8" * 64, boot="9" * 64)
 
 GOLDEN = {
@@ -112,6 +128,7 @@ GOLDEN = {
         BootRecipe().digest,
         "2f9699639c8a50628d98fdeb505c12da7389508ab9db3fb646452e569a766cb5",
     ),
+    "boot environment": (BOOT_ENVIRONMENT.digest, "61eb6a4f59fea27d"),
     "build": (
         build_key("a" * 40, TRIAL),
         "dfa744df20374dd1c0f70a46c047c7b2a57eaced18653533247829c5ae74ccab",
@@ -309,6 +326,39 @@ def test_every_field_with_a_say_makes_another_build_and_boot() -> None:
 def test_what_gives_the_same_tree_and_image_shares_its_results(other: Trial) -> None:
     assert build_key("a" * 40, other) == build_key("a" * 40, PLAIN)
     assert boot_key("b" * 64, other) == boot_key("b" * 64, PLAIN)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"accelerator": Accelerator.TCG},
+        {"emulator": replace(BOOT_ENVIRONMENT.emulator, name="qemu-system-aarch64")},
+        {"emulator": replace(BOOT_ENVIRONMENT.emulator, version="QEMU emulator version 9.0.0")},
+        {"emulator": replace(BOOT_ENVIRONMENT.emulator, package="qemu-system-x86 1:9.0.0")},
+        {"emulator": replace(BOOT_ENVIRONMENT.emulator, content="5" * 64)},
+        {"kernel": "6.8.0-46-generic"},
+        {"kernel_build": "#46-Ubuntu SMP"},
+        {"cpu": "another"},
+        {"microcode": "0xa0011d6"},
+        {"initramfs": "5" * 64},
+    ],
+    ids="".join,
+)
+def test_whatever_a_kernel_is_booted_in_makes_another_environment(changed: dict[str, Any]) -> None:
+    other = replace(BOOT_ENVIRONMENT, **changed)
+    assert other.digest != BOOT_ENVIRONMENT.digest
+
+
+def test_a_boot_environment_is_told_in_lines() -> None:
+    first, *others, last = BOOT_ENVIRONMENT.describe()
+    assert first == (
+        "QEMU emulator version 8.2.2 (Debian 1:8.2.2+ds-0ubuntu1.4), kvm, on Linux 6.8.0-45-generic"
+    )
+    assert last == f"boot environment: {BOOT_ENVIRONMENT.digest}"
+    text = "\n".join(others)
+    for part in ("1:8.2.2+ds-0ubuntu1.4]", "#45-Ubuntu", "EPYC 7763", "0xa0011d5", "4" * 16):
+        assert part in text
+    assert "microcode" not in "".join(replace(BOOT_ENVIRONMENT, microcode="").describe())
 
 
 def test_neither_kind_nor_schema_are_mixed_up() -> None:

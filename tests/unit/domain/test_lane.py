@@ -24,8 +24,9 @@ def test_an_epoch_is_everything_but_the_commit_and_the_sample() -> None:
         epoch_of(replace(TRIAL, build="b" * 64), "e" * 16, until=ALL),
         epoch_of(replace(TRIAL, boot="b" * 64), "e" * 16, until=ALL),
         epoch_of(TRIAL, "f" * 16, until=ALL),
+        epoch_of(TRIAL, "e" * 16, "f" * 16, until=ALL),
     }
-    assert len(others) == 5
+    assert len(others) == 6
 
 
 def test_an_epoch_has_only_what_counts_as_far_as_a_trial_goes() -> None:
@@ -36,6 +37,9 @@ def test_an_epoch_has_only_what_counts_as_far_as_a_trial_goes() -> None:
     )
     assert epoch_of(booted, "e" * 16, until=built) == epoch_of(TRIAL, "e" * 16, until=built)
     assert epoch_of(other, "e" * 16, until=built) != epoch_of(TRIAL, "e" * 16, until=built)
+    assert epoch_of(TRIAL, "e" * 16, "f" * 16, until=built) == epoch_of(
+        TRIAL, "e" * 16, until=built
+    )
     assert epoch_of(TRIAL, "f" * 16, until=built) != epoch_of(TRIAL, "e" * 16, until=built)
 
 
@@ -45,11 +49,13 @@ def test_an_epoch_has_only_what_counts_as_far_as_a_trial_goes() -> None:
         (replace(EPOCH, series="f" * 64), Blame.SERIES),
         (replace(EPOCH, series=None), Blame.SERIES),
         (replace(EPOCH, environment="f" * 16), Blame.TOOLCHAIN),
+        (replace(EPOCH, boot_environment="f" * 16), Blame.HOST),
         (replace(EPOCH, build="f" * 64), Blame.CONFIG),
         (replace(EPOCH, boot="f" * 64), Blame.CONFIG),
         (replace(EPOCH, build="f" * 64, boot="f" * 64), Blame.CONFIG),
         (replace(EPOCH, build="f" * 64, environment="f" * 16), Blame.UNKNOWN),
         (replace(EPOCH, series="f" * 64, environment="f" * 16), Blame.UNKNOWN),
+        (replace(EPOCH, environment="f" * 16, boot_environment="f" * 16), Blame.UNKNOWN),
         (EPOCH, Blame.UNKNOWN),
     ],
 )

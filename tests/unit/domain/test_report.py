@@ -274,6 +274,7 @@ def test_what_is_back_is_told_in_its_thread() -> None:
         (Blame.SERIES, "with the version of the out-of-tree series", ("author@example.org",)),
         (Blame.TOOLCHAIN, "with the toolchain that we use since next-20261117", ()),
         (Blame.CONFIG, "with our configuration since next-20261117", ()),
+        (Blame.HOST, "with the environment that we boot in (QEMU, the kernel and the", ()),
         (Blame.UNKNOWN, "with our setup, which changed in several ways", ("author@example.org",)),
     ],
 )
@@ -627,6 +628,7 @@ def hostile_stories(draw: st.DrawFn) -> Story:
         culprit=commit,
         candidates=(commit,) * draw(st.integers(0, 40)),
         toolchain=(draw(HOSTILE),),
+        booted_in=draw(HOSTILE),
         reproduce=(draw(HOSTILE),) * draw(st.integers(0, 60)),
         excerpt=draw(LOG),
         thread=tuple(
@@ -677,3 +679,18 @@ def test_no_stranger_gets_out_of_his_line(story: Story) -> None:
     flush = [found for found in text.split("\n") if re.match("[A-Z][A-Za-z-]+-by:", found)]
     assert flush == []
     assert text in letter.message.decode()
+
+
+def test_a_correction_goes_to_all_who_were_told() -> None:
+    told = ("list@example.org", "author@example.org")
+    story = replace(
+        STORIES["inconclusive"], verdict=Verdict.CHANGED, blame=Blame.HOST, candidates=(), told=told
+    )
+    letter = written(story)
+    assert letter.recipients == (*told, "owner@example.org")
+    text = " ".join(text_of(letter).split())
+    assert "The bisection did not find a commit." in text
+    assert "no commit is to blame" in text
+    assert "Closes:" not in text
+    # Another one that finds no commit is the operator's as before.
+    assert "list@example.org" not in written(replace(story, verdict=Verdict.NO_EVIDENCE)).recipients

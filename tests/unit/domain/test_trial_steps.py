@@ -12,7 +12,16 @@ from kwatch.domain.lab.job import JobKind
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.recipe.kconfig import Fragment, KconfigRecipe
 from kwatch.domain.source.source import with_series
-from kwatch.domain.trial.steps import Steps, boot_key, build_key, build_row, keys_of
+from kwatch.domain.trial.steps import (
+    Steps,
+    boot_key,
+    boot_row,
+    build_key,
+    build_row,
+    environment_of,
+    inputs_of,
+    keys_of,
+)
 from kwatch.domain.trial.trial import Sample, Trial
 from tests.unit.domain import trials
 from tests.unit.domain.trials import BOOT, BUILD, VARIANT
@@ -45,6 +54,7 @@ CHANGED_TRIALS = {
     "repeat": TRIAL.again(repeat=1),
     "host": replace(TRIAL, sample=Sample(host="lab-2")),
     "environment": replace(TRIAL, sample=Sample(environment="f" * 16)),
+    "boot environment": replace(TRIAL, sample=Sample(boot_environment="f" * 16)),
     "until": replace(TRIAL, until=Milestone.LINKED),
     "arch": trial_in(replace(VARIANT, build=replace(BUILD, arch="arm64"))),
     "toolchain": trial_in(
@@ -76,6 +86,7 @@ CHANGES = {
     "repeat": {JobKind.BOOT},
     "host": {JobKind.BOOT},
     "environment": set(),
+    "boot environment": set(),
     "until": set(),
     "arch": {JobKind.BUILD},
     "toolchain": {JobKind.BUILD},
@@ -122,8 +133,10 @@ def test_a_key_is_known_when_all_that_it_is_made_of_is() -> None:
         JobKind.CHECKOUT,
         JobKind.BUILD,
         JobKind.BOOT,
-        JobKind.COLLECT,
     }
+    of_boot = trials.steps(TRIAL, until=JobKind.BOOT)
+    assert of_boot.boot is not None
+    assert keys_of(TRIAL, of_boot)[JobKind.COLLECT] == of_boot.boot.key
 
 
 def test_builds_by_different_tools_with_one_image_share_their_boots() -> None:
@@ -156,3 +169,19 @@ def test_a_build_by_given_tools_is_asked_for_by_its_row() -> None:
 
 def test_a_build_by_tools_that_were_never_read_is_known_by_its_inputs() -> None:
     assert build_row("k" * 64, "") == "k" * 64
+
+
+def test_a_boot_in_a_given_environment_is_asked_for_by_its_key() -> None:
+    steps = trials.steps(TRIAL, until=JobKind.BUILD)
+    inputs = keys_of(TRIAL, steps)[JobKind.BOOT]
+    asked = replace(TRIAL, sample=Sample(boot_environment="f" * 16))
+    key = keys_of(asked, steps)[JobKind.BOOT]
+    assert key == boot_row(inputs, "f" * 16) == f"{inputs}@{'f' * 16}"
+    assert keys_of(asked, steps)[JobKind.BUILD] == keys_of(TRIAL, steps)[JobKind.BUILD]
+    result = trials.boot(key, "b" * 64)
+    assert (result.inputs, result.environment_digest) == (inputs, "f" * 16)
+
+
+def test_a_boot_in_an_environment_that_nobody_knows_is_known_by_its_inputs() -> None:
+    assert boot_row("k" * 64, "") == "k" * 64
+    assert (inputs_of("k" * 64), environment_of("k" * 64)) == ("k" * 64, "")

@@ -166,6 +166,7 @@ def boot(
     milestone: Milestone = Milestone.TESTED,
     artifacts: Mapping[str, str] | None = None,
     others: tuple[Finding, ...] = (),
+    environment: str = "",
     cases: CaseResults = _NO_CASES,
 ) -> BootResult:
     return BootResult(
@@ -180,6 +181,7 @@ def boot(
         took=5.0,
         boot_seconds=2.0,
         others=others,
+        environment=environment,
         cases=cases,
     )
 
