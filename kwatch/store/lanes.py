@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from kwatch.domain.verdict.lane import Lane, TagRun
@@ -10,7 +11,7 @@ from kwatch.store import trials
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kwatch.store.database import Transaction
 
@@ -79,13 +80,20 @@ def runs(tx: Transaction, lane: int) -> tuple[TagRun, ...]:
 
 def run(tx: Transaction, revision: int, trial: int) -> TagRun:
     """A tag and one trial of it."""
-    row = tx.execute(
+    return runs_of(tx, [(revision, trial)])[revision, trial]
+
+
+def runs_of(tx: Transaction, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], TagRun]:
+    """Tags, each with one trial of it, by the numbers of both."""
+    rows = tx.execute(
         "SELECT revision.id AS revision, revision.tag, trial.*, source.definition"
-        " FROM revision, trial JOIN source ON source.key = trial.source"
-        " WHERE revision.id = ? AND trial.id = ?",
-        (revision, trial),
-    ).fetchone()
-    return _runs(tx, [row])[0]
+        " FROM json_each(?) AS wanted"
+        " CROSS JOIN revision ON revision.id = json_extract(wanted.value, '$[0]')"
+        " JOIN trial ON trial.id = json_extract(wanted.value, '$[1]')"
+        " JOIN source ON source.key = trial.source",
+        (json.dumps(wanted),),
+    ).fetchall()
+    return {(run.revision, run.number): run for run in _runs(tx, rows)}
 
 
 def _runs(tx: Transaction, rows: Sequence[sqlite3.Row]) -> tuple[TagRun, ...]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from kwatch.domain.verdict.judge import Here
@@ -12,7 +13,7 @@ from kwatch.store import lanes
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from kwatch.domain.verdict.lane import TagRun
     from kwatch.store.database import Transaction
@@ -65,7 +66,20 @@ def of_regression(tx: Transaction, regression: int) -> tuple[Presence, ...]:
     rows = tx.execute(
         "SELECT * FROM presence WHERE regression = ? ORDER BY lane, branch", (regression,)
     ).fetchall()
-    return tuple(_presence(tx, row) for row in rows)
+    return _presences(tx, rows)
+
+
+def homes(tx: Transaction, regressions: Sequence[int]) -> Mapping[int, Presence]:
+    """Each regression in the line that it was opened in."""
+    rows = tx.execute(
+        "SELECT presence.* FROM json_each(?) AS wanted"
+        " CROSS JOIN regression ON regression.id = wanted.value"
+        " JOIN presence ON presence.regression = regression.id"
+        " AND presence.lane = regression.lane AND presence.branch = regression.branch",
+        (json.dumps(regressions),),
+    ).fetchall()
+    found = zip(rows, _presences(tx, rows), strict=True)
+    return {row["regression"]: presence for row, presence in found}
 
 
 def in_lane(tx: Transaction, regression: int, lane: int) -> Mapping[str, Here]:
@@ -87,15 +101,22 @@ def load(tx: Transaction, regression: int, lane: int, branch: str) -> Presence:
         "SELECT * FROM presence WHERE regression = ? AND lane = ? AND branch = ?",
         (regression, lane, branch),
     ).fetchone()
-    return _presence(tx, row)
+    return _presences(tx, [row])[0]
 
 
-def _presence(tx: Transaction, row: sqlite3.Row) -> Presence:
-    return Presence(
-        line=Line(lane=lanes.load(tx, row["lane"]), branch=row["branch"]),
-        good=_good(tx, row),
-        bad=lanes.run(tx, row["bad_revision"], row["bad_trial"]),
-        gone=row["gone_revision"],
+def _presences(tx: Transaction, rows: Sequence[sqlite3.Row]) -> tuple[Presence, ...]:
+    places = {lane: lanes.load(tx, lane) for lane in {row["lane"] for row in rows}}
+    goods = {(row["good_revision"], row["good_trial"]) for row in rows} - {(None, None)}
+    bads = {(row["bad_revision"], row["bad_trial"]) for row in rows}
+    runs = lanes.runs_of(tx, sorted(goods | bads))
+    return tuple(
+        Presence(
+            line=Line(lane=places[row["lane"]], branch=row["branch"]),
+            good=runs.get((row["good_revision"], row["good_trial"])),
+            bad=runs[row["bad_revision"], row["bad_trial"]],
+            gone=row["gone_revision"],
+        )
+        for row in rows
     )
 
 

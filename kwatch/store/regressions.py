@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from kwatch.domain.trial.trial import Trial
     from kwatch.domain.verdict.lane import Lane, TagRun
+    from kwatch.domain.verdict.regression import Presence
     from kwatch.store.database import Transaction
 
 
@@ -119,7 +120,7 @@ def exists(tx: Transaction, number: int) -> bool:
 def load(tx: Transaction, number: int) -> Regression:
     """One regression."""
     row = tx.execute("SELECT * FROM regression WHERE id = ?", (number,)).fetchone()
-    return _regression(tx, row)
+    return _regressions(tx, [row])[0]
 
 
 def newest_first(
@@ -131,7 +132,7 @@ def newest_first(
         f"SELECT * FROM regression WHERE state IN ({marks(chosen)}) ORDER BY id DESC LIMIT ?",
         (*chosen, limit),
     ).fetchall()
-    return tuple(_regression(tx, row) for row in rows)
+    return _regressions(tx, rows)
 
 
 def known(tx: Transaction, lane: int, runs: Sequence[TagRun]) -> tuple[Known, ...]:
@@ -143,11 +144,10 @@ def known(tx: Transaction, lane: int, runs: Sequence[TagRun]) -> tuple[Known, ..
         f" WHERE presence.lane = ? AND state IN ({marks(OPEN_STATES)})) ORDER BY id",
         (json.dumps(sorted(names)), lane, *OPEN_STATES),
     ).fetchall()
-    return tuple(_known(tx, lane, row) for row in rows)
+    return tuple(_known(tx, lane, one) for one in _regressions(tx, rows))
 
 
-def _known(tx: Transaction, lane: int, row: sqlite3.Row) -> Known:
-    found = _regression(tx, row)
+def _known(tx: Transaction, lane: int, found: Regression) -> Known:
     sighted = tx.execute(
         "SELECT revision FROM sighting WHERE regression = ? AND lane = ?", (found.id, lane)
     )
@@ -229,8 +229,12 @@ def sighted_in(tx: Transaction, number: int, lane: Lane, tag: str) -> TagRun | N
     return None if row is None else lanes.run(tx, row["revision"], row["trial"])
 
 
-def _regression(tx: Transaction, row: sqlite3.Row) -> Regression:
-    home = presences.load(tx, row["id"], row["lane"], row["branch"])
+def _regressions(tx: Transaction, rows: Sequence[sqlite3.Row]) -> tuple[Regression, ...]:
+    homes = presences.homes(tx, [row["id"] for row in rows])
+    return tuple(_regression(row, homes[row["id"]]) for row in rows)
+
+
+def _regression(row: sqlite3.Row, home: Presence) -> Regression:
     if home.good is None:
         raise ValueError(f"regression {row['id']} was opened without a good tag")
     return Regression(
