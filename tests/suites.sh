@@ -4,7 +4,8 @@
 #
 #     tests/suites.sh lint unit integration lab story long
 #
-# The last line says what came of it, and how long each took.
+# The last line says what came of it, and how long each took. Unit and integration tests run two at
+# a time; the others boot guests and build kernels on all processors, one after the other.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH" PYTHONUNBUFFERED=1
@@ -16,8 +17,10 @@ lint() {
 suite() {
     case $1 in
         lint) lint ;;
-        unit) pytest --quiet tests/unit ;;
-        integration) pytest --quiet --durations=5 -m 'not long' tests/integration ;;
+        unit) pytest --quiet --numprocesses 2 tests/unit ;;
+        integration)
+            pytest --quiet --numprocesses 2 --durations=5 -m 'not long' tests/integration
+            ;;
         lab | story) pytest --verbose --durations=5 -o faulthandler_timeout=0 -m 'not long' "tests/$1" ;;
         long) pytest --verbose --durations=0 -o faulthandler_timeout=0 -m long tests ;;
         *)

@@ -76,7 +76,7 @@ def test_a_manager_that_does_not_read_does_not_block(
     ("microseconds", "owner", "interval"),
     [
         ("60000000", None, 30.0),
-        ("60000000", str(os.getpid()), 30.0),
+        pytest.param("60000000", str(os.getpid()), 30.0, id="own"),
         ("60000000", "1", None),
         ("0", None, None),
         ("soon", None, None),
