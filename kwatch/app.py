@@ -27,6 +27,7 @@ from kwatch.adapters.host.host import Host
 from kwatch.adapters.host.pool import Pool
 from kwatch.adapters.lore import Lore
 from kwatch.adapters.smtp import Smtp
+from kwatch.domain.lab.host import Slot
 from kwatch.domain.lab.job import WHOLE, JobKind
 from kwatch.domain.source.series import Series, series_digest
 from kwatch.engine.schedule import Tick
@@ -265,7 +266,9 @@ def _stages_of_verdicts(settings: Settings, ports: _Ports) -> Mapping[JobKind, S
         JobKind.BASELINE: partial(
             baseline.run, trees=trees, git=git, database=database, clock=time.time
         ),
-        JobKind.INVESTIGATE: partial(investigate.run, git=git, database=database),
+        JobKind.INVESTIGATE: partial(
+            investigate.run, git=git, database=database, slots=_search_slots(settings)
+        ),
         JobKind.REPORT: partial(
             report.run,
             trees=trees,
@@ -280,6 +283,12 @@ def _stages_of_verdicts(settings: Settings, ports: _Ports) -> Mapping[JobKind, S
             send.run, smtp=Smtp(settings.smtp), database=database, clock=time.time
         ),
     }
+
+
+def _search_slots(settings: Settings) -> int:
+    """The commits that a search tests at a time: a build slot each, of those that it may have."""
+    builds = sum(host.slots[Slot.BUILD] for host in settings.hosts)
+    return max(int(builds * settings.schedule.bisections), 1)
 
 
 def _stages_beside(settings: Settings, ports: _Ports) -> Mapping[JobKind, Stage]:

@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING
 from kwatch.domain.facts import Investigated
 from kwatch.domain.milestone import Milestone
 from kwatch.domain.verdict.case import evidence_for
+from kwatch.domain.verdict.effort import about
 from kwatch.domain.verdict.grade import Grade, doubts_about
 from kwatch.domain.verdict.investigation import plan
 from kwatch.domain.verdict.lane import epoch_of_run
 from kwatch.domain.verdict.question import Answer, Ask, Question
-from kwatch.store import investigations, presences, recipes, regressions, trials
+from kwatch.store import costs, investigations, presences, recipes, regressions, trials
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from kwatch.adapters.git import Git
     from kwatch.domain.lab.job import Job
-    from kwatch.domain.trial.seen import Seen
-    from kwatch.domain.trial.trial import Trial
     from kwatch.store.database import Database, Transaction
     from kwatch.store.investigations import Investigation
 
 log = logging.getLogger(__name__)
 
 
-async def run(job: Job, *, git: Git, database: Database) -> Investigated | None:
-    """Take the investigation that ``job.key`` names one step further."""
+async def run(job: Job, *, git: Git, database: Database, slots: int) -> Investigated | None:
+    """Take the investigation that ``job.key`` names one step further.
+
+    ``slots`` is how many commits the lab can test for it at a time.
+    """
     number = int(job.key)
     investigation = await database.read(investigations.load, number)
     if investigation.ended_at is not None:
@@ -41,7 +41,14 @@ async def run(job: Job, *, git: Git, database: Database) -> Investigated | None:
     question = replace(question, suspects=suspects)
     settled = await database.read(trials.evidence, _commits(question))
     # Thousands of suspects take a while to halve: the loop goes on meanwhile.
-    result = await asyncio.to_thread(_plan, question, settled)
+    result = await asyncio.to_thread(
+        plan,
+        question,
+        evidence_for(question, settled),
+        pending=await database.read(investigations.pending, number),
+        slots=slots,
+        costs=await database.read(costs.of, question.subject),
+    )
     if isinstance(result, Answer) and result.grade is Grade.VERIFIED:
         (culprit,) = result.commits
         arch = (await database.read(recipes.build, question.subject.build)).arch
@@ -49,7 +56,9 @@ async def run(job: Job, *, git: Git, database: Database) -> Investigated | None:
     if isinstance(result, Ask):
         log.info(
             "%s: %s, %d trials%s", _subject(investigation), result.phase, len(result.trials),
-            f", {result.remaining} suspects" if result.remaining else "",
+            f", {result.remaining} suspects, {about(result.seconds_left)}"
+            if result.remaining and result.seconds_left
+            else "",
         )  # fmt: skip
     else:
         log.info("%s: %s", _subject(investigation), result.verdict)
@@ -96,10 +105,6 @@ def _subject(investigation: Investigation) -> str:
     if investigation.regression is None:
         return f"question {investigation.id}"
     return f"regression {investigation.regression}"
-
-
-def _plan(question: Question, settled: Mapping[Trial, Seen]) -> Ask | Answer:
-    return plan(question, evidence_for(question, settled))
 
 
 def _commits(question: Question) -> set[str]:

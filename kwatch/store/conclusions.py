@@ -170,7 +170,7 @@ def investigated(tx: Transaction, facts: Investigated, *, now: float) -> None:
         return
     match facts.result:
         case Ask() as ask:
-            investigations.note_progress(tx, investigation.id, ask.phase, ask.remaining)
+            investigations.note_progress(tx, investigation.id, ask)
             blame = ask.confirmed
             _want_only(tx, investigation, ask, now=now)
         case Answer() as answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kwatch.domain.lab.job import JobKind
 from kwatch.domain.trial.seen import Seen
 from kwatch.domain.verdict.lane import TagRun
-from kwatch.domain.verdict.question import Answer, Goal, Phase, Question
+from kwatch.domain.verdict.question import Answer, Ask, Goal, Phase, Question
 from kwatch.store import lanes, queue, trials
 from kwatch.store.codec import decode_optional, encode
 from kwatch.store.trials import StoredTrial
@@ -17,6 +17,7 @@ from kwatch.store.trials import StoredTrial
 if TYPE_CHECKING:
     import sqlite3
 
+    from kwatch.domain.trial.trial import Trial
     from kwatch.store.database import Transaction
 
 
@@ -36,6 +37,7 @@ class Investigation:
     fixed: TagRun | None
     phase: Phase
     remaining: int | None
+    seconds_left: float | None
     answer: Answer | None
     opened_at: float
     ended_at: float | None
@@ -103,12 +105,22 @@ def of_regression(tx: Transaction, regression: int) -> tuple[Investigation, ...]
     return tuple(_investigation(tx, row) for row in rows)
 
 
-def note_progress(tx: Transaction, number: int, phase: Phase, remaining: int | None) -> None:
+def note_progress(tx: Transaction, number: int, ask: Ask) -> None:
     """Where an investigation stands."""
     tx.execute(
-        "UPDATE investigation SET phase = ?, remaining = ? WHERE id = ?",
-        (phase, remaining, number),
+        "UPDATE investigation SET phase = ?, remaining = ?, seconds_left = ? WHERE id = ?",
+        (ask.phase, ask.remaining, ask.seconds_left, number),
     )
+
+
+def pending(tx: Transaction, number: int) -> frozenset[Trial]:
+    """The trials that an investigation asked for and that are not settled."""
+    rows = tx.execute(
+        f"{trials.SELECT} JOIN want ON want.trial = trial.id"
+        " WHERE asker_kind = ? AND asker_key = ? AND outcome IS NULL",
+        (JobKind.INVESTIGATE, str(number)),
+    )
+    return frozenset(map(trials.trial_of, rows))
 
 
 def note_step(tx: Transaction, number: int, trial: int, phase: Phase, *, now: float) -> None:
@@ -141,7 +153,8 @@ def steps(tx: Transaction, number: int) -> tuple[InvestigationStep, ...]:
 def close(tx: Transaction, number: int, answer: Answer, *, now: float) -> None:
     """The answer is there; nothing is wanted any more."""
     tx.execute(
-        "UPDATE investigation SET answer = ?, remaining = NULL, ended_at = ? WHERE id = ?",
+        "UPDATE investigation SET answer = ?, remaining = NULL, seconds_left = NULL, ended_at = ?"
+        " WHERE id = ?",
         (encode(answer), now, number),
     )
     tx.execute(
@@ -161,6 +174,7 @@ def _investigation(tx: Transaction, row: sqlite3.Row) -> Investigation:
         fixed=lanes.run(tx, fixed, row["fixed_trial"]) if fixed is not None else None,
         phase=Phase(row["phase"]),
         remaining=row["remaining"],
+        seconds_left=row["seconds_left"],
         answer=decode_optional(Answer, row["answer"]),
         opened_at=row["opened_at"],
         ended_at=row["ended_at"],

@@ -217,6 +217,8 @@ CREATE TABLE build (
 
 CREATE INDEX build_key ON build (key, at);
 
+CREATE INDEX build_recipe ON build (recipe, at);
+
 CREATE INDEX build_reader ON build (reader, at);
 
 CREATE TABLE case_list (
@@ -373,6 +375,7 @@ CREATE TABLE investigation (
     fixed_trial INTEGER REFERENCES trial (id),
     phase TEXT NOT NULL,
     remaining INTEGER,
+    seconds_left REAL,
     answer TEXT,
     opened_at REAL NOT NULL,
     ended_at REAL,

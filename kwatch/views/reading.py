@@ -18,6 +18,7 @@ from kwatch.domain.text import printable
 from kwatch.domain.trial.route import Outcome
 from kwatch.domain.trial.steps import BootResult, BuildResult, CheckoutResult
 from kwatch.domain.verdict.blame import Blame
+from kwatch.domain.verdict.effort import about
 from kwatch.domain.verdict.grade import Grade
 from kwatch.domain.verdict.question import Goal
 from kwatch.domain.verdict.regression import (
@@ -240,7 +241,8 @@ def progress(investigation: Investigation) -> str:
     left = investigation.remaining
     if left is None:
         return f"{goal}{investigation.phase}"
-    return f"{goal}{investigation.phase}, {left} suspect{'s' if left != 1 else ''} left"
+    time = f", {about(investigation.seconds_left)}" if investigation.seconds_left else ""
+    return f"{goal}{investigation.phase}, {left} suspect{'s' if left != 1 else ''} left{time}"
 
 
 def regression_story(tx: Transaction, number: int) -> RegressionStory | None:

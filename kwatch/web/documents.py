@@ -265,6 +265,7 @@ def inquiry(value: Inquiry) -> Document:
         "goal": found.goal,
         "phase": found.phase,
         "remaining": found.remaining,
+        "seconds_left": found.seconds_left,
         "progress": progress(found),
         "verdict": found.answer.verdict if found.answer else None,
         "commits": list(found.answer.commits) if found.answer else [],

@@ -24,12 +24,18 @@ GIVE_UP = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A question with the evidence, and the problem as the evidence widens it."""
+    """A question with the evidence, and the problem as the evidence widens it.
+
+    ``pending`` are trials that are asked for already, ``slots`` the commits that can be tested at
+    a time.
+    """
 
     question: Question
     problem: Problem
     evidence: Mapping[Trial, Seen]
     counts: Mapping[Trial, Count]
+    pending: frozenset[Trial] = frozenset()
+    slots: int = 1
 
     def mark(self, trial: Trial) -> Mark | None:
         """What a trial says of the problem; None while it is not settled."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, assert_never
 from kwatch.domain.verdict.bisect.commits import Ambiguous, Culprit, Mark, Probe, halve
 from kwatch.domain.verdict.blame import Blame, changed_axis
 from kwatch.domain.verdict.case import weigh
+from kwatch.domain.verdict.effort import Costs, seconds_left
 from kwatch.domain.verdict.grade import Grade, runs_needed
 from kwatch.domain.verdict.lane import epoch_of
 from kwatch.domain.verdict.move import moved
@@ -25,23 +26,47 @@ from kwatch.domain.verdict.question import Answer, Ask, Goal, Phase, Question, V
 from kwatch.domain.verdict.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from kwatch.domain.trial.seen import Seen
     from kwatch.domain.trial.trial import Trial
     from kwatch.domain.verdict.case import Case
     from kwatch.domain.verdict.problem import Problem
 
+TYPICAL = Costs()
+
 CONFIRMATIONS = 3
 """Boots of the bad tag that may pass before its failure counts as not reproduced."""
 
 
-def plan(question: Question, evidence: Mapping[Trial, Seen]) -> Ask | Answer:
-    """What to try next, or what was found. Trials not in ``evidence`` are not settled yet."""
+def plan(
+    question: Question,
+    evidence: Mapping[Trial, Seen],
+    *,
+    pending: Collection[Trial] = (),
+    slots: int = 1,
+    costs: Costs = TYPICAL,
+) -> Ask | Answer:
+    """What to try next, or what was found. Trials not in ``evidence`` are not settled yet.
+
+    Of these, the ``pending`` ones are asked for already. A search tests ``slots`` commits at a
+    time, and what is left of it is estimated from ``costs``.
+    """
+    ask = _plan(question, evidence, pending, slots)
+    if isinstance(ask, Ask) and ask.remaining is not None:
+        boots = 0 if question.problem.is_deterministic else 1
+        left = seconds_left(ask.remaining, slots=slots, boots=boots, costs=costs)
+        return replace(ask, seconds_left=left)
+    return ask
+
+
+def _plan(
+    question: Question, evidence: Mapping[Trial, Seen], pending: Collection[Trial], slots: int
+) -> Ask | Answer:
     found = moved(question, evidence)
     if not isinstance(found, Question):
         return found
-    case = weigh(found, evidence)
+    case = replace(weigh(found, evidence), pending=frozenset(pending), slots=slots)
     if question.goal is Goal.FIX:
         return _plan_fix(case)
     if found != question:
@@ -154,7 +179,7 @@ def _blame(case: Case, control: Trial) -> Blame:
 
 
 def _search(case: Case, blame: Blame, proof: tuple[Trial, ...]) -> Ask | Answer:
-    """BISECT by halving, then VERIFY."""
+    """BISECT by halving, or cutting into more parts with more slots, then VERIFY."""
     question = case.question
     needed = 1 if case.problem.is_deterministic else runs_needed(case.shown)
     samples = {
@@ -166,10 +191,21 @@ def _search(case: Case, blame: Blame, proof: tuple[Trial, ...]) -> Ask | Answer:
         for commit, tries in samples.items()
         if (mark := _settled(case, tries)) is not None
     }
-    found = halve(question.suspects, question.bad, marks)
+    found = halve(
+        question.suspects,
+        question.bad,
+        marks,
+        pending={commit for commit, tries in samples.items() if case.pending.intersection(tries)},
+        slots=case.slots,
+    )
     match found:
         case Probe():
-            missing = [trial for trial in samples[found.commit] if case.mark(trial) is None]
+            missing = [
+                trial
+                for commit in found.commits
+                for trial in samples[commit]
+                if case.mark(trial) is None
+            ]
             return Ask(
                 phase=Phase.BISECT,
                 trials=tuple(missing),

@@ -56,11 +56,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """Try these. ``confirmed`` says on whom the blame lies, once that is known."""
+    """Try these. ``confirmed`` says on whom the blame lies, once that is known.
+
+    ``remaining`` is how many suspects a search has left, ``seconds_left`` about how long it takes.
+    """
 
     phase: Phase
     trials: tuple[Trial, ...]
     remaining: int | None = None
+    seconds_left: float | None = None
     confirmed: Blame | None = None
 
 

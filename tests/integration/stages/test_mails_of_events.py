@@ -105,7 +105,7 @@ class Desk:
 
     async def _work(self, job: Job) -> Facts | None:
         if job.kind is JobKind.INVESTIGATE:
-            return await investigate.run(job, git=self.git, database=self.database)
+            return await investigate.run(job, git=self.git, database=self.database, slots=1)
         if job.kind is JobKind.REPORT:
             return await report.run(
                 job,

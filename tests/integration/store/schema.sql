@@ -75,6 +75,8 @@ CREATE INDEX build_key ON build (key, at);
 
 CREATE INDEX build_reader ON build (reader, at);
 
+CREATE INDEX build_recipe ON build (recipe, at);
+
 CREATE TABLE case_list (
     digest TEXT PRIMARY KEY,
     names BLOB NOT NULL
@@ -166,6 +168,7 @@ CREATE TABLE investigation (
     fixed_trial INTEGER REFERENCES trial (id),
     phase TEXT NOT NULL,
     remaining INTEGER,
+    seconds_left REAL,
     answer TEXT,
     opened_at REAL NOT NULL,
     ended_at REAL,

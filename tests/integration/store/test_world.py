@@ -339,6 +339,7 @@ LIVES = settings(
 @given(
     days=st.lists(DAYS, min_size=2, max_size=7),
     released=st.sampled_from([0, 0, 2]),
+    slots=st.sampled_from([1, 1, 2, 3]),
     bugs=st.lists(
         st.one_of(COMMIT_BUGS, OTHER_BUGS, HOST_BUGS), max_size=3, unique_by=lambda bug: bug.name
     ),
@@ -349,15 +350,22 @@ LIVES = settings(
     # The good tag moves to a bad commit.
     days=[replace(_DAY, moves=True, steps=5), _DAY, _DAY],
     released=0,
+    slots=1,
     bugs=[Bug(name="a", kind=Kind.APPLY, since=2)],
     failures={2},
     restarts=set(),
 )
 @LIVES
 def test_what_is_concluded_is_true(
-    days: list[Day], released: int, bugs: list[Bug], failures: set[int], restarts: set[int]
+    *,
+    days: list[Day],
+    released: int,
+    slots: int,
+    bugs: list[Bug],
+    failures: set[int],
+    restarts: set[int],
 ) -> None:
-    world = World(bugs=bugs)
+    world = World(bugs=bugs, slots=slots)
     live(world, days, failures, restarts, released)
     found = regressions.newest_first(world.connection)
     check_opened_once(found)

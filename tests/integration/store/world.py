@@ -46,6 +46,7 @@ from kwatch.domain.verdict.lane import Lane
 from kwatch.stages.investigate import question_of
 from kwatch.store import (
     baselines,
+    costs,
     effects,
     investigations,
     lanes,
@@ -168,6 +169,7 @@ class World:
     environment: int = 1
     hosts: list[int] = field(default_factory=lambda: [1, 1])
     seed: int = 0
+    slots: int = 1
     tags: dict[str, str] = field(default_factory=dict)
     releases: dict[str, str] = field(default_factory=dict)
     _known: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -485,9 +487,14 @@ class World:
         question = question_of(self.connection, investigation)
         question = replace(question, suspects=self.suspects(question.bad, question.good))
         settled = trials.evidence(self.connection, self.commits)
-        return Investigated(
-            investigation=investigation.id, result=plan(question, evidence_for(question, settled))
+        result = plan(
+            question,
+            evidence_for(question, settled),
+            pending=investigations.pending(self.connection, investigation.id),
+            slots=self.slots,
+            costs=costs.of(self.connection, question.subject),
         )
+        return Investigated(investigation=investigation.id, result=result)
 
     def _report(self, job: Job) -> Written:
         thread = notices.load_thread(self.connection, int(job.key))

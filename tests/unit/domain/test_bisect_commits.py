@@ -35,10 +35,11 @@ def search(history: History, marks_of: dict[str, Mark]) -> tuple[Culprit | Ambig
         found = halve(history.parents, history.bad, marks)
         if not isinstance(found, Probe):
             return found, tested
-        assert found.commit not in marks
-        assert found.commit != history.bad
-        tested.append(found.commit)
-        marks[found.commit] = marks_of[found.commit]
+        (commit,) = found.commits
+        assert commit not in marks
+        assert commit != history.bad
+        tested.append(commit)
+        marks[commit] = marks_of[commit]
 
 
 def marks_for(history: History, culprit: str) -> dict[str, Mark]:
@@ -102,7 +103,8 @@ def test_no_marks_however_odd_lead_to_nothing(history: History, data: st.DataObj
     marks = data.draw(st.dictionaries(suspects, st.sampled_from(Mark)))
     match halve(history.parents, history.bad, marks):
         case Probe() as probe:
-            assert probe.commit not in marks
+            (commit,) = probe.commits
+            assert commit not in marks
             assert probe.remaining > 1
         case Culprit() as culprit:
             assert culprit.commit in history.reachable()
@@ -112,7 +114,7 @@ def test_no_marks_however_odd_lead_to_nothing(history: History, data: st.DataObj
 
 def test_a_problem_that_was_gone_in_between_is_looked_for_after_that() -> None:
     marks = {"c1": Mark.BAD, "c4": Mark.GOOD}
-    assert halve(chain(8), "c7", marks) == Probe(commit="c6", remaining=3)
+    assert halve(chain(8), "c7", marks) == Probe(commits=("c6",), remaining=3)
 
 
 def test_of_two_culprits_one_is_found() -> None:
@@ -164,13 +166,81 @@ def test_a_stretch_that_cannot_be_tested_costs_a_bounded_number_of_tests(culprit
     parents = {f"c{n}": ([f"c{n - 1}"] if n else ["base"]) for n in reversed(range(1000))}
     marks: dict[str, Mark] = {}
     while isinstance(found := halve(parents, "c999", marks), Probe):
-        number = int(found.commit[1:])
+        (commit,) = found.commits
+        number = int(commit[1:])
         is_masked = 300 <= number < 700
         mark = Mark.BAD if number >= culprit else Mark.GOOD
-        marks[found.commit] = Mark.UNTESTABLE if is_masked else mark
+        marks[commit] = Mark.UNTESTABLE if is_masked else mark
     assert len(marks) <= most_untestable(1000) + 12
     if culprit < 300 or culprit > 800:
         assert found == Culprit(commit=f"c{culprit}")
     else:
         assert isinstance(found, Ambiguous)
         assert f"c{culprit}" in found.commits
+
+
+@pytest.mark.parametrize("slots", [2, 3, 4, 8])
+@pytest.mark.parametrize("count", [3, 10, 100, 1000])
+def test_more_slots_take_fewer_rounds(count: int, slots: int) -> None:
+    parents = chain(count)
+    longest = 0
+    for culprit in range(0, count, max(count // 50, 1)):
+        marks: dict[str, Mark] = {}
+        rounds = 0
+        while isinstance(found := halve(parents, f"c{count - 1}", marks, slots=slots), Probe):
+            assert 0 < len(found.commits) <= slots
+            rounds += 1
+            for commit in found.commits:
+                marks[commit] = Mark.BAD if int(commit[1:]) >= culprit else Mark.GOOD
+        assert found == Culprit(commit=f"c{culprit}")
+        longest = max(longest, rounds)
+    # Each test is placed for itself, so the parts are not all equal.
+    assert longest <= math.ceil(1.3 * math.log(count, slots + 1))
+
+
+def test_the_parts_are_about_equal() -> None:
+    found = halve(chain(100), "c99", {}, slots=3)
+    assert isinstance(found, Probe)
+    assert sorted(int(commit[1:]) for commit in found.commits) == [24, 49, 74]
+
+
+def test_what_is_tested_already_stays_while_it_says_anything() -> None:
+    parents = chain(100)
+    found = halve(parents, "c99", {"c49": Mark.BAD}, pending={"c24", "c74"}, slots=2)
+    assert isinstance(found, Probe)
+    # c74 descends from one that fails, so its result is known.
+    assert "c24" in found.commits
+    assert "c74" not in found.commits
+    assert len(found.commits) == 2
+    # One slot, one test.
+    assert halve(parents, "c99", {}, pending={"c10"}) == Probe(commits=("c10",), remaining=100)
+
+
+@given(histories(), st.integers(1, 4), st.data())
+@settings(max_examples=60, deadline=None)
+def test_tests_that_end_in_any_order_lead_to_the_culprit(
+    history: History, slots: int, data: st.DataObject
+) -> None:
+    culprit = data.draw(st.sampled_from(history.reachable()))
+    marks_of = marks_for(history, culprit)
+    marks: dict[str, Mark] = {}
+    pending: list[str] = []
+    tested: set[str] = set()
+    while True:
+        found = halve(history.parents, history.bad, marks, pending=pending, slots=slots)
+        if not isinstance(found, Probe):
+            break
+        kept = [commit for commit in pending if commit in found.commits]
+        assert set(found.commits) & tested <= set(kept)
+        tested |= set(found.commits)
+        pending = list(found.commits)
+        settled = data.draw(st.sampled_from(pending))
+        pending.remove(settled)
+        marks[settled] = marks_of[settled]
+    assert found == Culprit(commit=culprit)
+
+
+def test_a_merge_window_is_cut_for_eight_slots() -> None:
+    found = halve(chain(13_000), "c12999", {}, slots=8)
+    assert isinstance(found, Probe)
+    assert len(found.commits) == 8

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 
 class Mark(StrEnum):
@@ -26,9 +26,9 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """The commit to test next; ``remaining`` suspects are left."""
+    """The commits to test at the same time; ``remaining`` suspects are left."""
 
-    commit: str
+    commits: tuple[str, ...]
     remaining: int
 
 
@@ -59,9 +59,14 @@ def ancestors(parents: Mapping[str, Sequence[str]], commit: str) -> frozenset[st
 
 
 def halve(
-    parents: Mapping[str, Sequence[str]], bad: str, marks: Mapping[str, Mark]
+    parents: Mapping[str, Sequence[str]],
+    bad: str,
+    marks: Mapping[str, Mark],
+    *,
+    pending: Collection[str] = (),
+    slots: int = 1,
 ) -> Probe | Culprit | Ambiguous:
-    """Choose the next commit to test.
+    """Choose the next commits to test, ``slots`` at a time.
 
     ``parents`` maps every suspect to its parents (others among them are known good); ``bad`` is
     the tip that fails. The commit whose ancestors come nearest to one half is taken, ties by the
@@ -69,6 +74,10 @@ def halve(
     (1/4, 3/4, 1/8, ...), as untestable commits are mostly neighbours; after too many
     (:func:`most_untestable`) the answer is what is left. Where ``bad`` is no suspect, as it adds
     nothing to the good commit, the answer is Ambiguous without any commits.
+
+    Commits that are tested already (``pending``) stay as long as their result says anything. With
+    more slots, each further commit is the one that cuts what the others leave into the smallest
+    parts.
     """
     if bad not in parents:
         return Ambiguous(commits=())
@@ -95,17 +104,48 @@ def halve(
         mark is Mark.UNTESTABLE and bool(suspects & bits[commit]) for commit, mark in marked
     )
     target = total * _part(untestable)
-    best: tuple[float, str] | None = None
-    for commit in parents:
-        if not suspects & bits[commit] or commit == tip or marks.get(commit) is Mark.UNTESTABLE:
-            continue
-        weight = (reach[commit] & suspects).bit_count()
-        value = -abs(weight - target)
-        if best is None or value > best[0]:
-            best = (value, commit)
-    if best is None or untestable >= most_untestable(total):
+    weights = {
+        commit: reach[commit] & suspects
+        for commit in parents
+        if suspects & bits[commit] and commit != tip and marks.get(commit) is not Mark.UNTESTABLE
+    }
+    if not weights or untestable >= most_untestable(total):
         return Ambiguous(commits=tuple(commit for commit in parents if suspects & bits[commit]))
-    return Probe(commit=best[1], remaining=total)
+    chosen = [commit for commit in weights if commit in pending]
+    if not chosen:
+        chosen = [min(weights, key=lambda commit: abs(weights[commit].bit_count() - target))]
+    chosen += _cuts(suspects, weights, chosen, slots - len(chosen))
+    return Probe(commits=tuple(chosen), remaining=total)
+
+
+def _cuts(
+    suspects: int, weights: Mapping[str, int], chosen: Sequence[str], count: int
+) -> list[str]:
+    """At most ``count`` more commits, each of which cuts the parts as small as can be.
+
+    A part is a set of suspects that no test of a chosen commit tells apart. The sum of squares is
+    the number of suspects that are left on average, times all of them.
+    """
+    parts = [suspects]
+    for commit in chosen:
+        parts = _cut(parts, weights[commit])
+    found: list[str] = []
+    while len(found) < count:
+        sizes = {
+            commit: sum(part.bit_count() ** 2 for part in _cut(parts, ancestors_of))
+            for commit, ancestors_of in weights.items()
+        }
+        best = min(sizes, key=lambda commit: sizes[commit])
+        if sizes[best] >= sum(part.bit_count() ** 2 for part in parts):
+            break
+        found.append(best)
+        parts = _cut(parts, weights[best])
+    return found
+
+
+def _cut(parts: Sequence[int], ancestors_of: int) -> list[int]:
+    halves = (half for part in parts for half in (part & ancestors_of, part & ~ancestors_of))
+    return [half for half in halves if half]
 
 
 def most_untestable(suspects: int) -> int:
