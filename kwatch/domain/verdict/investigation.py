@@ -110,22 +110,34 @@ def _plan_moved(case: Case) -> Ask | Answer:
 
 
 def _plan_cause(case: Case) -> Ask | Answer:
-    question = case.question
-    again = _another(case.problem, question.subject, 1)
-    good = _another(case.problem, question.subject.of(question.good), 1)
-    control = replace(question.subject, source=question.subject.source.bare)
-    first = [trial for trial in (again, good, control) if case.mark(trial) is None]
-    if again in first or good in first:
+    """The good tag and the control pass as often as a bad kernel would not, by what was seen."""
+    question, subject = case.question, case.question.subject
+    needed = 1 if case.problem.is_deterministic else runs_needed(case.shown)
+    again = _another(case.problem, subject, 1)
+    goods = [
+        _another(case.problem, subject.of(question.good), number) for number in range(1, needed + 1)
+    ]
+    bare = replace(subject, source=subject.source.bare)
+    controls = [bare.again(repeat=number) for number in range(needed)]
+    first = [trial for trial in (again, goods[0], controls[0]) if case.mark(trial) is None]
+    if again in first or goods[0] in first:
         return Ask(phase=Phase.CONFIRM, trials=tuple(first))
     bad = _confirm_bad(case, again)
     if bad is not None:
         return bad
-    doubt = _confirm_good(case, good)
+    mark = _settled(case, goods)
+    if mark is None:
+        return Ask(phase=Phase.CONFIRM, trials=_missing(case, goods))
+    doubt = _doubt_good(case, mark, goods)
     if doubt is not None:
         return doubt
-    if control in first:
-        return Ask(phase=Phase.BLAME, trials=(control,))
-    return _search(case, _blame(case, control), proof=(again, good, control))
+    if _settled(case, controls) is None:
+        return Ask(phase=Phase.BLAME, trials=_missing(case, controls))
+    return _search(case, _blame(case, controls), proof=(again, *goods, *controls))
+
+
+def _missing(case: Case, tries: Sequence[Trial]) -> tuple[Trial, ...]:
+    return tuple(trial for trial in tries if case.mark(trial) is None)
 
 
 def _confirm_bad(case: Case, again: Trial) -> Ask | Answer | None:
@@ -148,34 +160,30 @@ def _confirm_bad(case: Case, again: Trial) -> Ask | Answer | None:
     return Answer(verdict=Verdict.NOT_REPRODUCED, proof=(again, *more))
 
 
-def _confirm_good(case: Case, good: Trial) -> Answer | None:
+def _doubt_good(case: Case, mark: Mark, goods: Sequence[Trial]) -> Answer | None:
     """Whether the good tag is good under what the bad one was tried with; None if it is."""
-    question = case.question
-    mark = case.mark(good)
     if mark is Mark.GOOD:
         return None
-    subject = question.subject
-    sample = subject.sample
+    question, proof = case.question, tuple(goods)
+    subject, sample = question.subject, question.subject.sample
     epoch = epoch_of(subject, sample.environment, sample.boot_environment, until=case.problem.until)
     if mark is Mark.UNTESTABLE:
-        return Answer(verdict=Verdict.NO_BASELINE, proof=(good,))
+        return Answer(verdict=Verdict.NO_BASELINE, proof=proof)
     if epoch == question.epoch:
-        return Answer(verdict=Verdict.BASELINE_FAILS, proof=(good,))
-    return Answer(verdict=Verdict.CHANGED, blame=changed_axis(question.epoch, epoch), proof=(good,))
+        return Answer(verdict=Verdict.BASELINE_FAILS, proof=proof)
+    return Answer(verdict=Verdict.CHANGED, blame=changed_axis(question.epoch, epoch), proof=proof)
 
 
-def _blame(case: Case, control: Trial) -> Blame:
-    """What the control says: it must fail in the very same way, or get past the place.
+def _blame(case: Case, controls: Sequence[Trial]) -> Blame:
+    """What the control says: it must fail in the very same way, or always get past the place.
 
     Other ways in which the bad tag failed do not count here: they may be another bug's.
     """
-    match case.question.problem.mark(case.evidence[control]):
-        case Mark.BAD:
-            return Blame.TREE
-        case Mark.GOOD:
-            return Blame.SERIES
-        case _:
-            return Blame.UNKNOWN
+    problem = case.question.problem
+    marks = {problem.mark(case.evidence[one]) for one in controls if one in case.evidence}
+    if Mark.BAD in marks:
+        return Blame.TREE
+    return Blame.SERIES if marks == {Mark.GOOD} else Blame.UNKNOWN
 
 
 def _search(case: Case, blame: Blame, proof: tuple[Trial, ...]) -> Ask | Answer:

@@ -19,7 +19,14 @@ from kwatch.domain.verdict.problem import Facet
 from kwatch.domain.verdict.question import Ask, Phase, Verdict
 from tests.unit.domain import trials
 from tests.unit.domain.histories import next_histories
-from tests.unit.domain.investigations import GOOD_TAG, World, chain, investigate, worlds
+from tests.unit.domain.investigations import (
+    GOOD_TAG,
+    World,
+    chain,
+    in_environment,
+    investigate,
+    worlds,
+)
 from tests.unit.domain.trials import APPLY, COMPILE, HANG, LAB_FAILED, PANIC, PASSED, failed
 
 if TYPE_CHECKING:
@@ -301,6 +308,39 @@ def test_what_booted_is_confirmed_by_booting_again(milestone: Milestone) -> None
         world.trial(GOOD_TAG, repeat=1),
         world.trial("c1", control=True),
     }
+
+
+def test_one_boot_clears_neither_the_good_tag_nor_the_control_of_a_flaky_bug() -> None:
+    world = chain(4, culprit="c1")
+    question, settled = world.question(), world.tags()
+
+    def asked() -> Ask:
+        found = plan(question, evidence_for(question, settled))
+        assert isinstance(found, Ask)
+        return found
+
+    # It fails in one boot of two.
+    bad = in_environment(world.bad, trials.ENVIRONMENT)
+    good = in_environment(PASSED, trials.ENVIRONMENT)
+    settled[world.trial("c3", repeat=1)] = good
+    settled[world.trial("c3", repeat=2)] = bad
+    settled[world.trial(GOOD_TAG, repeat=1)] = good
+    settled[world.trial("c3", control=True)] = good
+    assert asked().phase is Phase.CONFIRM
+    more = asked().trials
+    assert len(more) >= 2
+    assert {trial.commit for trial in more} == {GOOD_TAG}
+    settled |= dict.fromkeys(more, good)
+    assert asked().phase is Phase.BLAME
+    more = asked().trials
+    assert len(more) >= 2
+    assert all(trial.is_control for trial in more)
+    settled[more[0]] = bad
+    # It shows less often than it seemed, so the good tag is tried a few times more.
+    while asked().phase is Phase.CONFIRM:
+        assert {trial.commit for trial in asked().trials} == {GOOD_TAG}
+        settled |= dict.fromkeys(asked().trials, good)
+    assert (asked().phase, asked().confirmed) == (Phase.BISECT, Blame.TREE)
 
 
 def test_trials_of_earlier_searches_are_not_asked_for_again() -> None:
