@@ -133,7 +133,9 @@ def _plan_cause(case: Case) -> Ask | Answer:
         return doubt
     if _settled(case, controls) is None:
         return Ask(phase=Phase.BLAME, trials=_missing(case, controls))
-    return _search(case, _blame(case, controls), proof=(again, *goods, *controls))
+    # One control that fails is enough.
+    tried = [trial for trial in controls if case.mark(trial) is not None]
+    return _search(case, _blame(case, tried), proof=(again, *goods, *tried))
 
 
 def _missing(case: Case, tries: Sequence[Trial]) -> tuple[Trial, ...]:
@@ -164,7 +166,8 @@ def _doubt_good(case: Case, mark: Mark, goods: Sequence[Trial]) -> Answer | None
     """Whether the good tag is good under what the bad one was tried with; None if it is."""
     if mark is Mark.GOOD:
         return None
-    question, proof = case.question, tuple(goods)
+    question = case.question
+    proof = tuple(trial for trial in goods if case.mark(trial) is not None)
     subject, sample = question.subject, question.subject.sample
     epoch = epoch_of(subject, sample.environment, sample.boot_environment, until=case.problem.until)
     if mark is Mark.UNTESTABLE:
@@ -180,7 +183,7 @@ def _blame(case: Case, controls: Sequence[Trial]) -> Blame:
     Other ways in which the bad tag failed do not count here: they may be another bug's.
     """
     problem = case.question.problem
-    marks = {problem.mark(case.evidence[one]) for one in controls if one in case.evidence}
+    marks = {problem.mark(case.evidence[one]) for one in controls}
     if Mark.BAD in marks:
         return Blame.TREE
     return Blame.SERIES if marks == {Mark.GOOD} else Blame.UNKNOWN
