@@ -187,6 +187,13 @@ async def test_a_tag_with_a_slash_has_a_page(tmp_path: Path) -> None:
     async with serving(tmp_path) as (client, _):
         assert "for-next/core" in await page(client, "/revision/linux-next/for-next/core")
         assert "for-next/core" in await page(client, "/revision/linux-next/for-next%2Fcore")
+        compared = visible(await page(client, "/revision/linux-next/for-next/core"))
+        assert re.search(
+            r"Compared with.*v6\.18-rc6\s+[0-9a-f]{12}\s+not tried", compared, re.DOTALL
+        )
+        found = await document(client, "/api/v1/revision/linux-next/for-next/core")
+        (baseline,) = found["commits"][0]["baselines"]  # type: ignore[index]
+        assert (baseline["name"], baseline["outcome"]) == ("v6.18-rc6", None)
 
 
 async def test_a_boot_shows_its_console_and_coverage(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kwatch.domain.boot.care import BootProfile
 from kwatch.domain.coverage.figures import Count, Coverage, FileCoverage, Origin, Totals
 from kwatch.domain.facts import (
+    BaselinesFound,
     Built,
     Heard,
     Investigated,
@@ -23,7 +24,7 @@ from kwatch.domain.facts import (
 )
 from kwatch.domain.finding import Finding, FindingKind
 from kwatch.domain.lab.host import Health, HostState
-from kwatch.domain.lab.job import GIVE_UP_AFTER, Handle, Job, JobKind
+from kwatch.domain.lab.job import GIVE_UP_AFTER, Handle, Job, JobKind, baseline_key
 from kwatch.domain.mail.story import Delivery, DeliveryState, Letter, Release, ReportKind
 from kwatch.domain.mail.thread import of_regression
 from kwatch.domain.milestone import Milestone
@@ -317,6 +318,15 @@ class Daemon:
         number = regressions.newest_first(self.tx)[0].id
         return number, investigations.of_regression(self.tx, number)[-1].id
 
+    def compare(self, variant: Variant, tag: str, baseline: str) -> None:
+        """Find what the first tag of a branch can be compared with; it is not tried yet."""
+        lane, failing = self.lane(variant), self.run(variant, tag).revision
+        base = Revision(
+            tree=TREE, tag=baseline, commit=commit(baseline), seen_at=self.now, is_baseline=True
+        )
+        found = BaselinesFound(lane=lane, failing=failing, revisions=(base,))
+        self.do(JobKind.BASELINE, baseline_key(lane, failing), found)
+
     def investigate(self, investigation: int, result: Ask | Answer) -> None:
         found = Investigated(investigation=investigation, result=result)
         self.do(JobKind.INVESTIGATE, str(investigation), found)
@@ -517,6 +527,7 @@ def _under_way(daemon: Daemon, found: int, newest: str) -> None:
     daemon.now = NOW - HOUR / 2
     stray = daemon.tag("for-next/core", KASAN)
     daemon.observe(trial(stray, KASAN), finding=CONFLICT)
+    daemon.compare(KASAN, "for-next/core", "v6.18-rc6")
     daemon.observe(trial(newest, NEXT), finding=CONFLICT)
     for finished in (JobKind.JUDGE, JobKind.REPORT, JobKind.INVESTIGATE):
         while job := queue.claim(tx, [finished], now=daemon.now):
